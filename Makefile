@@ -1,0 +1,77 @@
+# make lab            set up .venv, then JupyterLab on the first chapter
+# make demo           set up, then captions in, a labelled picture grid out
+# make test           set up, then lint, tests, and every notebook from top to bottom
+# make notebooks      run the notebooks, bring them into the one form they have in git, and fill
+#                     the README's tables
+# make wheelhouse     gather every wheel in wheels/, for machines like this one without a network
+# make clean          remove .venv
+#
+# PYTHON=python3.12   the Python that makes .venv; otherwise the first that fits is taken
+# WHEELS=folder       install from this folder alone
+# ARGS="--port 9999"  passed on to JupyterLab, the demo, or notebooks (which ones)
+
+PYTHON ?=
+WHEELS ?=
+ARGS ?=
+RUN := .venv/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check
+SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
+THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
+
+.PHONY: lab demo test notebooks wheelhouse clean FORCE
+
+lab: .venv/lab.stamp
+	@$(RUN) course_lib.cli lab $(ARGS)
+
+demo: .venv/lab.stamp
+	@$(RUN) course_lib.cli demo $(ARGS)
+
+test: .venv/dev.stamp
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(THREADS) TQDM_MININTERVAL=1 $(RUN) pytest tests notebooks/ \
+		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
+
+notebooks: .venv/dev.stamp
+	$(THREADS) $(RUN) course_lib.teaching.notebooks $(ARGS)
+	$(RUN) course_lib.teaching.readme
+
+wheelhouse:
+	@$(make_venv)
+	$(PIP) download --only-binary=:all: -d wheels -c constraints.txt setuptools ".[dev]"
+	@echo 'Now, on a machine without a network: make lab WHEELS=/path/to/wheels'
+
+clean:
+	rm -rf .venv
+
+# A stamp says that .venv holds what pyproject.toml and constraints.txt ask for.
+.venv/dev.stamp: EXTRA := [dev]
+.venv/%.stamp: pyproject.toml constraints.txt
+	@$(make_venv)
+	@$(if $(WHEELS),test -d "$(WHEELS)" || { echo "WHEELS: no folder $(WHEELS)" >&2; exit 1; })
+	$(PIP) install $(SOURCE) -c constraints.txt -e ".$(EXTRA)"
+	@touch $@
+
+# A copied or renamed folder needs a new .venv: the scripts in it hold the old path.
+ifeq ($(shell grep -F "$(CURDIR)/.venv" .venv/bin/activate 2>/dev/null),)
+.venv/lab.stamp .venv/dev.stamp: FORCE
+endif
+
+# 3.11 to 3.13 are tested; a later Python must be named with PYTHON=.
+FITS = import sys, venv, ensurepip; \
+       sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(if $(PYTHON),99,13)))
+
+define make_venv
+if .venv/bin/python -m pip --version >/dev/null 2>&1 \
+    && grep -qF "$$(pwd -P)/.venv" .venv/bin/activate; then exit 0; fi; \
+for python in $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python); do \
+  if "$$python" -c "$(FITS)" 2>/dev/null; then \
+    echo "Making .venv with $$("$$python" --version)"; exec "$$python" -m venv --clear .venv; \
+  fi; \
+  version=$$("$$python" --version 2>&1) && found="$$found $$python is $$version;"; \
+done; \
+echo "The course needs Python 3.11, 3.12 or 3.13 with its venv module (a package of its own on" \
+  "Debian and Ubuntu: python3-venv).$${found:- None was found;} name another with" \
+  "'make $(or $(MAKECMDGOALS),lab) PYTHON=/path/to/python3.12'." >&2; \
+exit 1
+endef

@@ -1,0 +1,242 @@
+"""The command `course`: doctor, lab, demo, sample, train, evaluate.
+
+What a user gets wrong ends in one line on stderr and status 2; what the machine refuses (a full
+disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Everything heavy is
+imported by the command that needs it, so that `course --help` answers at once.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="From DDPM to Stable Diffusion: the course's command line.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = [
+    "a large red circle on a blue background",
+    "a small yellow square at the top left on a purple background",
+    "a large green ring in the centre on a black background",
+    "a large orange triangle at the bottom right on a white background",
+    "a small white cross to the left of a large red diamond on a green background",
+    "a large blue square above a small yellow ring on a black background",
+    "three small red circles on a white background",
+    "four small purple diamonds on an orange background",
+]
+
+Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
+Steps = Annotated[int, typer.Option(help="sampling steps")]
+Scale = Annotated[float | None, typer.Option(help="guidance: 1 is none; by default the model's")]
+Sampler = Annotated[str, typer.Option(help="ancestral, ddim, heun or dpm++2m")]
+Seed = Annotated[int, typer.Option(help="of the first picture of each caption")]
+Out = Annotated[Path, typer.Option(help="the PNG file to write")]
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: one line each, status 1 if something would break a chapter."""
+    from course_lib.doctor import examine
+
+    failed = False
+    for finding in examine():
+        typer.echo(finding)
+        failed |= finding.level == "FAIL"
+    raise typer.Exit(int(failed))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> None:
+    """Open the first chapter in JupyterLab; further arguments (--port 9999) are passed on to it."""
+    first = "notebooks/00_start_here.ipynb"
+    if not (ROOT / first).exists():
+        raise FileNotFoundError(f"{first} is not beside course_lib: copy the whole repository")
+    arguments = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab/tree/{first}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--allow-root")  # in a container; JupyterLab refuses root otherwise
+    if not has_desktop():
+        arguments.append("--no-browser")  # or a text browser would take the terminal
+    os.chdir(ROOT)
+    from jupyterlab.labapp import main as jupyterlab
+
+    jupyterlab([*arguments, *context.args])
+
+
+def has_desktop() -> bool:
+    """Whether a browser window can open here."""
+    named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    return named or not sys.platform.startswith("linux")
+
+
+@app.command()
+def demo(device: Device = "auto", seed: Seed = 0, out: Out = Path("outputs/demo.png")) -> None:
+    """Draw eight captions with the shipped model, and have the prompt oracle judge the pictures."""
+    from course_lib.evaluation import PromptOracle
+
+    images = draw(DEMO, out, device=device, seed=seed)
+    right = [verdict["all"] for verdict in PromptOracle().judge(images, DEMO)]
+    typer.echo(f"The prompt oracle finds {sum(right)} of {len(right)} as their captions say.")
+
+
+@app.command()
+def sample(
+    captions: Annotated[list[str], typer.Argument(help="one or more, each in quotes")],
+    steps: Steps = 20,
+    scale: Scale = None,
+    sampler: Sampler = "ddim",
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="pictures of each caption")] = 1,
+    model: Annotated[str, typer.Option(help="the text-to-image model")] = "scenes-latent",
+    device: Device = "auto",
+    out: Out = Path("outputs/sample.png"),
+) -> None:
+    """Draw captions with the shipped text-to-image model: a PNG grid with the captions beneath."""
+    options = dict(steps=steps, scale=scale, sampler=sampler)
+    draw(captions, out, model=model, device=device, seed=seed, count=count, **options)
+
+
+def draw(captions, out, *, model="scenes-latent", device="auto", seed=0, count=1, **options):
+    """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
+    import torch
+
+    from course_lib.pipelines import load_pipeline, text_to_image
+
+    check_out(out)
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    pipeline = load_pipeline(model, device)
+    jobs = [(caption, seed + i) for caption in captions for i in range(count)]
+    start, images = time.perf_counter(), []
+    for first in range(0, len(jobs), 64):
+        texts, seeds = zip(*jobs[first : first + 64], strict=True)
+        images.append(text_to_image(pipeline, texts, seeds, **options).cpu())
+    seconds = time.perf_counter() - start
+    images = torch.cat(images)
+    columns = min(count, 8) if count > 1 else min(len(captions), 4)
+    write_grid(out, images, [caption for caption, _ in jobs], columns)
+    each = f"{seconds:.1f} s on {pipeline.device}"
+    typer.echo(f"{out}: {len(images)} picture{'s' * (len(images) > 1)}, {each}")
+    return images
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place that can't be written to before the work, not after it."""
+    from course_lib.training.files import make_folder
+
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise ValueError(f"--out names a PNG file, such as outputs/sample.png; got {out}")
+    make_folder(out.parent)
+
+
+def write_grid(out: Path, images, captions: list[str], columns: int) -> None:
+    """A labelled grid of pictures as a PNG file, there whole or not at all."""
+    import io
+
+    from course_lib.teaching.plots import grid_figure
+    from course_lib.teaching.style import DPI
+    from course_lib.training.files import write_files
+
+    buffer = io.BytesIO()
+    grid_figure(images, captions, columns=columns).savefig(buffer, format="png", dpi=DPI)
+    write_files({out: buffer.getvalue()})
+
+
+@app.command()
+def train(
+    name: Name,
+    steps: Annotated[int | None, typer.Option(help="by default the recipe's")] = None,
+    folder: Annotated[Path | None, typer.Option(help="by default outputs/NAME")] = None,
+    device: Device = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over, do not resume")] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="put the model into data/checkpoints")
+    ] = False,
+) -> None:
+    """Train a recipe; run again after a stop, it goes on where its folder ends."""
+    from tqdm import tqdm
+
+    from course_lib.names import choose
+    from course_lib.training.recipes import RECIPES
+
+    recipe = choose("recipe", name, RECIPES)()
+    folder = folder or Path("outputs") / name
+    changes = {} if steps is None else {"steps": steps}
+    run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
+    bar = tqdm(run, desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
+    try:
+        for step in bar:
+            bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+            if step.index % recipe.look_every == 0 or step.index == run.steps:
+                images, titles = recipe.pictures(run.ema)
+                write_grid(folder / f"step_{step.index:06d}.png", images, titles, columns=8)
+    except KeyboardInterrupt:
+        bar.close()
+        typer.echo(f"Stopped at step {run.done}; the same command goes on from the last one kept.")
+        raise typer.Exit(130) from None
+    typer.echo(f"Measuring {name} ...")
+    path = recipe.publish(run, None if publish else folder / name)
+    typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
+
+
+@app.command()
+def evaluate(
+    name: Name,
+    count: Annotated[int, typer.Option(help="samples of each kind to measure")] = 500,
+    weights: Annotated[Path | None, typer.Option(help="a checkpoint other than NAME's")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="put the new figures into the card")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained model again and set the figures beside those of its card."""
+    from course_lib.names import choose
+    from course_lib.report import measure
+    from course_lib.training import amend_card, load_checkpoint
+    from course_lib.training.recipes import RECIPES
+
+    recipe = choose("recipe", name, RECIPES)()
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    model = load_checkpoint(type(recipe.model()), weights or name, device)
+    recorded = model.card.get("metrics", {})
+    typer.echo(f"| {name} | now, {count} samples | card, {recorded.get('count', '?')} |")
+    typer.echo("|---|---|---|")
+    figures = measure(recipe, model, count)
+    for figure, value in figures.items():
+        typer.echo(f"| {figure} | {show(value)} | {show(recorded.get(figure))} |")
+    if write:
+        amend_card(weights or name, metrics={"count": count} | figures)
+
+
+def show(value) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value or "")
+
+
+def main() -> None:
+    """Run the command line; errors that are no bug of ours end in one line."""
+    try:
+        app(prog_name="course")
+    except ValueError as error:
+        refuse(error, 2)
+    except (OSError, RuntimeError) as error:
+        refuse(error, 1)
+
+
+def refuse(error: Exception, status: int) -> None:
+    ours = isinstance(error, OSError) and error.strerror and not error.filename
+    text = error.strerror if ours else str(error)  # without "[Errno 28]" in front
+    typer.echo(f"course: {' '.join(text.split())}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

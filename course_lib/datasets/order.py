@@ -1,0 +1,19 @@
+"""An endless order through a finite data set, by position: it needs no state to be resumed."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+
+
+def endless(indices: Iterable[int], length: int, seed: int = 0) -> list[int]:
+    """Which items stand at these positions of an endless shuffled list, every item once per epoch.
+
+    So `data.batch(range(step * 64, (step + 1) * 64))` serves any step of any training.
+    """
+    return [int(_epoch(length, seed, i // length)[i % length]) for i in map(int, indices)]
+
+
+@lru_cache(maxsize=4)
+def _epoch(length: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(length)

@@ -1,0 +1,87 @@
+"""Toy sets in the plane, where a diffusion model can be watched point by point.
+
+Each is a function of (n, generator) that returns points (n, 2), centred, with an average variance
+of 1 per axis, so that one noise schedule suits them all. `TOYS` lists them by name.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+
+def two_moons(n: int, generator: torch.Generator | None = None, noise: float = 0.08):
+    """Two interleaved half circles."""
+
+    def curve(u):
+        angle, lower = math.pi * (2 * u % 1), u >= 0.5
+        x = torch.where(lower, 1 - angle.cos(), angle.cos())
+        y = torch.where(lower, 0.5 - angle.sin(), angle.sin())
+        return torch.stack([x, y], dim=-1)
+
+    return _along(curve, n, generator, noise)
+
+
+def swiss_roll(n: int, generator: torch.Generator | None = None, noise: float = 0.06):
+    """A spiral of one turn and a half."""
+
+    def curve(u):
+        angle = 1.5 * math.pi * (1 + 2 * u)
+        return torch.stack([angle * angle.cos(), angle * angle.sin()], dim=-1)
+
+    return _along(curve, n, generator, noise)
+
+
+def two_circles(n: int, generator: torch.Generator | None = None, noise: float = 0.06):
+    """A circle within a circle of twice its radius."""
+
+    def curve(u):
+        angle, radius = 4 * math.pi * u, torch.where(u < 0.5, 1.0, 2.0)
+        return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+
+    return _along(curve, n, generator, noise)
+
+
+def checkerboard(n: int, generator: torch.Generator | None = None):
+    """The eight dark squares of a 4 x 4 board, each evenly filled."""
+    column, pair = (
+        torch.randint(4, (n,), generator=generator),
+        torch.randint(2, (n,), generator=generator),
+    )
+    cell = torch.stack([column, 2 * pair + column % 2], dim=-1)  # (n, 2), column + row even
+    board = cell + torch.rand(n, 2, generator=generator) - 2  # in [-2, 2], uniform on each axis
+    return board / math.sqrt(16 / 12)
+
+
+def ring_centres(components: int = 8, std: float = 0.1) -> torch.Tensor:
+    """Means (components, 2) of `gaussian_ring`, for the closed forms of `diffusion.exact`."""
+    radius = math.sqrt(2 * (1 - std**2))
+    angle = 2 * math.pi * torch.arange(components) / components
+    return radius * torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def gaussian_ring(
+    n: int, generator: torch.Generator | None = None, components: int = 8, std: float = 0.1
+):
+    """Equal Gaussians evenly spaced on a circle: the mixture whose exact score is known."""
+    which = torch.randint(components, (n,), generator=generator)
+    return ring_centres(components, std)[which] + std * torch.randn(n, 2, generator=generator)
+
+
+TOYS: dict[str, Callable[..., torch.Tensor]] = {
+    "two moons": two_moons,
+    "swiss roll": swiss_roll,
+    "two circles": two_circles,
+    "checkerboard": checkerboard,
+    "gaussian ring": gaussian_ring,
+}
+
+
+def _along(curve, n, generator, noise):
+    """Points (n, 2) evenly spread in u along the curve, standardised, with Gaussian noise added."""
+    whole = curve(
+        (torch.arange(10_000) + 0.5) / 10_000
+    )  # (10000, 2): its mean and spread are exact
+    spread = ((whole - whole.mean(0)) ** 2).mean().sqrt() / math.sqrt(1 - noise**2)
+    points = (curve(torch.rand(n, generator=generator)) - whole.mean(0)) / spread
+    return points + noise * torch.randn(n, 2, generator=generator)

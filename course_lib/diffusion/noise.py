@@ -1,0 +1,23 @@
+"""Noise by the sample: with a generator of its own, each keeps its noise in any batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
+    """One random generator for each sample; those on "cpu" are the same on every machine."""
+    return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
+
+
+def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
+    """Standard normal noise in float32, (B, *shape), each sample from its own generator."""
+    return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
+
+
+def fresh_noise(x: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
+    """Noise for each sample of x, from its generator, or from torch's own if there are none."""
+    if generators is None:
+        return torch.randn_like(x)
+    return initial_noise(generators, x.shape[1:]).to(x)

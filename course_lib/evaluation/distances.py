@@ -1,0 +1,76 @@
+"""How far apart are two sets of pictures, given features of each? And how far are two real ones?
+
+A distance means nothing without its floor: what one set of real pictures scores against another
+of the same sizes. Both distances below shrink with the number of pictures or scatter around zero,
+so print `floor(...)` beside every number.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """Fréchet distance of two Gaussians fitted to features (N, D) and (M, D) (Heusel et al. 2017):
+
+    |mean_a - mean_b|² + tr(cov_a + cov_b - 2 (cov_a cov_b)^½), in float64.
+
+    Biased upwards for few pictures: compare only at equal sizes. Raises ValueError for features of
+    different widths, fewer than two rows, or values that are not finite.
+    """
+    a, b = _checked(a, b)
+    apart = (a.mean(0) - b.mean(0)).square().sum()
+    cov_a, cov_b = (torch.atleast_2d(torch.cov(x.T)) for x in (a, b))
+    # cov_a cov_b has the eigenvalues of this symmetric matrix, whose square root is safe to take
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    overlap = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return (apart + cov_a.trace() + cov_b.trace() - 2 * overlap).item()
+
+
+def kernel_distance(a: Tensor, b: Tensor) -> float:
+    """Squared maximum mean discrepancy with the kernel (x·y/D + 1)³ (Bińkowski et al. 2018, KID).
+
+    Unbiased, so around zero, and at times below, for sets of one distribution. Features (N, D) and
+    (M, D); raises ValueError as `frechet_distance` does.
+    """
+    a, b = _checked(a, b)
+
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    def among(x):  # the mean over pairs of different pictures
+        k = kernel(x, x)
+        return (k.sum() - k.trace()) / (len(x) * (len(x) - 1))
+
+    return (among(a) + among(b) - 2 * kernel(a, b).mean()).item()
+
+
+def floor(
+    distance: Callable[[Tensor, Tensor], float],
+    real: Tensor,
+    count: int,
+    repeats: int = 10,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """What `count` real pictures score against the other real ones: mean and standard deviation.
+
+    real: features (N, D) with N >= count + 2. Compare with `distance(generated, rest)` for `count`
+    generated pictures and N - count real ones.
+    """
+    if not 2 <= count <= len(real) - 2:
+        raise ValueError(f"count is {count}, expected 2 to {len(real) - 2} of {len(real)} features")
+    generator = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(len(real), generator=generator) for _ in range(repeats)]
+    scores = [distance(real[order[:count]], real[order[count:]]) for order in orders]
+    return torch.tensor(scores).mean().item(), torch.tensor(scores).std(correction=0).item()
+
+
+def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"features are {shapes}, expected (N, D) and (M, D), at least 2 of each")
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError("features are not all finite")
+    return a.detach().double().cpu(), b.detach().double().cpu()

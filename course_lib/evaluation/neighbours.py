@@ -1,0 +1,31 @@
+"""Did the model copy? The training pictures nearest to each of its samples."""
+
+import torch
+from torch import Tensor
+
+
+def nearest_neighbours(
+    images: Tensor, training: Tensor, k: int = 1, chunk: int = 256
+) -> tuple[Tensor, Tensor]:
+    """Root-mean-square difference per pixel to the k nearest training pictures, and their indices.
+
+    images (B, ...) and training (N, ...) of one shape. Returns two tensors (B, k), nearest first.
+    A copy has distance 0; what is near is only known by doing the same for real test pictures.
+    Raises ValueError for shapes that differ or a k not in 1 to N.
+    """
+    if images.shape[1:] != training.shape[1:]:
+        shapes = f"{tuple(images.shape[1:])} and {tuple(training.shape[1:])}"
+        raise ValueError(f"pictures and training pictures are of different shapes, {shapes}")
+    if not 1 <= k <= len(training):
+        raise ValueError(f"k is {k}, expected 1 to {len(training)}")
+    found = [_nearest(some, training, k) for some in images.split(chunk)]
+    distances, indices = zip(*found, strict=True)
+    return torch.cat(distances), torch.cat(indices)
+
+
+def _nearest(images: Tensor, training: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Rank by |x|² - 2 x·y + |y|², which is fast, then measure the winners exactly."""
+    x, y = images.flatten(1).float(), training.flatten(1).float()
+    indices = torch.cdist(x, y).topk(k, largest=False).indices  # (B, k)
+    distances = (x[:, None] - y[indices]).square().mean(2).sqrt()
+    return distances, indices

@@ -1,0 +1,92 @@
+"""Find what stands out from a plain background, by colour distance and connected regions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+SEEN = 0.34  # colour distance that stands out: half of that between the two closest colours
+SMALLEST = 0.010  # area of an object, in pictures: 40 % of the smallest that is ever drawn
+LARGEST = 0.55  # width of an object, in pictures: 25 % above the largest that is ever drawn
+SPECK = 0.002  # area, in pictures, of a region that is overlooked
+MOST = 6  # objects; a picture with more is not one of ours
+
+_NEIGHBOURS = np.zeros((3, 3, 3), dtype=int)  # pixels join above, below, left and right;
+_NEIGHBOURS[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]  # pictures of a batch never join
+
+
+@dataclass
+class Spots:
+    """N patches of P x P pixels, each around one region that stands out, from B pictures."""
+
+    picture: torch.Tensor  # (N,) the picture it comes from
+    corner: torch.Tensor  # (N, 2) x, y of the patch's corner in the picture, in pixels
+    colour: torch.Tensor  # (N, 3, P, P) difference from the background
+    weight: torch.Tensor  # (N, P, P) 0 where another region is, otherwise 1
+    own: torch.Tensor  # (N, P, P) 1 on the region and its fringe
+
+
+def ground_colour(images: torch.Tensor) -> torch.Tensor:
+    """The median colour (B, 3) of the outermost two pixels of each picture."""
+    sides = [images[..., :2, :], images[..., -2:, :], images[..., :2], images[..., -2:]]
+    return torch.cat([side.flatten(2) for side in sides], 2).median(2).values
+
+
+def find_spots(images: torch.Tensor, ground: torch.Tensor) -> Spots | None:
+    """Where pictures (B, 3, W, W) differ from their background (B, 3); None if nowhere.
+
+    Nothing is returned of a picture that holds something too small, too large or too many.
+    """
+    patch = images.shape[-1] // 2
+    away = images - ground[:, :, None, None]  # (B, 3, W, W)
+    labels, regions = _regions(away)
+    padding = (patch,) * 4  # beyond the edge all is background
+    away, labels = F.pad(away, padding), F.pad(_with_fringe(labels), padding)
+    picture, corner, number, colour, territory = [], [], [], [], []
+    for b, label, rows, columns in regions:
+        x, y = ((side.start + side.stop - patch) // 2 for side in (columns, rows))
+        window = np.s_[y + patch : y + 2 * patch, x + patch : x + 2 * patch]
+        picture.append(b)
+        corner.append((x, y))
+        number.append(label)
+        colour.append(away[b][:, *window])
+        territory.append(labels[b][window])
+    if not regions:
+        return None
+    number, territory = torch.tensor(number)[:, None, None], torch.stack(territory)
+    return Spots(
+        picture=torch.tensor(picture),
+        corner=torch.tensor(corner).float(),
+        colour=torch.stack(colour),
+        weight=((territory == 0) | (territory == number)).float(),
+        own=(territory == number).float(),
+    )
+
+
+def _regions(away: torch.Tensor) -> tuple[torch.Tensor, list[tuple]]:
+    """Number the connected regions; list (picture, number, rows, columns) of each that counts."""
+    labels, _ = ndimage.label((away.norm(dim=1) > SEEN).numpy(), _NEIGHBOURS)
+    width = labels.shape[-1]
+    area = np.bincount(labels.ravel()) / width**2
+
+    def sound(region):
+        _, label, *sides = region
+        longest = max(side.stop - side.start for side in sides)
+        return area[label] >= SMALLEST and longest <= LARGEST * width
+
+    found = [[] for _ in labels]
+    for label, (b, rows, columns) in enumerate(ndimage.find_objects(labels), 1):
+        if area[label] > SPECK:
+            found[b.start].append((b.start, label, rows, columns))
+    clear = [seen for seen in found if len(seen) <= MOST and all(map(sound, seen))]
+    return torch.from_numpy(labels).float(), [region for seen in clear for region in seen]
+
+
+def _with_fringe(labels: torch.Tensor) -> torch.Tensor:
+    """Regions grown by two pixels: their soft edges, too faint to stand out."""
+    for _ in range(2):
+        grown = F.max_pool2d(labels[:, None], 3, stride=1, padding=1)[:, 0]
+        labels = torch.where(labels > 0, labels, grown)
+    return labels

@@ -1,0 +1,137 @@
+"""The layers that every network of the course is built from, smallest first."""
+
+import functools
+import inspect
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def keeps_kwargs(init):
+    """Decorates `__init__`: `Model(**model.kwargs)` builds the same model again."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(self, *args, **kwargs):
+        call = signature.bind(self, *args, **kwargs)
+        call.apply_defaults()
+        init(self, *args, **kwargs)
+        self.kwargs = {name: value for name, value in call.arguments.items() if name != "self"}
+
+    return wrapper
+
+
+def check_image(x, channels, multiple, owner, what="images"):
+    """Refuses (ValueError) what is not floating point, (B, channels, H, W), H and W multiples."""
+    if not x.is_floating_point():
+        raise ValueError(f"{what} are {x.dtype}, but this {owner} takes floating point")
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(
+            f"{what} are {tuple(x.shape)}, but this {owner} takes (B, {channels}, H, W)"
+        )
+    if x.shape[2] % multiple or x.shape[3] % multiple:
+        size = f"{x.shape[2]}×{x.shape[3]}"
+        raise ValueError(f"{what} are {size}, but this {owner} needs sides divisible by {multiple}")
+
+
+def check_range(images):
+    """Refuses (ValueError) images clearly outside [-1, 1]; a decoder's overshoot may pass."""
+    if torch.compiler.is_compiling() or images.is_meta:
+        return  # their values are not known
+    low, high = images.aminmax()
+    if low < -1.5 or high > 1.5:
+        raise ValueError(f"images are in [{low:.3g}, {high:.3g}], expected [-1, 1]")
+
+
+def conv(in_channels, out_channels):
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+def norm(channels, eps=1e-5):
+    """Group normalisation (Wu & He 2018): 32 groups, or as many as leave 4 channels in each.
+
+    A group of one channel would erase whatever is added to a channel as a whole: the time.
+    """
+    most = min(32, max(channels // 4, 1))
+    groups = next(g for g in range(most, 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels, eps)
+
+
+def zeroed(layer):
+    """Zero-init for the last layer of a residual branch: each block starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def tokens(x):
+    return x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, H*W, C)
+
+
+def grid(x, like):
+    return x.transpose(1, 2).reshape(like.shape)  # (B, H*W, C) -> (B, C, H, W)
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B)."""
+
+    def __init__(self, channels, dim):
+        super().__init__()
+        self.half = channels // 2
+        self.linear1 = nn.Linear(2 * self.half, dim)
+        self.linear2 = nn.Linear(dim, dim)
+
+    def waves(self, timestep):
+        """cos and sin of the timestep at wavelengths from 2π to 2π·10000: (B,) -> (B, channels)."""
+        ladder = torch.arange(self.half, device=timestep.device, dtype=torch.float32) / self.half
+        angles = timestep.float().unsqueeze(1) * torch.exp(-math.log(10000.0) * ladder)
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+    def forward(self, timestep):
+        waves = self.waves(timestep).to(self.linear1.weight.dtype)  # (B, channels)
+        return self.linear2(F.silu(self.linear1(waves)))  # (B, dim)
+
+
+class ResBlock(nn.Module):
+    """Norm, SiLU, convolution, twice, around a skip (He et al. 2016); time enters in the middle."""
+
+    def __init__(self, in_channels, out_channels, time_dim=None, eps=1e-5):
+        super().__init__()
+        self.norm1 = norm(in_channels, eps)
+        self.conv1 = conv(in_channels, out_channels)
+        self.time = nn.Linear(time_dim, out_channels) if time_dim else None
+        self.norm2 = norm(out_channels, eps)
+        self.conv2 = zeroed(conv(out_channels, out_channels))
+        same = in_channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x, time=None):
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, out, H, W)
+        if self.time is not None:
+            h = h + self.time(F.silu(time))[..., None, None]  # (B, out, 1, 1)
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class Down(nn.Module):
+    """Half the size: a convolution of stride 2. `even=False` pads right and bottom only (VAEs)."""
+
+    def __init__(self, channels, even=True):
+        super().__init__()
+        self.even = even
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(even))
+
+    def forward(self, x):
+        return self.conv(x if self.even else F.pad(x, (0, 1, 0, 1)))
+
+
+class Up(nn.Module):
+    """Twice the size: each pixel repeated, then a convolution (Odena et al. 2016)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = conv(channels, channels)
+
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

@@ -1,0 +1,211 @@
+"""Text in, picture out: the text encoder, the guided latent U-Net and the decoder put together.
+
+    model = load_pipeline("scenes-latent")
+    images = text_to_image(model, ["a large red circle on a blue background"], seeds=[0])
+
+Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
+picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib.devices import fast_precision
+from course_lib.diffusion import (
+    Diffusion,
+    Network,
+    generators,
+    guided,
+    initial_noise,
+    sample,
+    time_grid,
+)
+from course_lib.models import CLIP, AutoencoderKL, Pixels, UNet
+from course_lib.names import choose
+from course_lib.training import load_checkpoint
+from course_lib.training.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class LatentDiffusion:
+    """The three components of latent diffusion (Rombach et al. 2022, figure 3) and their process.
+
+    size: the pictures' width and height in pixels; scale: the guidance used unless told otherwise.
+    """
+
+    process: Diffusion
+    unet: UNet
+    vae: AutoencoderKL | Pixels
+    clip: CLIP
+    size: int = 64
+    scale: float = 4.0
+
+    @property
+    def device(self) -> torch.device:
+        return self.vae.scaling_factor.device
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """The shape of one picture's latent (C, h, w)."""
+        side = self.size // self.vae.factor
+        return self.vae.latent_channels, side, side
+
+
+def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
+    """The shipped text-to-image model of that name, ready to draw.
+
+    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
+    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
+    """
+    latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
+    recipe = choose("text-to-image model", name, latent)
+    vae, clip = recipe.components
+    return LatentDiffusion(
+        process=recipe.process,
+        unet=load_checkpoint(UNet, name, device),
+        vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
+        clip=load_checkpoint(CLIP, clip, device),
+        scale=recipe.scale,
+    )
+
+
+@torch.no_grad()
+def text_to_image(
+    model: LatentDiffusion,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    **sampling,
+) -> Tensor:
+    """A picture for each caption: (B, 3, H, W) in [-1, 1], on the model's device.
+
+    seeds: one for each caption, 0, 1, 2, ... by default; scale: of guidance, 1 is none;
+    negative: the caption to lead away from; sampling: sampler, spacing, eta of `trajectory`.
+    """
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    noise = initial_noise(draws, model.latent).to(model.device)
+    z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
+    return model.vae.decode(z).clamp(-1, 1)
+
+
+@torch.no_grad()
+def image_to_image(
+    model: LatentDiffusion,
+    images: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    strength: float = 0.6,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    sampler: str = "ddim",
+    spacing: str = "trailing",
+) -> Tensor:
+    """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
+
+    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
+    level keeps. That share of the steps is taken.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    z = encode(model, images, len(context))
+    noise = initial_noise(draws, model.latent).to(model.device)
+    times = time_grid(model.process.schedule, math.ceil(strength * steps), spacing, start=strength)
+    zt = model.process.add_noise(z, times[0], noise)
+    z = sample(
+        model.process, network, zt, context, sampler=sampler, spacing=times, generators=draws
+    )
+    return model.vae.decode(z).clamp(-1, 1)
+
+
+@torch.no_grad()
+def inpaint(
+    model: LatentDiffusion,
+    images: Tensor,
+    mask: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    **sampling,
+) -> Tensor:
+    """`images` with what the mask covers painted anew; every other pixel stays as it is.
+
+    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
+    x0 is put in place of the network's, so that the known part of x_t is its exact noising.
+    A latent cell is painted anew where the mask touches any of its pixels.
+    """
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
+    cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
+    noise = initial_noise(draws, model.latent).to(model.device)
+    z = sample(
+        *(model.process, network, noise, context, steps),
+        clip=lambda x0: torch.where(cells, x0, known),
+        generators=draws,
+        **sampling,
+    )
+    return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
+
+
+# --- what the three share --------------------------------------------------------------------
+
+
+def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
+    """The guided network, the captions' context (B, L, D), and a generator for each sample."""
+    captions = [captions] if isinstance(captions, str) else list(captions)
+    seeds = range(len(captions)) if seeds is None else list(seeds)
+    scale = model.scale if scale is None else scale
+    if not captions:
+        raise ValueError("no captions were given")
+    if len(seeds) != len(captions):
+        raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
+    if not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number, got {scale}")
+    empty = model.clip.context([negative])  # (1, L, D)
+    network = fast(guided(model.unet, empty, scale), model.device)
+    return network, model.clip.context(captions), generators(seeds)
+
+
+def fast(network: Network, device: torch.device) -> Network:
+    """The network in bf16 where the hardware has it; what enters and leaves is float32."""
+    bf16 = fast_precision(device) == "bf16"
+
+    def fast_network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, bf16):
+            return network(x, timestep, context).float()
+
+    return fast_network
+
+
+def encode(model: LatentDiffusion, images: Tensor, count: int) -> Tensor:
+    """The images' latents (B, C, h, w); ValueError unless they are `count` of the model's size."""
+    if tuple(images.shape) != (count, 3, model.size, model.size):
+        wanted = (count, 3, model.size, model.size)
+        raise ValueError(f"images are {tuple(images.shape)}, expected {wanted}, one a caption")
+    return model.vae.encode(images.to(model.device))
+
+
+def check_mask(mask: Tensor, images: Tensor) -> Tensor:
+    """The mask as (B or 1, 1, H, W) of bool; ValueError unless it fits and holds 0 and 1 only."""
+    batch, _, height, width = images.shape
+    if tuple(mask.shape) not in {(b, 1, height, width) for b in (1, batch)}:
+        wanted = (batch, 1, height, width)
+        raise ValueError(f"mask is {tuple(mask.shape)}, expected {wanted} or one for all")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"a mask holds 0 (keep) and 1 (paint), got values up to {mask.max()}")
+    return mask.bool()

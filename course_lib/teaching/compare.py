@@ -1,0 +1,104 @@
+"""Comparing a reader's value with the right one, and saying in words how they differ."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def agree(got: Any, expected: Any, tolerance: float) -> bool:
+    """Whether two values are the same up to `tolerance` (relative to the larger of 1 and the
+    expected value); numbers, arrays, tensors, texts and nestings of them. Errors agree by type."""
+    got, expected = _plain(got), _plain(expected)
+    if isinstance(expected, Tensor) and isinstance(got, Tensor):
+        return got.shape == expected.shape and not _wrong(got, expected, tolerance).any()
+    if isinstance(expected, Exception):
+        return type(got) is type(expected)
+    if isinstance(expected, Mapping):
+        same_keys = isinstance(got, Mapping) and got.keys() == expected.keys()
+        return same_keys and all(agree(got[key], expected[key], tolerance) for key in expected)
+    if isinstance(expected, (list, tuple)):
+        same_length = isinstance(got, (list, tuple)) and len(got) == len(expected)
+        return same_length and all(map(lambda a, b: agree(a, b, tolerance), got, expected))
+    if isinstance(expected, (str, type(None))):
+        return got == expected
+    return type(got) is type(expected)  # networks and other objects: nothing to compare
+
+
+def first_difference(got: Any, expected: Any, tolerance: float) -> str:
+    """The first place where two values differ: 'at [0, 1] yours is 2, expected 3'."""
+    got, expected = _plain(got), _plain(expected)
+    if isinstance(got, Tensor) and isinstance(expected, Tensor):
+        if got.shape != expected.shape:
+            return f"yours has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        place = _wrong(got, expected, tolerance).nonzero()[0].tolist()
+        at = f"at {place} " if place else ""
+        return f"{at}yours is {got[tuple(place)]:.4g}, expected {expected[tuple(place)]:.4g}"
+    if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
+        if len(got) != len(expected):
+            return f"yours holds {len(got)} values, expected {len(expected)}"
+        for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+            if not agree(a, b, tolerance):
+                return f"in value {i + 1} of {len(got)}, {first_difference(a, b, tolerance)}"
+    return f"yours is {describe(got)}, expected {describe(expected)}"
+
+
+def relation(got: Any, expected: Any, tolerance: float) -> str:
+    """A hint where one simple step leads from the wrong values to the right ones, '' otherwise."""
+    got, expected = _plain(got), _plain(expected)
+    if not (isinstance(got, Tensor) and isinstance(expected, Tensor)) or not got.numel():
+        return ""
+    if got.ndim >= 2 and agree(got.transpose(-1, -2), expected, tolerance):
+        return " It is the transpose of what is wanted."
+    if got.shape != expected.shape:
+        same = got.numel() == expected.numel()
+        same = same and agree(got.reshape(expected.shape), expected, tolerance)
+        return " The numbers are right, in another shape." if same else ""
+    if agree(-got, expected, tolerance):
+        return " It is right but for its sign."
+    size = got.double().square().sum()
+    factor = float((got.double() * expected.double()).sum() / size) if size > 0 else 0.0
+    if factor and got.numel() > 1 and agree(got.double() * factor, expected, tolerance):
+        return f" All of it is right but for a factor: multiply by {factor:.4g}."
+    offset = (expected.double() - got.double()).mean()
+    if got.numel() > 1 and agree(got.double() + offset, expected, tolerance):
+        return f" All of it is off by the same amount, {-float(offset):.4g}."
+    return ""
+
+
+def describe(value: Any) -> str:
+    """A value in a few characters: small tensors in full, larger ones by their shape."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        if value.size() == () if isinstance(value, Tensor) else value.ndim == 0:
+            return f"{value.item():.4g}"
+        if np.prod(value.shape) <= 8:
+            return str(_rounded(value.tolist()))
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if callable(value) and not isinstance(value, type):
+        return f"a {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays as tensors; everything else as it is."""
+    if isinstance(value, (bool, int, float, np.ndarray, np.generic)):
+        return torch.as_tensor(value)
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _wrong(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
+    """Where values of equal shape differ; nan agrees with nan alone."""
+    return ~torch.isclose(
+        got.double(), expected.double(), rtol=tolerance, atol=tolerance, equal_nan=True
+    )

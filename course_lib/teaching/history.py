@@ -1,0 +1,119 @@
+"""From adversarial networks to latent diffusion: what was published when, and what it reported.
+
+Dates are the months of first publication on arXiv, which its identifiers spell (2006.11239: June
+2020). Fréchet distances are those that each paper reports for itself on CIFAR-10; papers differ in
+details of how they measure, so read differences of a few tenths as noise.
+"""
+
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, canvas, styled
+
+LANES = {"adversarial": ORANGE, "diffusion": BLUE, "words and latents": GREEN}
+
+
+@dataclass(frozen=True)
+class Event:
+    """arxiv: its identifier; idea: in a line; fid: on CIFAR-10, with where the paper says so."""
+
+    lane: str
+    name: str
+    authors: str
+    arxiv: str
+    idea: str
+    fid: str = ""
+    source: str = ""
+
+    @property
+    def year(self) -> float:
+        return 2000 + int(self.arxiv[:2]) + (int(self.arxiv[2:4]) - 0.5) / 12
+
+
+EVENTS = [
+    Event("words and latents", "VAE", "Kingma & Welling", "1312.6114",
+          "a latent space one can sample from"),
+    Event("adversarial", "GAN", "Goodfellow et al.", "1406.2661",
+          "two networks, one forging, one judging"),
+    Event("diffusion", "diffusion", "Sohl-Dickstein et al.", "1503.03585",
+          "destroy data by small noise steps, learn to reverse them"),
+    Event("adversarial", "DCGAN", "Radford et al.", "1511.06434",
+          "convolutional GANs that train"),
+    Event("adversarial", "SN-GAN", "Miyato et al.", "1802.05957",
+          "a steadier judge", "21.7", "table 2"),
+    Event("adversarial", "BigGAN", "Brock et al.", "1809.11096",
+          "scale: ImageNet at up to 512×512 pixels"),
+    Event("diffusion", "NCSN", "Song & Ermon", "1907.05600",
+          "learn the score at many noise levels", "25.32", "table 1"),
+    Event("adversarial", "StyleGAN2-ADA", "Karras et al.", "2006.06676",
+          "GANs from little data", "2.42", "abstract, class-conditional"),
+    Event("diffusion", "DDPM", "Ho et al.", "2006.11239",
+          "predict the noise: one squared error", "3.17", "abstract"),
+    Event("diffusion", "DDIM", "Song et al.", "2010.02502",
+          "the same network in tens of steps"),
+    Event("diffusion", "score SDE", "Song et al.", "2011.13456",
+          "one continuous theory for both", "2.20", "abstract"),
+    Event("words and latents", "CLIP", "Radford et al.", "2103.00020",
+          "captions and pictures in one space"),
+    Event("diffusion", "ADM", "Dhariwal & Nichol", "2105.05233",
+          "diffusion passes GANs on ImageNet"),
+    Event("words and latents", "latent diffusion", "Rombach et al.", "2112.10752",
+          "diffuse in an autoencoder's latent; cross-attention to the words"),
+    Event("diffusion", "EDM", "Karras et al.", "2206.00364",
+          "the design choices taken apart", "1.79", "abstract, class-conditional"),
+    Event("words and latents", "classifier-free guidance", "Ho & Salimans", "2207.12598",
+          "forget the caption sometimes, exaggerate it later"),
+    Event("diffusion", "flow matching", "Lipman et al.", "2210.02747",
+          "straight paths from noise to data"),
+]  # fmt: skip
+
+
+@styled
+def timeline_figure() -> Figure:
+    """Above: who published what when, in three lanes. Below: CIFAR-10 Fréchet distance by date."""
+    figure, (lanes, scores) = canvas(2, 1, size=(9, 6.2))
+    heights = {name: i for i, name in enumerate(reversed(LANES))}
+    seen = dict.fromkeys(LANES, 0)
+    for event in EVENTS:
+        colour, height = LANES[event.lane], heights[event.lane]
+        lift = (0.16, -0.16, 0.34, -0.34)[seen[event.lane] % 4]  # labels take turns
+        seen[event.lane] += 1
+        lanes.plot(event.year, height, "o", color=colour, markersize=6)
+        lanes.plot([event.year] * 2, [height, height + lift], color=GREY, linewidth=0.6)
+        above = "bottom" if lift > 0 else "top"
+        lanes.text(event.year, height + lift, event.name, size=8, ha="center", va=above)
+    lanes.set(xlim=(2013.4, 2023.6), ylim=(-0.65, 2.65), yticks=list(heights.values()))
+    lanes.set_yticklabels(heights)
+    lanes.set_title("From adversarial networks to latent diffusion", loc="left")
+    lanes.grid(axis="y")
+
+    for lane, marker in (("adversarial", "s"), ("diffusion", "o")):
+        points = [event for event in EVENTS if event.lane == lane and event.fid]
+        years, fids = [event.year for event in points], [float(event.fid) for event in points]
+        scores.plot(years, fids, "-" + marker, color=LANES[lane], label=lane)
+        for event in points:
+            left = lane == "adversarial"
+            scores.annotate(
+                f"{event.name} {event.fid}", (event.year, float(event.fid)), size=8,
+                xytext=(-7, -3) if left else (6, 5), ha="right" if left else "left",
+                textcoords="offset points",
+            )  # fmt: skip
+    scores.set(xlim=(2013.4, 2023.6), ylim=(1.2, 60), yscale="log", yticks=[2, 5, 10, 20, 50])
+    scores.set_yticklabels(["2", "5", "10", "20", "50"])
+    scores.minorticks_off()
+    scores.set(xlabel="year of first publication", ylabel="Fréchet distance, CIFAR-10")
+    scores.set_title("As each paper reported it; lower is better (log scale)", loc="left")
+    scores.legend(loc="lower left")
+    return figure
+
+
+def sources() -> str:
+    """All events as a Markdown table with links."""
+    rows = ["| | | idea | CIFAR-10 FID |", "|---|---|---|---|"]
+    for event in EVENTS:
+        month, year = event.arxiv[2:4], 2000 + int(event.arxiv[:2])
+        link = f"[{event.name}](https://arxiv.org/abs/{event.arxiv})"
+        fid = f"{event.fid} ({event.source})" if event.fid else ""
+        rows.append(f"| {year}-{month} | {link}, {event.authors} | {event.idea} | {fid} |")
+    return "\n".join(rows)

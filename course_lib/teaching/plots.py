@@ -1,0 +1,187 @@
+"""The course's figures: one style, colours a colour-blind reader can tell apart, labels in words.
+
+Each `..._figure` function builds a matplotlib `Figure`, and `show` puts it on
+the page. No function touches pyplot's global state, so the command line can use them as they are.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from course_lib.teaching.style import COLOURS, DASHES, GREY, canvas, png, styled
+
+
+def pixels(images: Tensor) -> Tensor:
+    """Images (B, 1 or 3, H, W) in [-1, 1] -> (B, H, W, 3) in [0, 1]; what overshoots is clipped.
+
+    ValueError: another shape, or whole numbers (pictures in 0..255).
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images must be (B, 1 or 3, H, W), got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floats in [-1, 1], got {images.dtype}")
+    rgb = images.detach().float().cpu().expand(-1, 3, -1, -1)  # (B, 3, H, W)
+    return ((rgb + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+@styled
+def grid_figure(
+    images: Tensor,
+    captions: Sequence[str] | None = None,
+    title: str | None = None,
+    columns: int | None = None,
+    *,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+    cell: float = 1.3,
+) -> Figure:
+    """A grid of pictures, each with its caption beneath.
+
+    images (B, 1 or 3, H, W) in [-1, 1]; captions: B texts, wrapped to the picture's width;
+    columns: 8 at most unless told; row_labels, column_labels: at the left and on top;
+    cell: a picture's width in inches. ValueError: images of another kind, a list too short.
+    """
+    rgb, count = pixels(images), len(images)
+    columns = columns or min(count, 8)
+    rows = -(-count // columns)
+    for name, labels, expected in (
+        ("captions", captions, count),
+        ("row_labels", row_labels, rows),
+        ("column_labels", column_labels, columns),
+    ):
+        if labels is not None and len(labels) != expected:
+            raise ValueError(f"{name} must hold {expected} texts, got {len(labels)}")
+
+    line, gap = 0.155, 0.12  # inches: a line of 8-point text, the room between pictures
+    wrapped = [_wrap(caption, cell) for caption in captions or [""] * count]
+    below = line * max(text.count("\n") + bool(text) for text in wrapped)
+    beside = [textwrap.fill(label, 24) for label in row_labels or []]
+    widest = max((len(line) for label in beside for line in label.split("\n")), default=0)
+    left = gap + (0.05 + 0.075 * widest if beside else 0)
+    top = gap + (0.3 if title else 0)
+    if column_labels:
+        top += line * (1.2 + max(_wrap(label, cell).count("\n") for label in column_labels))
+    step_x, step_y = cell + gap, cell + below + gap
+    width, height = left + columns * step_x, top + rows * step_y
+    if title:
+        width = max(width, 0.092 * len(title))
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for i in range(count):
+        x, y = left + i % columns * step_x, top + i // columns * step_y
+        box = (x, x + cell, y + cell, y)
+        axes.imshow(rgb[i].numpy(), extent=box, interpolation="nearest", aspect="auto")
+        axes.add_patch(Rectangle((x, y), cell, cell, fill=False, edgecolor=GREY, linewidth=0.5))
+        axes.text(x + cell / 2, y + cell + 0.04, wrapped[i], size=8, ha="center", va="top")
+    for row, label in enumerate(beside):
+        y = top + row * step_y + cell / 2
+        axes.text(left - 0.08, y, label, size=9, ha="right", va="center")
+    for column, label in enumerate(column_labels or []):
+        x = left + column * step_x + cell / 2
+        axes.text(x, top - 0.05, _wrap(label, cell), size=9, ha="center", va="bottom")
+    if title:
+        axes.text(gap, gap, title, size=11, ha="left", va="top")
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    return figure
+
+
+def _wrap(text: str, inches: float) -> str:
+    """The text in lines that fit under a picture of that width, at 8 points."""
+    return "\n".join(textwrap.wrap(text, max(8, int(inches * 15))))
+
+
+def as_image(figure: Figure, alt: str = "") -> Image:
+    """The figure as a notebook displays it, sharp on any screen; `alt` says it in words."""
+    return Image(png(figure), width=int(figure.get_figwidth() * 90), alt=alt or None)
+
+
+def show(figure: Figure, alt: str = "") -> None:
+    """Put the figure on the notebook's page."""
+    display(as_image(figure, alt))
+
+
+def show_grid(
+    images: Tensor,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    *,
+    alt: str = "",
+    **layout,
+) -> None:
+    """`grid_figure`, shown; `layout` are its other keywords."""
+    show(grid_figure(images, labels, title, **layout), alt)
+
+
+@styled
+def curves_figure(
+    curves: Mapping[str, tuple[Sequence, Sequence]],
+    title: str,
+    x: str,
+    y: str,
+    *,
+    smooth: int = 1,
+    log_x: bool = False,
+    log_y: bool = False,
+) -> Figure:
+    """Curves by name, each (xs, ys), told apart by colour and by dashes.
+
+    smooth: mean over so many neighbouring points, with the points themselves faint behind.
+    """
+    figure, axes = canvas()
+    for i, (name, (xs, ys)) in enumerate(curves.items()):
+        xs, ys = np.asarray(xs, float), np.asarray(ys, float)
+        width = min(smooth, max(1, len(ys) // 3))
+        if width > 1:
+            axes.plot(xs, ys, color=COLOURS[i % 6], alpha=0.15, linewidth=0.8)
+            ys = np.convolve(ys, np.ones(width) / width, mode="valid")
+            xs = xs[width // 2 : width // 2 + len(ys)]
+        axes.plot(xs, ys, color=COLOURS[i % 6], linestyle=DASHES[i % 4], label=name)
+    axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear")
+    axes.set_yscale("log" if log_y else "linear")
+    axes.set_title(title, loc="left")
+    if len(curves) > 1:
+        axes.legend()
+    return figure
+
+
+def strip_figure(
+    path: Sequence[Tensor], title: str, captions: Sequence[str] | None = None, columns: int = 8
+) -> Figure:
+    """A trajectory as film strips: `columns` moments of it from left to right, one row a sample.
+
+    path: the pictures (B, C, H, W) of each moment, first to last; captions: B texts at the left.
+    """
+    moments = np.linspace(0, len(path) - 1, min(columns, len(path))).round().astype(int)
+    frames = torch.stack([path[i] for i in moments], dim=1).flatten(0, 1)  # (B·columns, C, H, W)
+    steps = [f"step {i}" if i else "noise" for i in moments]
+    return grid_figure(
+        frames, None, title, len(moments), row_labels=captions, column_labels=steps, cell=1.0
+    )
+
+
+@styled
+def attention_figure(
+    image: Tensor, words: Sequence[str], heat: Tensor, title: str = "", columns: int = 8
+) -> Figure:
+    """A picture, then for each word the picture lit only where the word was read.
+
+    image (1, C, H, W) in [-1, 1]; heat (len(words), h, w), at least 0; each map is shown relative
+    to its own largest value, as the maps' sums differ by word.
+    """
+    if len(words) != len(heat):
+        raise ValueError(f"{len(words)} words, but {len(heat)} maps")
+    height, width = image.shape[2:]
+    heat = F.interpolate(heat[:, None].float().cpu(), (height, width), mode="bilinear")
+    low, high = heat.amin((1, 2, 3), keepdim=True), heat.amax((1, 2, 3), keepdim=True)
+    light = 0.12 + 0.88 * (heat - low) / (high - low).clamp(min=1e-8)  # (words, 1, H, W)
+    lit = (image.cpu() + 1) * light - 1  # black where unread
+    return grid_figure(torch.cat([image.cpu(), lit]), ["the picture", *words], title, columns)

@@ -1,0 +1,40 @@
+"""Quality against training time, in latents and in pixels: `python -m course_lib.teaching.race`.
+
+Trains `scenes-latent` and `scenes-pixel` as their recipes say and stops now and then to let the
+oracle judge pictures of held-out captions, drawn with the averaged weights. Chapter 09 draws what
+comes out, `recorded/race.json`; making it anew takes as long as both trainings.
+"""
+
+import json
+from pathlib import Path
+
+from course_lib.report import assemble, pictures_report
+from course_lib.training.recipes import RECIPES
+
+RECORD = Path(__file__).parent / "recorded" / "race.json"
+EVERY = 250  # steps
+COUNT = 32  # captions of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
+
+
+def race(name: str) -> list[dict[str, float]]:
+    """Train that recipe; at each look the CPU minutes so far and the share of right pictures."""
+    recipe, looks = RECIPES[name](), []
+    run = recipe.begin(folder=Path("outputs") / "race" / name, device="cpu")
+    for step in run:
+        if step.index % EVERY == 0 or step.index == run.steps:
+            looks.append(look(recipe, run.ema, step.index, run.cpu_seconds))
+            print(name, looks[-1], flush=True)
+    return looks
+
+
+def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
+    figures = pictures_report(assemble(recipe, network), COUNT)
+    shares = [share for name, share in figures.items() if ", new " in name]  # kinds × splits
+    right = sum(shares) / len(shares)
+    return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
+
+
+if __name__ == "__main__":
+    record = {name: race(name) for name in ("scenes-latent", "scenes-pixel")}
+    RECORD.parent.mkdir(exist_ok=True)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,92 @@
+"""The look of the course's figures: colours, fonts, and the size of a picture file."""
+
+import io
+from functools import wraps
+
+import matplotlib
+from matplotlib.figure import Figure
+from PIL import Image as Picture
+
+BLUE, ORANGE, GREEN, RED, PINK, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
+INK, GREY = "#222222", "#777777"
+COLOURS = [BLUE, ORANGE, GREEN, RED, PINK, SKY]  # Okabe & Ito's palette
+STYLE = {
+    "figure.facecolor": "white",  # opaque: the same figure on a light and on a dark page
+    "axes.facecolor": "white",
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "axes.titlesize": 11,
+    "font.size": 10,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "image.cmap": "cividis",
+}
+DASHES = ["-", "--", "-.", ":"]
+DPI, PNG_LIMIT = 144, 150_000
+
+
+def styled(function):
+    """The function runs in the course's style and leaves matplotlib's settings as they were."""
+
+    @wraps(function)
+    def inner(*args, **kwargs):
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return inner
+
+
+def use_style() -> None:
+    """The course's style for all figures drawn from here on: a chapter's set-up cell calls it."""
+    matplotlib.rcParams.update(STYLE)
+
+
+@styled
+def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7, 3.4), title: str = ""):
+    """An empty figure and its axes, laid out so that nothing overlaps: `figure, axes`."""
+    figure = Figure(figsize=size, layout="constrained")
+    if title:
+        figure.suptitle(title, size=11, x=0.01, ha="left")
+    return figure, figure.subplots(rows, columns)
+
+
+def png(figure: Figure, limit: int = PNG_LIMIT) -> bytes:
+    """The figure as an opaque PNG of at most `limit` bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return shrink(buffer.getvalue(), limit)
+
+
+def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:
+    """The same PNG without metadata in at most `limit` bytes: fewer colours, then fewer dots.
+
+    ValueError where even a quarter of the dots, in 256 colours, is too much.
+    """
+    full = Picture.open(io.BytesIO(picture)).convert("RGB")
+    for share in (1, 0.7, 0.5):
+        size = int(full.width * share), int(full.height * share)
+        image = full if share == 1 else full.resize(size)
+        for colours in (None, 256):
+            buffer = io.BytesIO()
+            version = image.quantize(colours) if colours else image
+            version.save(buffer, format="png", optimize=True)
+            if buffer.tell() <= limit:
+                return buffer.getvalue()
+    raise ValueError(f"this figure needs {buffer.tell()} bytes at its coarsest, limit {limit}")

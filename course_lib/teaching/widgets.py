@@ -1,0 +1,49 @@
+"""Explorables: a figure with sliders, and the same figure alone on a page without a kernel."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from course_lib.teaching.plots import as_image
+
+
+def explorable(
+    draw: Callable[..., Figure], alt: str = "", start: dict | None = None, **choices: Sequence
+) -> None:
+    """Show `draw(name=value, ...)` below one control for each name; moving one redraws.
+
+    choices: for each argument of `draw` its values: a slider for numbers, a menu for texts.
+    start: the values at first (default: the first of each). alt: the figure in words.
+    draw should take under 100 ms, so compute beforehand what is slow; each figure is kept.
+    """
+    start = {name: values[0] for name, values in choices.items()} | (start or {})
+    controls = {name: _control(name, choices[name], start[name]) for name in choices}
+    kept: dict[tuple, Any] = {}
+
+    def picture() -> Any:
+        values = {name: control.value for name, control in controls.items()}
+        key = tuple(values.values())
+        if key not in kept:
+            kept[key] = as_image(draw(**values), alt)
+        return kept[key]
+
+    draw(**{name: values[-1] for name, values in choices.items()})  # fail here, not in a callback
+    display(ipywidgets.VBox(list(controls.values())))
+    shown = display(picture(), display_id=True)
+    for control in controls.values():
+        control.observe(lambda change: shown.update(picture()), names="value")
+
+
+def _control(name: str, values: Sequence, value: Any) -> ipywidgets.Widget:
+    label = name.replace("_", " ")
+    kind = ipywidgets.Dropdown if isinstance(value, str) else ipywidgets.SelectionSlider
+    return kind(
+        options=list(values),
+        value=value,
+        description=label,
+        layout=ipywidgets.Layout(width="500px"),
+        style={"description_width": "150px"},
+    )

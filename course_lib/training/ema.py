@@ -1,0 +1,34 @@
+"""An exponential moving average of a model's weights: the model that one samples from.
+
+The last weights jitter with every batch; their average over the last 1 / (1 - decay) steps does
+not, and gives visibly better pictures (Ho et al. 2020 sample from it, with decay 0.9999).
+"""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """`model` is a frozen copy that follows the trained one.
+
+    Each update is average = decay * average + (1 - decay) * weights. At step n the decay is
+    min(decay, (1 + n) / (10 + n)): a young average forgets the random initial weights quickly,
+    so that short trainings can use it too.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999):
+        if not 0 <= decay < 1:
+            raise ValueError(f"the EMA's decay must lie in [0, 1), not {decay}")
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Follow `model` after its optimiser step number `step`, the first being 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, weights in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(weights, 1 - decay)
+        for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            average.copy_(buffer)

@@ -1,0 +1,17 @@
+"""The learning rate, a function of the step alone: a resumed run has nothing to restore."""
+
+import math
+from collections.abc import Callable
+
+DECAYS: dict[str, Callable[[float], float]] = {  # progress in [0, 1] -> fraction of the peak
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+    "constant": lambda progress: 1.0,
+}
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: str = "cosine") -> float:
+    """The rate of step 0 … steps - 1: linear warm-up to `peak`, then the decay, over at `steps`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * DECAYS[decay]((step - warmup) / (steps - warmup))

@@ -1,0 +1,109 @@
+"""A training's whole state as one safetensors file: replaced at once, or not at all.
+
+The tensors are the weights, their average and the optimiser's moments; the metadata holds the
+step, the times and the settings. Nothing is pickled: opening a stranger's file runs no code.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from course_lib.training.files import write_files
+
+Tensors = dict[str, torch.Tensor]
+ADVICE = "delete it to train from the start, or bring back a copy"
+
+
+def save_training(training, path: Path) -> None:
+    """Replace the state at `path`; an OSError (disk full, …) leaves the old one in place."""
+    tensors = flatten(
+        {
+            "model": training.model.state_dict(),
+            "ema": training.ema.state_dict(),
+            "optimizer": {n: o.state_dict()["state"] for n, o in enumerate(training.optimizers)},
+        }
+    )
+    scaler = training.accelerator.scaler  # of fp16's gradients; None in other precisions
+    facts = {
+        "done": training.done,
+        "seconds": training.seconds,
+        "cpu_seconds": training.cpu_seconds,
+        "settings": training.settings,
+        "scaler": scaler.state_dict() if scaler else None,
+    }
+    metadata = {"facts": json.dumps(facts), "sha256": digest(tensors)}
+    write_files({path: save(tensors, metadata)})
+
+
+def load_training(training, path: Path) -> None:
+    """Make `training` what it was when `path` was written.
+
+    ValueError for a damaged file, or the state of other settings or of another model.
+    """
+    tensors, facts = read_state(path)
+    for name, value in training.settings.items():
+        if facts["settings"].get(name) != value:
+            raise ValueError(
+                f"{path} was trained with {name}={facts['settings'].get(name)}, not {value}: "
+                "keep the settings, take another folder, or start over with resume=False"
+            )
+    try:
+        training.model.load_state_dict(branch(tensors, "model"))
+        training.ema.load_state_dict(branch(tensors, "ema"))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} holds the state of another model: {reason}") from error
+    for n, optimizer in enumerate(training.optimizers):
+        groups = optimizer.state_dict()["param_groups"]
+        moments = by_parameter(branch(tensors, f"optimizer.{n}"))
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    if training.accelerator.scaler:
+        training.accelerator.scaler.load_state_dict(facts["scaler"])
+    training.done, training.seconds = facts["done"], facts["seconds"]
+    training.cpu_seconds = facts["cpu_seconds"]
+
+
+def read_state(path: Path) -> tuple[Tensors, dict]:
+    """The tensors and facts written last; ValueError in one line when the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a complete training state ({error}); {ADVICE}") from error
+    if not metadata or digest(tensors) != metadata.get("sha256"):
+        raise ValueError(f"{path} is damaged: its bytes do not match its checksum; {ADVICE}")
+    return tensors, json.loads(metadata["facts"])
+
+
+def flatten(tree: dict, prefix: str = "") -> Tensors:
+    """{"model": {"w": …}, "optimizer": {0: {0: {…}}}} -> "model.w", "optimizer.0.0.step", …"""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value.detach().cpu().contiguous()
+    return flat
+
+
+def branch(tensors: Tensors, name: str) -> Tensors:
+    """The tensors below one name of the flattened tree, without that name in front."""
+    return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+
+
+def by_parameter(tensors: Tensors) -> dict[int, Tensors]:
+    """ "0.step", "0.exp_avg", … -> {0: {"step": …, "exp_avg": …}}: torch's optimiser state."""
+    return {int(n): branch(tensors, n) for n in {name.split(".")[0] for name in tensors}}
+
+
+def digest(tensors: Tensors) -> str:
+    """SHA-256 of the tensors' names and bytes."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        sha.update(name.encode())
+        sha.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()

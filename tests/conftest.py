@@ -1,0 +1,38 @@
+"""Shared by all tests: no network, no windows, and a text-to-image model of toy size."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("agg")
+
+CAPTIONS = ["a red circle", "a blue square", "two large green rings on a white background"]
+
+
+@pytest.fixture(scope="session")
+def toy_pipeline():
+    """All three components with random weights, none of them zero: 32×32 pictures, 4×8×8 latents.
+
+    A U-Net's last layer starts at zero, and would hide most mistakes.
+    """
+    from course_lib.diffusion import Diffusion
+    from course_lib.models import CLIP, AutoencoderKL, Tokenizer, UNet
+    from course_lib.pipelines import LatentDiffusion
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet(4, channels=16, multipliers=(1, 2), attention=(False, True), context_dim=16)
+        vae = AutoencoderKL(channels=16, multipliers=(1, 2), patch=2, attention=False)
+        tokenizer = Tokenizer.train(CAPTIONS, vocab_size=80, length=16).kwargs
+        small = dict(dim=16, layers=1, heads=2)
+        clip = CLIP(tokenizer, text=small, image=small | dict(size=32), dim=16)
+        for parameter in unet.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        vae.shift += torch.randn(4)
+        vae.scaling_factor *= 1 + torch.rand(4)
+    models = [model.eval().requires_grad_(False) for model in (unet, vae, clip)]
+    return LatentDiffusion(Diffusion("straight", "flow"), *models, size=32, scale=3.0)

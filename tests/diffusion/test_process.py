@@ -1,0 +1,255 @@
+"""The process: four targets as rows, the 2x2 solve, the loss against its definition."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.diffusion import SCHEDULES, Diffusion, linear, straight, zero_terminal_snr
+from course_lib.diffusion.process import TARGETS, TIMES
+
+EVERY = [(s, target) for s in SCHEDULES for target in TARGETS]
+
+
+def data(seed=0, shape=(4, 3, 8, 8), dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    return [torch.randn(*shape, generator=g, dtype=dtype) for _ in range(2)]
+
+
+def nothing(x, timestep, context):
+    return torch.zeros_like(x)
+
+
+@pytest.mark.parametrize(("schedule", "target"), EVERY)
+@given(t=st.lists(st.floats(0.001, 0.999), min_size=4, max_size=4))
+def test_split_recovers_what_noising_put_together(schedule, target, t):
+    process, (x0, eps) = Diffusion(schedule, target), data(shape=(4, 5))
+    t = torch.tensor(t, dtype=torch.float64)
+    xt = process.add_noise(x0, t, eps)
+    x0_, eps_ = process.split(process.answer(x0, eps, t), xt, t)
+    # 1 / determinant, at most 1 / 4.9e-5 (cosine's last alpha), times float64's 1e-16
+    torch.testing.assert_close(x0_, x0, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(eps_, eps, rtol=1e-9, atol=1e-9)
+
+
+def test_targets_are_what_their_papers_say():
+    (x0, eps), t = data(), torch.tensor([0.1, 0.4, 0.7, 1.0], dtype=torch.float64)
+    for schedule in (linear(), straight()):
+        alpha, sigma = (y.view(4, 1, 1, 1) for y in schedule(t))
+        answers = {name: Diffusion(schedule, name).answer(x0, eps, t) for name in TARGETS}
+        assert torch.equal(answers["eps"], eps) and torch.equal(answers["x0"], x0)
+        assert torch.equal(answers["flow"], eps - x0)
+        torch.testing.assert_close(answers["v"], alpha * eps - sigma * x0)
+
+
+def test_flow_is_the_velocity_of_the_straight_path():
+    (x0, eps), process = data(), Diffusion("straight", "flow")
+    path = lambda t: process.add_noise(x0, t, eps)  # noqa: E731
+    velocity = (path(0.6) - path(0.4)) / 0.2
+    torch.testing.assert_close(velocity, process.answer(x0, eps, 0.5))
+
+
+def test_v_is_the_velocity_along_the_circle():
+    """With alpha = cos(phi), sigma = sin(phi), v = dx / dphi (Salimans & Ho 2022)."""
+    (x0, eps), process = data(), Diffusion("cosine", "v")
+    sin = [process.schedule(t)[1].asin() for t in (0.4999, 0.5001)]
+    x = [process.add_noise(x0, t, eps) for t in (0.4999, 0.5001)]
+    slope = (x[1] - x[0]) / (sin[1] - sin[0])
+    torch.testing.assert_close(slope, process.answer(x0, eps, 0.5), rtol=1e-5, atol=1e-5)
+
+
+def test_noising_by_hand():
+    (x0, eps), process = data(), Diffusion("linear")
+    alpha_bar = linear().alpha_bars[299]
+    expected = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps
+    torch.testing.assert_close(process.add_noise(x0, 0.3, eps), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(process.add_noise(x0, 0.0, eps), x0)
+
+
+def test_variance_preserving_noising_preserves_the_variance():
+    x0, eps = data(shape=(64, 3, 16, 16))
+    for name in ("linear", "cosine", "scaled_linear"):
+        for t in (0.1, 0.5, 0.9):
+            var = Diffusion(name).add_noise(x0, t, eps).var().item()
+            assert var == pytest.approx(1, abs=5 * (2 / x0.numel()) ** 0.5)  # 5 standard errors
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (4, 3, 8, 8), (4, 2, 3, 4, 5)])
+def test_each_sample_has_its_own_time_in_any_shape(shape):
+    (x0, eps), process = data(shape=shape), Diffusion("straight", "flow")
+    t = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    together = process.add_noise(x0, t, eps)
+    for i in range(4):
+        assert torch.equal(together[i], process.add_noise(x0, t[i].item(), eps)[i])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes_are_kept(dtype):
+    (x0, eps), process = data(dtype=dtype), Diffusion("linear", "v")
+    xt = process.add_noise(x0, torch.rand(4), eps)
+    assert xt.dtype == dtype and process.split(eps, xt, 0.5)[0].dtype == dtype
+    timestep = process.timestep(1.0, x0)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    assert timestep.dtype == wide and timestep.tolist() == [999] * 4  # bfloat16 would say 1000
+
+
+def test_coefficients_are_float64_until_they_are_cast():
+    x = torch.zeros(1, 1)
+    for t in (1 / 1000, 0.5, 1.0):
+        alpha, sigma = Diffusion("linear").at(t, x)
+        index = round(1000 * t) - 1
+        alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000).double(), 0)[index]
+        assert alpha.item() == pytest.approx(alpha_bar.sqrt().item(), rel=1e-6)
+        assert sigma.item() == pytest.approx((1 - alpha_bar).sqrt().item(), rel=1e-6)
+
+
+# The loss
+
+
+def test_the_loss_is_the_mean_square_of_the_answers_error():
+    (x0, eps), t = data(), torch.tensor([0.1, 0.4, 0.7, 1.0])
+    for schedule, target in EVERY:
+        process, seen = Diffusion(schedule, target), {}
+
+        def network(x, timestep, context, seen=seen):
+            seen.update(x=x, timestep=timestep, context=context)
+            return x / 2
+
+        loss = process.loss(network, x0, context="caption", t=t, eps=eps)
+        xt = process.add_noise(x0, t, eps)
+        expected = (xt / 2 - process.answer(x0, eps, t)).square().mean()
+        torch.testing.assert_close(loss, expected)
+        assert loss.shape == () and torch.equal(seen["x"], xt) and seen["context"] == "caption"
+        assert seen["timestep"].tolist() == process.schedule.timestep(t).tolist()
+
+
+@pytest.mark.parametrize(("schedule", "target"), EVERY)
+def test_min_snr_is_a_clamped_snr_on_the_error_of_x0(schedule, target):
+    """Hang et al. 2023: whatever the target, the weighted loss is min(SNR, 5) |x0 - x0^|²."""
+    process, (x0, eps) = Diffusion(schedule, target), data(shape=(1, 50))
+    for t in (0.01, 0.2, 0.5, 0.9):
+        network = lambda x, timestep, context: x.sin()  # noqa: E731
+        loss = process.loss(network, x0, t=t, eps=eps, weighting="min_snr")
+        xt = process.add_noise(x0, t, eps)
+        guess, _ = process.split(xt.sin(), xt, t)
+        expected = process.schedule.log_snr(t).exp().clamp(max=5) * (guess - x0).square().mean()
+        torch.testing.assert_close(loss, expected, rtol=1e-8, atol=0)
+
+
+def test_min_snrs_published_weights():
+    for target, published in {
+        "eps": lambda snr: min(snr, 5) / snr,
+        "v": lambda snr: min(snr, 5) / (snr + 1),
+        "x0": lambda snr: min(snr, 5),
+    }.items():
+        for t in (0.05, 0.3, 0.8):
+            process = Diffusion("linear", target)
+            x0, eps = data(shape=(1, 9))
+            plain = process.loss(nothing, x0, t=t, eps=eps)
+            loss = process.loss(nothing, x0, t=t, eps=eps, weighting="min_snr")
+            snr = process.schedule.log_snr(t).exp().item()
+            assert (loss / plain).item() == pytest.approx(published(snr), rel=1e-9)
+
+
+def test_the_loss_draws_a_tables_entries_evenly():
+    torch.manual_seed(0)
+    process, seen = Diffusion(linear(timesteps=10)), []
+    process.loss(lambda x, t, c: seen.append(t) or x, torch.zeros(20_000, 1))
+    counts = torch.bincount(seen[0].long())
+    assert torch.equal(seen[0], seen[0].round()) and len(counts) == 10
+    assert (counts - 2000).abs().max() < 5 * (20_000 * 0.1 * 0.9) ** 0.5  # 5 standard errors
+
+
+def test_the_same_seed_draws_the_same_loss():
+    x0, _ = data()
+    losses = [torch.manual_seed(5) and Diffusion("cosine").loss(nothing, x0) for _ in range(2)]
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times_lie_inside(name):
+    torch.manual_seed(0)
+    t = TIMES[name](10_000)
+    assert t.dtype == torch.float64 and t.shape == (10_000,) and 0 < t.min() <= t.max() <= 1
+    assert t.mean().item() == pytest.approx(0.5, abs=5 * 0.29 / 100)
+
+
+def test_logit_normal_times_are_logit_normal():
+    torch.manual_seed(0)
+    logits = TIMES["logit_normal"](20_000).logit()
+    assert logits.mean().item() == pytest.approx(0, abs=5 / 20_000**0.5)
+    assert logits.std().item() == pytest.approx(1, abs=5 / 40_000**0.5)
+
+
+def test_antithetic_times_are_evenly_spaced_and_uniform():
+    torch.manual_seed(0)
+    t = TIMES["antithetic"](8).sort().values
+    torch.testing.assert_close(t.diff(), torch.full((7,), 1 / 8, dtype=t.dtype))
+    firsts = torch.stack([TIMES["antithetic"](3)[0] for _ in range(4000)])
+    assert firsts.mean().item() == pytest.approx(0.5, abs=5 * 0.29 / 4000**0.5)
+    assert firsts.var().item() == pytest.approx(1 / 12, rel=0.1)
+
+
+def test_gradients_reach_the_network_and_only_it():
+    weight, x0 = torch.ones((), requires_grad=True), data()[0].float()
+    loss = Diffusion("straight", "flow").loss(lambda x, t, c: weight * x, x0)
+    loss.backward()
+    assert weight.grad is not None and weight.grad != 0
+
+
+# Refusals
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(ValueError, match="unknown schedule 'liner'; did you mean 'linear'"):
+        Diffusion("liner")
+    with pytest.raises(ValueError, match=r"unknown target 'velocity'.*known: eps, x0, v, flow"):
+        Diffusion("linear", "velocity")
+    with pytest.raises(ValueError, match="unknown weighting 'min-snr'; did you mean 'min_snr'"):
+        Diffusion().loss(nothing, data()[0], weighting="min-snr")
+    with pytest.raises(ValueError, match="unknown distribution of times 'unifrm'"):
+        Diffusion().loss(nothing, data()[0], times="unifrm")
+
+
+@pytest.mark.parametrize("schedule", [straight(), zero_terminal_snr(linear())])
+def test_an_eps_answer_has_no_x0_in_pure_noise(schedule):
+    x, eps = data()
+    with pytest.raises(ValueError, match="x0 cannot be had from an 'eps' answer where alpha = 0"):
+        Diffusion(schedule, "eps").split(eps, x, 1.0)
+    for target in ("x0", "v", "flow"):
+        x0, _ = Diffusion(schedule, target).split(eps, x, 1.0)
+        assert x0.isfinite().all()
+
+
+def test_an_x0_answer_has_no_eps_in_clean_data():
+    x, _ = data()
+    with pytest.raises(ValueError, match="eps cannot be had from an 'x0' answer where sigma = 0"):
+        Diffusion("straight", "x0").split(x, x, torch.tensor([0.5, 0.5, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("t", [-0.1, 1.5, torch.tensor([0.1, 0.2, 0.3, 7.0])])
+def test_times_outside_are_refused(t):
+    (x0, eps), process = data(), Diffusion()
+    for call in (
+        lambda: process.add_noise(x0, t, eps),
+        lambda: process.answer(x0, eps, t),
+        lambda: process.split(x0, eps, t),
+        lambda: process.loss(nothing, x0, t=t),
+    ):
+        with pytest.raises(ValueError, match=r"t must lie in \[0, 1\]"):
+            call()
+
+
+def test_shapes_and_dtypes_are_checked():
+    x0, eps = data()
+    process = Diffusion()
+    with pytest.raises(ValueError, match=r"eps is \(2, 3, 8, 8\), but x0 is \(4, 3, 8, 8\)"):
+        process.add_noise(x0, 0.5, eps[:2])
+    with pytest.raises(ValueError, match="batch of 4, got"):
+        process.add_noise(x0, torch.rand(3), eps)
+    with pytest.raises(ValueError, match="batch of 4, got"):
+        process.add_noise(x0, torch.rand(4, 1), eps)
+    with pytest.raises(ValueError, match=r"must be floating point.*torch.uint8"):
+        process.add_noise(torch.zeros(4, 3, dtype=torch.uint8), 0.5, torch.zeros(4, 3))
+    with pytest.raises(ValueError, match=r"network's answer is \(4, 1, 8, 8\), but its input"):
+        process.loss(lambda x, t, c: x[:, :1], x0)

@@ -1,0 +1,240 @@
+"""UNet and UNetBlock: what goes in, what comes out, on any device's terms."""
+
+import json
+
+import pytest
+import torch
+
+from course_lib.models import SD15_UNET, UNet, UNetBlock, attention_maps, heat
+
+TEXT = dict(channels=16, multipliers=(1, 2), blocks=1, attention=(False, True), context_dim=12)
+LABELS = dict(channels=16, multipliers=(1, 2), blocks=1, attention=(True, False), classes=10)
+PLAIN = dict(channels=16, multipliers=(1, 2, 2), blocks=1, attention=(False, False, False))
+KINDS = [TEXT, LABELS, PLAIN]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def stirred(model):
+    """The model with noise on every weight, so that no branch is silent."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def inputs(keywords, batch=2):
+    context = None
+    if keywords.get("context_dim"):
+        context = torch.randn(batch, 5, keywords["context_dim"])
+    if keywords.get("classes"):
+        context = torch.arange(batch) * keywords["classes"]  # the first label and the null
+    return torch.randn(batch, 3, 8, 8), 1000 * torch.rand(batch), context
+
+
+def test_parameters_of_stable_diffusion():
+    with torch.device("meta"):
+        unet = UNet(**SD15_UNET)
+        answer = unet(torch.zeros(2, 4, 64, 64), torch.zeros(2), torch.zeros(2, 77, 768))
+    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
+    assert answer.shape == (2, 4, 64, 64)
+
+
+@pytest.mark.parametrize("keywords", KINDS)
+def test_starts_at_zero_and_every_parameter_learns(keywords):
+    unet = UNet(**keywords)
+    assert unet(*inputs(keywords)).abs().max() == 0  # zero-init of the last convolution
+    unet = stirred(unet)
+    unet(*inputs(keywords)).square().sum().backward()
+    silent = [name for name, p in unet.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+@pytest.mark.parametrize("keywords", KINDS)
+def test_rebuilds_from_its_keywords(keywords):
+    unet = stirred(UNet(**keywords))
+    twin = UNet(**json.loads(json.dumps(unet.kwargs)))
+    twin.load_state_dict(unet.state_dict())
+    x = inputs(keywords)
+    assert torch.equal(unet(*x), twin(*x))
+
+
+@pytest.mark.parametrize("keywords", KINDS)
+def test_moves_whole_to_double(keywords):
+    unet, (x, t, context) = stirred(UNet(**keywords)), inputs(keywords)
+    single = unet(x, t, context)
+    context = context.double() if keywords is TEXT else context
+    double = unet.double()(x.double(), t.double(), context)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)  # float32's rounding
+
+
+@pytest.mark.parametrize("keywords", KINDS)
+def test_channels_last_gives_the_same_numbers(keywords):
+    unet, (x, t, context) = stirred(UNet(**keywords)), inputs(keywords)
+    expected = unet(x, t, context)
+    unet, x = unet.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(unet(x, t, context), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("keywords", KINDS)
+def test_autocast_trains(keywords):
+    unet, x = stirred(UNet(**keywords)), inputs(keywords)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = unet(*x)
+    assert answer.dtype == torch.bfloat16
+    answer.float().square().mean().backward()
+    assert all(p.grad.isfinite().all() for p in unet.parameters())
+    exact = unet(*x)
+    assert (
+        answer - exact
+    ).abs().mean() < 0.05 * exact.abs().mean()  # 8 bits of mantissa, 20 layers
+
+
+@pytest.mark.parametrize("keywords", [TEXT, LABELS])
+def test_compiles_without_a_graph_break(keywords):
+    one_stage = dict(multipliers=(1,), attention=(keywords is TEXT,))
+    unet, x = stirred(UNet(**keywords | one_stage)), inputs(keywords)
+    compiled = torch.compile(unet, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*x), unet(*x), rtol=1e-4, atol=1e-5)
+
+
+def test_samples_of_a_batch_do_not_mix():
+    unet, (x, t, context) = stirred(UNet(**TEXT)), inputs(TEXT, batch=3)
+    alone = torch.cat([unet(x[i : i + 1], t[i : i + 1], context[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(unet(x, t, context), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_answer_depends_on_time_and_on_every_word():
+    unet, (x, t, context) = stirred(UNet(**TEXT)), inputs(TEXT)
+    answer = unet(x, t, context)
+    assert not torch.allclose(unet(x, t + 10, context), answer)
+    for word in range(context.shape[1]):
+        other = context.clone()
+        other[:, word] += 1
+        assert not torch.allclose(unet(x, t, other), answer)
+
+
+def test_one_timestep_serves_the_whole_batch():
+    unet, (x, _, context) = stirred(UNet(**TEXT)), inputs(TEXT)
+    one = unet(x, torch.tensor(7.0), context)
+    assert torch.equal(one, unet(x, torch.tensor([7.0, 7.0]), context))
+
+
+def test_labels_and_the_null_class_differ():
+    unet, (x, t, _) = stirred(UNet(**LABELS)), inputs(LABELS)
+    x, t = x[:1].expand(11, -1, -1, -1), t[:1].expand(11)
+    answers = unet(x, t, torch.arange(11)).flatten(1)
+    assert torch.pdist(answers).min() > 1e-3
+
+
+def test_time_and_labels_survive_the_norms():
+    # one channel in a group, and group normalisation would erase what is added to that channel
+    narrow = dict(channels=8, multipliers=(1,), blocks=1, attention=(False,), classes=2)
+    unet, (x, t, _) = stirred(UNet(**narrow)), inputs(narrow)
+    answer, other = unet(x, t, torch.tensor([0, 1])), unet(x, t, torch.tensor([1, 0]))
+    assert (answer - other).std() > 0.01 * answer.std()
+
+
+def test_other_numbers_of_channels_come_out():
+    unet = UNet(in_channels=8, out_channels=16, **PLAIN)
+    assert unet(torch.randn(1, 8, 12, 4), torch.zeros(1)).shape == (1, 16, 12, 4)
+
+
+def test_attention_maps_of_a_whole_unet():
+    unet, x = UNet(**TEXT | {"attention": (True, True)}), inputs(TEXT)
+    with attention_maps(unet) as maps:
+        unet(*x)
+        unet(*x)
+    assert len(maps) == 7  # 1 + 1 down, 1 in the middle, 2 + 2 up
+    assert all(len(calls) == 2 for calls in maps.values())
+    pictures = heat(maps, size=32)  # (B, L, 32, 32)
+    assert pictures.shape == (2, 5, 32, 32)
+    torch.testing.assert_close(pictures.sum(1), torch.ones(2, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(x=torch.zeros(2, 4, 8, 8)), r"inputs are \(2, 4, 8, 8\).*takes \(B, 3, H, W\)"),
+        (dict(x=torch.zeros(2, 3, 7, 8)), "inputs are 7×8.*divisible by 2"),
+        (dict(x=torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), "inputs are torch.uint8.*floating"),
+        (dict(timestep=torch.zeros(3)), r"timestep is \(3,\), expected \(2,\)"),
+        (dict(context=None), "context is None, but this UNet was built with context_dim=12"),
+        (dict(context=torch.zeros(2, 5, 7)), r"context is \(2, 5, 7\).*context_dim=12"),
+        (dict(context=torch.zeros(1, 5, 12)), r"context is \(1, 5, 12\).*the batch is 2"),
+        (dict(context=torch.zeros(2, 12)), r"context is \(2, 12\).*context_dim=12"),
+    ],
+)
+def test_refusals(change, message):
+    x, timestep, context = inputs(TEXT)
+    with pytest.raises(ValueError, match=message):
+        UNet(**TEXT)(**dict(x=x, timestep=timestep, context=context) | change)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, r"labels are None.*\(2,\) integers in 0..10"),
+        (torch.tensor([0, 11]), r"labels are in 0..11.*0..10"),
+        (torch.tensor([-1, 0]), r"labels are in -1..0"),
+        (torch.tensor([1]), r"labels are \(1,\)"),
+        (torch.zeros(2), r"labels are \(2,\) torch.float32"),
+    ],
+)
+def test_label_refusals(labels, message):
+    x, timestep, _ = inputs(LABELS)
+    with pytest.raises(ValueError, match=message):
+        UNet(**LABELS)(x, timestep, labels)
+
+
+def test_a_plain_unet_refuses_a_context():
+    x, timestep, _ = inputs(PLAIN)
+    with pytest.raises(ValueError, match=r"context is \(2, 5, 12\).*context_dim=None"):
+        UNet(**PLAIN)(x, timestep, torch.zeros(2, 5, 12))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        (dict(multipliers=(1, 2)), "different numbers of stages"),
+        (dict(context_dim=8, classes=3), "give context_dim or classes"),
+        (dict(context_dim=8, attention=(False,) * 3), "attention is False at every stage"),
+        (dict(channels=15), "can't be split into 4 equal heads"),
+    ],
+)
+def test_keyword_refusals(keywords, message):
+    with pytest.raises(ValueError, match=message):
+        UNet(**keywords)
+
+
+def test_block_returns_the_maps_of_many_tokens():
+    block = stirred(UNetBlock(6, 16, 32, 12))
+    x, time, text = torch.randn(2, 6, 8, 8), torch.randn(2, 32), torch.randn(2, 5, 12)
+    h, maps = block(x, time, text, return_maps=True)
+    assert h.shape == (2, 16, 8, 8)
+    assert maps.shape == (2, 4, 64, 5)
+    torch.testing.assert_close(maps.sum(-1), torch.ones(2, 4, 64))
+    assert torch.equal(h, block(x, time, text))
+
+
+def test_block_starts_as_its_skip_and_reads_everything_later():
+    block = UNetBlock(16, 16, 32, 12)
+    x, time, text = torch.randn(2, 16, 8, 8), torch.randn(2, 32), torch.randn(2, 5, 12)
+    assert torch.equal(block(x, time, text), x)
+    block = stirred(block)
+    answer = block(x, time, text)
+    assert not torch.allclose(block(x, time + 1, text), answer)
+    assert not torch.allclose(block(x, time, text.flip(0)), answer)
+    torch.testing.assert_close(block(x, time, text.flip(1)), answer)  # a set of words, no order
+
+
+def test_block_refusals():
+    block, x, time = UNetBlock(6, 16, 32, 12), torch.zeros(2, 6, 8, 8), torch.zeros(2, 32)
+    with pytest.raises(ValueError, match=r"text is \(2, 12\), but .* takes \(B, L, 12\)"):
+        block(x, time, torch.zeros(2, 12))  # one pooled token, its axis lost
+    with pytest.raises(ValueError, match=r"inputs are \(2, 5, 8, 8\).*takes \(B, 6, H, W\)"):
+        block(x[:, :5], time, torch.zeros(2, 3, 12))

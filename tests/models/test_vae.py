@@ -1,0 +1,193 @@
+"""VAE and AutoencoderKL: closed forms, scaling, refusals."""
+
+import json
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from course_lib.models import SD15_VAE, VAE, AutoencoderKL
+from course_lib.models.vae import gaussian_kl, reparameterize
+
+TINY = dict(latent_channels=4, channels=16, multipliers=(1, 2))
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def images(size=32, batch=4, channels=3):
+    return 2 * torch.rand(batch, channels, size, size) - 1
+
+
+def test_parameters_of_stable_diffusion():
+    with torch.device("meta"):
+        vae = AutoencoderKL(**SD15_VAE)
+        z = vae.encode(torch.zeros(1, 3, 512, 512))
+    assert sum(p.numel() for p in vae.parameters()) == 83_653_863
+    assert z.shape == (1, 4, 64, 64)
+    assert (
+        AutoencoderKL(scaling_factor=0.18215).scaling_factor.tolist()
+        == [pytest.approx(0.18215)] * 4
+    )
+
+
+def test_kl_is_the_closed_form():
+    mu, logvar = torch.randn(2, 3, 4).double()
+    peer = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0, torch.ones(3, 4).double()))
+    torch.testing.assert_close(gaussian_kl(mu, logvar), peer)
+
+
+def test_reparameterize_has_the_moments_and_the_gradients():
+    mu = torch.full((100_000,), 0.5, requires_grad=True)
+    logvar = torch.full((100_000,), -1.0, requires_grad=True)
+    z = reparameterize(mu, logvar)
+    # five standard errors of 100,000 draws with std exp(-1/2) = 0.607
+    assert abs(z.mean() - 0.5) < 5 * 0.607 / 100_000**0.5
+    assert abs(z.std() - 0.607) < 5 * 0.607 / 200_000**0.5
+    z.sum().backward()
+    torch.testing.assert_close(mu.grad, torch.ones_like(mu))
+    torch.testing.assert_close(logvar.grad, (z - mu).detach() / 2)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "factor"),
+    [
+        (dict(multipliers=(1, 2, 2)), 4),
+        (dict(multipliers=(1, 2, 2, 2)), 8),
+        (dict(multipliers=(1, 2), patch=4), 8),
+        (dict(multipliers=(1,), patch=4, attention=False, decoder_blocks=1), 4),
+    ],
+)
+def test_latents_are_smaller_by_the_factor(keywords, factor):
+    vae = AutoencoderKL(channels=16, latent_channels=5, **keywords)
+    x = images()
+    assert vae.factor == factor
+    z = vae.encode(x)
+    assert z.shape == (4, 5, 32 // factor, 32 // factor)
+    assert vae.decode(z).shape == vae(x).shape == x.shape
+
+
+def test_fitted_latents_have_mean_0_and_variance_1_and_decode_alike():
+    vae, x = AutoencoderKL(**TINY).double(), images(16, batch=16).double()
+    before = vae(x)
+    vae.fit_scaling(x.split(4))
+    z = vae.encode(x)
+    std, mean = torch.std_mean(z, dim=(0, 2, 3))
+    torch.testing.assert_close(mean, torch.zeros(4).double())
+    torch.testing.assert_close(std, torch.ones(4).double())
+    torch.testing.assert_close(vae.decode(z), before)
+    twin = AutoencoderKL(**json.loads(json.dumps(vae.kwargs))).double()
+    twin.load_state_dict(vae.state_dict())  # the scaling travels with the weights
+    assert torch.equal(twin.encode(x), z)
+    one = AutoencoderKL(**TINY).double()
+    one.load_state_dict(vae.state_dict())
+    one.fit_scaling(x)  # one batch, fitted anew, to the same numbers
+    torch.testing.assert_close(one.scaling_factor, vae.scaling_factor)
+
+
+def test_a_sampled_latent_scatters_around_the_mean():
+    vae, x = AutoencoderKL(scaling_factor=2.0, **TINY), images(16, batch=1).expand(128, -1, -1, -1)
+    mu, logvar = vae.encode_moments(x[:1])
+    draws = vae.encode(x, sample=True)
+    spread = (draws - 2 * mu) / (2 * (0.5 * logvar).exp())
+    # standard normal numbers: five standard errors
+    assert abs(spread.mean()) < 5 / draws.numel() ** 0.5
+    assert abs(spread.std() - 1) < 5 / (2 * draws.numel()) ** 0.5
+
+
+def test_log_variance_is_clamped():
+    vae = AutoencoderKL(**TINY)
+    torch.nn.init.constant_(vae.to_moments.bias, 1000.0)
+    assert vae.encode_moments(images())[1].max() == 20
+    torch.nn.init.constant_(vae.to_moments.bias, -1000.0)
+    assert vae.encode_moments(images())[1].min() == -30
+
+
+@pytest.mark.parametrize("model", [AutoencoderKL(**TINY), AutoencoderKL(patch=4, **TINY), VAE()])
+def test_every_parameter_learns(model):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    loss, parts = model.loss(images(), kl_weight=0.5)
+    torch.testing.assert_close(loss, parts["error"] + 0.5 * parts["kl"])
+    loss.backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_training_reduces_the_loss():
+    vae, x = AutoencoderKL(patch=2, **TINY), images(1, batch=8).expand(-1, -1, 16, 16)
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss, _ = vae.loss(x)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+
+
+def test_flat_vae_shapes_and_keywords():
+    vae, x = VAE(), images()
+    reconstruction, mu, logvar = vae(x)
+    assert mu.shape == logvar.shape == (4, 256)
+    assert reconstruction.shape == x.shape
+    small = VAE(**json.loads(json.dumps(VAE(1, 16, 8, 32).kwargs)))
+    assert small(images(16, channels=1))[1].shape == (4, 32)
+
+
+@pytest.mark.parametrize("build", [lambda: AutoencoderKL(patch=2, **TINY), VAE])
+def test_autocast_channels_last_and_compile(build):
+    vae, x = build(), images()
+    encode = vae.encode_moments if isinstance(vae, AutoencoderKL) else vae.encode
+    mu, _ = encode(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert vae.loss(x)[0].isfinite()
+        rough, _ = encode(x)
+    assert (rough - mu).abs().mean() < 0.05 * mu.abs().mean()  # 8 bits of mantissa
+    compiled = torch.compile(encode, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x)[0], mu, rtol=1e-4, atol=1e-5)
+    vae.to(memory_format=torch.channels_last)
+    last, _ = encode(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last, mu, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda vae: vae.encode(images(channels=1)),
+            r"images are \(4, 1, 32, 32\).*\(B, 3, H, W\)",
+        ),
+        (lambda vae: vae.encode(images(size=30)), "images are 30×30.*divisible by 4"),
+        (
+            lambda vae: vae.encode(images().to(torch.uint8)),
+            "images are torch.uint8.*floating",
+        ),
+        (lambda vae: vae.encode(255 * images()), r"images are in \[.*\], expected \[-1, 1\]"),
+        (lambda vae: vae.encode(images()[0]), r"images are \(3, 32, 32\)"),
+        (
+            lambda vae: vae.decode(torch.zeros(1, 8, 4, 4)),
+            r"latents are \(1, 8, 4, 4\).*B, 4, H, W",
+        ),
+    ],
+)
+def test_refusals(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(AutoencoderKL(patch=2, **TINY))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda vae: vae.encode(images(size=64)), "images are 64×64.*size=32"),
+        (lambda vae: vae.encode(images(channels=1)), r"images are \(4, 1, 32, 32\)"),
+        (lambda vae: vae.decode(torch.zeros(1, 8)), r"latents are \(1, 8\).*\(B, 256\)"),
+    ],
+)
+def test_flat_vae_refusals(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(VAE())

@@ -1,0 +1,153 @@
+"""Every way an answer can be: not attempted, right, a known mistake, an unknown one, a crash."""
+
+import pytest
+import torch
+
+from course_lib.teaching.check import Choice, Code, Number, check, examine
+
+
+def noised(x0, eps, alpha, sigma):
+    return alpha * x0 + sigma * eps
+
+
+def swapped(x0, eps, alpha, sigma):
+    """The signal has
+    the noise's weight."""
+    return sigma * x0 + alpha * eps
+
+
+def planted(x0, eps, alpha, sigma):
+    """As handed out."""
+    return alpha * x0 + sigma**2 * eps
+
+
+def cases():
+    return [
+        (torch.ones(1), torch.zeros(1), 0.8, 0.6),
+        (torch.randn(2, 3), torch.randn(2, 3), 0.6, 0.8),
+    ]
+
+
+exercise = Code(noised, cases, "Well.", [swapped], given=planted)
+
+
+def verdict(answer, exercise=exercise):
+    found = exercise.examine(answer)
+    return found.status, found.message
+
+
+def test_untouched_stubs_are_not_attempted():
+    def stub(x0, eps, alpha, sigma):
+        """alpha * x0 + sigma * eps."""
+        ...
+
+    def bare(x0, eps, alpha, sigma): ...
+
+    def half(x0, eps, alpha, sigma):
+        signal = alpha * x0
+        return signal + ...
+
+    class Stub:
+        def __call__(self, *args):
+            """The same."""
+            ...
+
+    for answer in (stub, bare, half, Stub, ..., None, lambda *a: ..., planted):
+        assert verdict(answer)[0] == "not attempted", answer
+
+
+def test_right_answers_however_written():
+    for answer in (
+        noised,
+        lambda *a: noised(*a).numpy(),
+        lambda *a: noised(*a).double() + 1e-7,
+        lambda x0, eps, alpha, sigma: torch.add(alpha * x0, eps, alpha=sigma),
+    ):
+        assert verdict(answer) == ("right", ". Well.")
+
+
+def test_known_misconceptions_are_named_and_explained():
+    found = exercise.examine(lambda x0, eps, alpha, sigma: x0.mul(sigma) + eps.mul(alpha))
+    assert (found.status, found.misconception) == ("wrong", "swapped")
+    assert found.message == ": swapped. The signal has the noise's weight."
+
+
+def test_unknown_mistakes_show_the_first_input_that_differs():
+    status, message = verdict(lambda x0, eps, alpha, sigma: alpha * x0 + 2 * sigma * eps)
+    assert status == "wrong" and "alpha = 0.6" in message  # the first case has no noise in it
+    assert "x0 = [[" in message and "at [0, 0] yours is" in message
+    status, message = verdict(lambda x0, eps, alpha, sigma: alpha * x0 + sigma * eps + 1)
+    assert "x0 = [1.0], eps = [0.0]" in message and "yours is 1.8, expected 0.8" in message
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (lambda *a: -noised(*a), "right but for its sign"),
+        (lambda *a: noised(*a)[..., None], "in another shape"),
+        (lambda *a: 7, "yours has shape (), expected (1,)"),
+        (lambda *a: "blue", "yours is 'blue'"),
+        (lambda *a: None, "not attempted"),
+        (lambda *a: [print][1], "IndexError: list index out of range"),
+        (lambda x0: x0, "calling it raised TypeError"),
+        (lambda x0, eps, alpha, sigma: x0.mul_(alpha).add_(sigma * eps), "changes its input"),
+        (7, "expected a function, got 7"),
+    ],
+)
+def test_the_reader_is_told_what_is_wrong(answer, told):
+    status, message = verdict(answer)
+    assert told in status + message
+
+
+def test_relations_between_wrong_and_right():
+    matrix = Code(lambda x: x @ x, lambda: [(torch.arange(4.0).reshape(2, 2),)], "")
+    assert "the transpose" in verdict(lambda x: (x @ x).T, matrix)[1]
+    assert "multiply by 0.5" in verdict(lambda x: 2 * x @ x, matrix)[1]
+    assert "off by the same amount, 3" in verdict(lambda x: x @ x + 3, matrix)[1]
+
+
+def test_an_error_names_the_readers_own_line():
+    def clumsy(x0, eps, alpha, sigma):
+        scaled = alpha * x0
+        return scaled + sigma * eps.reshape(5)
+
+    status, message = verdict(clumsy)
+    assert status == "wrong" and "your line `return scaled + sigma * eps.reshape(5)`" in message
+    assert "\n" not in message and "course_lib" not in message
+
+
+def test_random_answers_are_refused_and_leave_the_random_state_alone():
+    state = torch.get_rng_state()
+    for seed in range(3):
+        noise = torch.Generator().manual_seed(seed)
+        assert verdict(lambda x0, *_, g=noise: torch.randn(x0.shape, generator=g))[0] == "wrong"
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_answers_that_draw_are_judged_under_the_reference_s_seed():
+    drawn = Code(lambda x: x + torch.randn_like(x), lambda: [(torch.zeros(4),)], "")
+    assert verdict(lambda x: torch.randn(4), drawn)[0] == "right"
+    assert verdict(lambda x: torch.rand(4), drawn)[0] == "wrong"
+
+
+def test_choices_and_numbers():
+    letter = Choice("b", {"a": "No.", "b": "Yes.", "c": "No."})
+    assert verdict(..., letter)[0] == verdict(None, letter)[0] == "not attempted"
+    assert verdict(" B) ", letter) == ("right", ". Yes.")
+    assert letter.examine("a").misconception == "a"
+    assert "expected one of 'a', 'b', 'c', got 'z'" in verdict("z", letter)[1]
+
+    number = Number(64.0, "Yes.", misconceptions={"one_side_only": (8.0, "A square has two.")})
+    assert verdict(..., number)[0] == "not attempted"
+    assert verdict(63, number)[0] == verdict(torch.tensor(64.0), number)[0] == "right"
+    assert number.examine(8).misconception == "one_side_only"
+    assert "100 is too large" in verdict(100, number)[1]
+    assert "expected a number" in verdict("many", number)[1]
+
+
+def test_unknown_exercises_are_told_not_raised(capsys):
+    for name in ("97.1", "x", 9):
+        check(name, 1)
+    assert capsys.readouterr().out.count("✗ ") == 3
+    with pytest.raises(ValueError, match=r"no chapter has an exercise '97\.1'"):
+        examine("97.1", 1)

@@ -1,0 +1,104 @@
+"""Figures: right kind in, small opaque PNG out, refusals in words."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course_lib.teaching import plots, style
+from course_lib.teaching.history import EVENTS, sources, timeline_figure
+
+
+def opened(figure):
+    return Image.open(io.BytesIO(style.png(figure)))
+
+
+def test_pixels_maps_minus_one_to_black_and_clips_overshoot():
+    images = torch.tensor([-3.0, -1.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
+    grey = plots.pixels(images)
+    assert grey.shape == (4, 1, 1, 3)
+    assert grey[:, 0, 0, 2].tolist() == [0, 0, 0.5, 1]
+
+
+def test_grid_shows_each_picture_where_its_caption_says():
+    black, white = -torch.ones(3, 8, 8), torch.ones(3, 8, 8)
+    figure = plots.grid_figure(torch.stack([black, white, white]), ["b", "w", "w"], columns=3)
+    picture = np.asarray(opened(figure).convert("L"))
+    row = picture[picture.shape[0] // 3]
+    thirds = [row[int(len(row) * place)] for place in (0.17, 0.5, 0.83)]
+    assert thirds == [0, 255, 255]
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["b", "w", "w"]
+
+
+def test_figures_are_opaque_and_within_the_limit():
+    noise = torch.rand(8, 3, 64, 64) * 2 - 1
+    data = style.png(plots.grid_figure(noise, ["a long caption that needs two lines"] * 8))
+    assert len(data) <= style.PNG_LIMIT
+    assert Image.open(io.BytesIO(data)).mode in ("RGB", "P")  # no alpha: one look in both themes
+
+
+def test_what_cannot_be_shrunk_is_refused():
+    with pytest.raises(ValueError, match="limit 100"):
+        style.png(plots.grid_figure(torch.zeros(1, 1, 4, 4)), limit=100)
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (torch.zeros(3, 8, 8), r"must be \(B, 1 or 3, H, W\), got \(3, 8, 8\)"),
+        (torch.zeros(1, 4, 8, 8), r"got \(1, 4, 8, 8\)"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "got torch.uint8"),
+    ],
+)
+def test_other_than_pictures_is_refused(images, told):
+    with pytest.raises(ValueError, match=told):
+        plots.grid_figure(images)
+
+
+def test_too_few_captions_are_refused():
+    with pytest.raises(ValueError, match="captions must hold 2 texts, got 1"):
+        plots.grid_figure(torch.zeros(2, 1, 4, 4), ["one"])
+
+
+def test_style_is_left_as_it_was():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plots.curves_figure({"a": ([0, 1], [1, 0])}, "t", "step", "loss")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_smoothed_curve_is_the_running_mean():
+    figure = plots.curves_figure({"a": (range(9), range(9))}, "t", "step", "loss", smooth=3)
+    xs, ys = figure.axes[0].lines[-1].get_data()
+    assert xs.tolist() == list(range(1, 8)) == pytest.approx(ys)  # the mean of three in a row
+
+
+def test_strip_takes_the_first_and_the_last_moment():
+    path = [torch.full((2, 1, 4, 4), i / 20) for i in range(21)]
+    figure = plots.strip_figure(path, "t", ["a", "b"], columns=5)
+    shown = [image.get_array()[0, 0, 0] for image in figure.axes[0].images]
+    assert len(shown) == 10
+    assert shown[0] == shown[5] == pytest.approx(0.5) and shown[4] == pytest.approx(1)
+
+
+def test_attention_lights_the_place_that_was_read():
+    heat = torch.zeros(2, 4, 4)
+    heat[0, 0, 0] = heat[1, 3, 3] = 1
+    figure = plots.attention_figure(torch.ones(1, 3, 32, 32), ["red", "ring"], heat)
+    _, red, ring = (image.get_array().mean(2) for image in figure.axes[0].images)
+    assert red[0, 0] > 0.9 > 0.2 > red[-1, -1]
+    assert ring[-1, -1] > 0.9 > 0.2 > ring[0, 0]
+    with pytest.raises(ValueError, match="1 words, but 2 maps"):
+        plots.attention_figure(torch.ones(1, 3, 32, 32), ["red"], heat)
+
+
+def test_timeline_is_in_order_and_sourced():
+    years = [event.year for event in EVENTS]
+    assert years == sorted(years)
+    assert all(event.source for event in EVENTS if event.fid)
+    assert sources().count("arxiv.org/abs/") == len(EVENTS)
+    assert len(style.png(timeline_figure())) <= style.PNG_LIMIT

@@ -1,0 +1,315 @@
+"""The command line: what it writes, and that nobody who mistypes ever sees a traceback."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from course_lib import cli, doctor, pipelines
+from course_lib.training import recipes
+
+SAMPLE = ["sample", "a red circle", "a blue square", "--steps", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def course(monkeypatch, capsys, tmp_path):
+    """course("train", "NAME") -> status, out, err; it runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        status = ended.value.code or 0
+        return SimpleNamespace(status=status, **capsys.readouterr()._asdict())
+
+    return run
+
+
+@pytest.fixture
+def toy(monkeypatch, toy_pipeline):
+    """The shipped model is the toy one."""
+    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, device: toy_pipeline)
+
+
+class Line(nn.Module):
+    def __init__(self, width=1):
+        super().__init__()
+        self.kwargs = {"width": width}
+        self.weight = nn.Parameter(torch.zeros(width))
+
+
+class Slope(recipes.Recipe):
+    """Learns that y = 2 x, in steps of a millisecond."""
+
+    name = "slope"
+    settings = dict(steps=6, lr=0.1, ema=0.5, save_every=2)
+    look_every = 3
+
+    def model(self):
+        return Line()
+
+    def batch(self, step):
+        return torch.rand(4)
+
+    def loss(self, model, x):
+        return (model.weight * x - 2 * x).square().mean()
+
+    def pictures(self, model):
+        return torch.zeros(2, 1, 8, 8), ["one", "two"]
+
+    def measure(self, model, count):
+        return {"slope": model.weight.item()}
+
+
+@pytest.fixture
+def slope(monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "slope", Slope)
+
+
+def size(path):
+    return Image.open(path).size
+
+
+def test_help_answers_without_torch():
+    code = "import sys, course_lib.cli, course_lib.doctor; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_help_names_every_command(course):
+    out = course("--help").out
+    for command in ("doctor", "lab", "demo", "sample", "train", "evaluate"):
+        assert f"  {command} " in out
+
+
+def test_sample_writes_a_grid_with_captions(course, toy, tmp_path):
+    done = course(*SAMPLE)
+    assert done.status == 0
+    assert done.out.startswith(f"{os.path.join('outputs', 'sample.png')}: 2 pictures")
+    width, height = size(tmp_path / "outputs/sample.png")
+    assert width > height > 150  # two pictures beside each other, text beneath
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["sample.png"]
+
+
+def test_the_same_seed_gives_the_same_file(course, toy, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert course(*SAMPLE, "--seed", seed, "--out", f"{name}.png").status == 0
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, monkeypatch):
+    asked = []
+
+    def spy(model, captions, seeds, **options):
+        asked.append((list(captions), list(seeds), options))
+        return torch.zeros(len(captions), 3, 32, 32)
+
+    monkeypatch.setattr(pipelines, "text_to_image", spy)
+    done = course(*SAMPLE, "--count", 40, "--seed", 7, "--scale", "2.5", "--sampler", "heun")
+    assert done.status == 0
+    (first, seeds, options), (second, others, _) = asked  # 64 at a time
+    assert first == ["a red circle"] * 40 + ["a blue square"] * 24
+    assert second == ["a blue square"] * 16
+    assert seeds + others == [*range(7, 47), *range(7, 47)]
+    assert options == dict(steps=2, scale=2.5, sampler="heun")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["--steps", "0"], 2, "course: steps must be"),
+        (["--count", "0"], 2, "course: count must be at least 1, got 0"),
+        (["--scale", "nan"], 2, "course: scale must be a finite number, got nan"),
+        (["--sampler", "dimm"], 2, "course: unknown sampler 'dimm'; did you mean 'ddim'?"),
+        (["a purple circle"], 2, "course: unknown words: 'purple'"),
+        (["--out", "picture.jpg"], 2, "course: --out names a PNG file"),
+        (["--out", "file/picture.png"], 1, "course: cannot make the folder file"),
+    ],
+)
+def test_what_sample_refuses_in_one_line(course, toy, tmp_path, arguments, status, line):
+    (tmp_path / "file").touch()
+    done = course(*SAMPLE, *arguments)
+    assert done.status == status
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_a_gpu_that_is_not_there(course):
+    done = course("sample", "a red circle", "--device", "cuda", "--out", "a.png")
+    assert done.status == 1
+    assert done.err.startswith("course: ")
+    assert done.err.count("\n") == 1
+
+
+def test_a_full_disk_leaves_the_old_picture(course, toy, tmp_path, monkeypatch):
+    course(*SAMPLE, "--out", "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = course(*SAMPLE, "--out", "a.png", "--seed", 5)
+    assert done.status == 1
+    assert done.err == "course: could not write a.png: No space left on device" + KEPT
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+KEPT = "; what was there is untouched\n"
+
+
+def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
+    from course_lib.datasets.captions import parse
+    from course_lib.datasets.scenes import place_objects, render
+
+    def perfect(captions, out, **options):
+        rng, scenes = np.random.default_rng(0), [parse(caption) for caption in captions]
+        centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
+        return render(scenes, centres, radii)
+
+    monkeypatch.setattr(cli, "draw", perfect)
+    done = course("demo")
+    assert done.status == 0
+    assert "finds 8 of 8 as their captions say" in done.out
+
+
+def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_path):
+    done = course("train", "slope")
+    assert done.status == 0, done.err
+    folder = tmp_path / "outputs/slope"
+    names = {path.name for path in folder.iterdir()}
+    pictures = {"step_000003.png", "step_000006.png"}
+    assert names == pictures | {"log.jsonl", "state.safetensors", "slope.json", "slope.safetensors"}
+    first = json.loads((folder / "slope.json").read_text())["metrics"]
+    again = course("train", "slope")
+    assert again.status == 0  # nothing left to do: the same model
+    assert json.loads((folder / "slope.json").read_text())["metrics"] == first
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 6
+
+
+def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
+    course("train", "slope", "--steps", 4)
+    done = course("evaluate", "slope", "--weights", "outputs/slope/slope", "--count", 5)
+    assert done.status == 0, done.err
+    header, _, row = done.out.splitlines()
+    assert header == "| slope | now, 5 samples | card, 500 |"
+    name, now, card = (cell.strip() for cell in row.strip("|").split("|"))
+    assert name == "slope"
+    assert now == card != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["train", "digits-dpm"], 2, "unknown recipe 'digits-dpm'; did you mean 'digits-ddpm'?"),
+        (["train", "slope", "--steps", "0"], 2, "steps must be at least 1, not 0"),
+        (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
+        (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
+        (["evaluate", "slope"], 1, "unknown checkpoint 'slope'; known: torn"),
+        (["evaluate", "slope", "--count", "0"], 2, "count must be at least 1, got 0"),
+        (["evaluate", "slope", "--weights", "torn"], 2, "torn"),
+    ],
+)
+def test_what_train_and_evaluate_refuse_in_one_line(
+    course, slope, tmp_path, monkeypatch, arguments, status, line
+):
+    monkeypatch.setattr("course_lib.training.checkpoints.CHECKPOINTS", tmp_path)
+    (tmp_path / "file").touch()
+    course("train", "slope", "--steps", "1", "--folder", "good")
+    card = (tmp_path / "good/slope.json").read_text()
+    (tmp_path / "torn.json").write_text(card)
+    (tmp_path / "torn.safetensors").write_bytes(b"half of it")
+    done = course(*arguments)
+    assert done.status == status
+    assert done.err.startswith("course: ")
+    assert line in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
+    def interrupted(self, model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Slope, "pictures", interrupted)
+    done = course("train", "slope")
+    assert done.status == 130
+    assert "Stopped at step 3; the same command goes on" in done.out
+
+
+def test_a_bug_of_ours_is_not_hidden(course, monkeypatch):
+    def bug():
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(doctor, "examine", bug)
+    with pytest.raises(TypeError, match="a bug"):
+        course("doctor")
+
+
+@pytest.mark.parametrize(("level", "status"), [("OK", 0), ("WARN", 0), ("FAIL", 1)])
+def test_doctor_fails_if_a_check_fails(course, monkeypatch, level, status):
+    findings = [doctor.Finding("OK", "one", "fine"), doctor.Finding(level, "two", "so so", "mend")]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    done = course("doctor")
+    assert done.status == status
+    assert done.out.splitlines() == [
+        "OK    one          fine",
+        f"{level:<5} two          so so -> mend",
+    ]
+
+
+@pytest.fixture
+def jupyterlab(monkeypatch, tmp_path):
+    """What JupyterLab would be started with."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/00_start_here.ipynb").touch()
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    started = []
+    monkeypatch.setattr("jupyterlab.labapp.main", started.append)
+    return started
+
+
+@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("display", [True, False])
+def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, root, display):
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
+    monkeypatch.setattr(cli, "has_desktop", lambda: display)
+    assert course("lab", "--port", "9999").status == 0
+    (arguments,) = jupyterlab
+    assert arguments[:2] == [
+        f"--ServerApp.root_dir={tmp_path}",
+        "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
+    ]
+    assert arguments[-2:] == ["--port", "9999"]
+    assert ("--allow-root" in arguments) == root
+    assert ("--no-browser" in arguments) == (not display)
+
+
+def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
+    (tmp_path / "notebooks/00_start_here.ipynb").unlink()
+    done = course("lab")
+    assert done.status == 1
+    assert done.err.startswith("course: notebooks/00_start_here.ipynb is not beside course_lib")
+
+
+def test_a_picture_is_what_the_model_drew(tmp_path):
+    """White, black and mid grey reach the file as they are."""
+    images = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8)
+    cli.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
+    pixels = np.asarray(Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("L"))
+    middle = pixels[pixels.shape[0] // 2]
+    levels, counts = np.unique(middle, return_counts=True)
+    assert {0, 255} <= set(levels[counts > 50])
+    assert {127, 128} & set(levels[counts > 50])

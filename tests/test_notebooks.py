@@ -1,0 +1,65 @@
+"""Every notebook is a finished chapter in the one form, made from its present code.
+
+What runs in them is proved by nbval, which `make test` turns on the same files.
+"""
+
+import re
+
+import nbformat
+import pytest
+
+from course_lib.teaching.chapter import EXERCISE, faults
+from course_lib.teaching.check import examine, exercises
+from course_lib.teaching.form import ROOT
+
+WITNESS = "checked = []\ncheck = lambda *args: checked.append(args)\n"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def cells(path, tag):
+    notebook = nbformat.read(path, as_version=4)
+    return [cell.source for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+
+
+def asked(path):
+    notebook = nbformat.read(path, as_version=4)
+    return [found.group(1) for cell in notebook.cells if (found := EXERCISE.match(cell.source))]
+
+
+def test_the_first_and_the_last_chapter_are_here():
+    assert {"00_start_here", "09_latent_diffusion"} <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_chapter_is_finished(path):
+    assert faults(path) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_exercise_asked_has_a_check_and_every_check_is_asked(path):
+    chapter = f"{int(path.stem[:2])}.1"
+    assert asked(path) == list(exercises(chapter))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_later_cells_do_not_need_the_readers_answers(path):
+    """What an exercise defines is used in its own cell and its solution only."""
+    notebook = nbformat.read(path, as_version=4)
+    answers, rest = [], []
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            own = {"exercise", "solution"} & set(cell.metadata.get("tags", []))
+            (answers if own else rest).append(cell.source)
+    defined = re.findall(r"^(?:def |class )?(\w+)(?:\(| = )", "\n".join(answers), re.MULTILINE)
+    for name in set(defined) - {"check"}:
+        assert not re.search(rf"(?<![\w.]){name}\b", "\n".join(rest)), name
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_solutions_pass_and_stubs_are_not_attempted_as_code(path):
+    """Each cell's function, run by itself: the stored outputs are no accident."""
+    for tag, status in (("exercise", "not attempted"), ("solution", "right")):
+        for source in cells(path, tag):
+            given = {}
+            exec("import torch\nimport torch.nn.functional as F\n" + WITNESS + source, given)
+            assert [examine(*args).status for args in given["checked"]] == [status], source

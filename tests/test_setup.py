@@ -1,0 +1,139 @@
+"""One list of dependencies, one list of pins: pyproject, constraints and environment agree."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
+DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+PINS = {
+    canonicalize_name(name): version
+    for name, version in re.findall(
+        r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE
+    )
+}
+
+
+def test_constraints_are_pins_and_comments_only():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    others = [line for line in lines if line and not line.startswith("#") and "==" not in line]
+    assert not others
+    assert len(PINS) == sum("==" in line for line in lines)  # and none is there twice
+
+
+@pytest.mark.parametrize("requirement", NEEDED + DEV, ids=lambda r: r.name)
+def test_every_dependency_has_a_pin_in_its_range(requirement):
+    assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+
+
+def test_the_pins_are_complete():
+    """Whatever an install brings along has a pin, but for CUDA's packages, which torch pins."""
+    seen, queue = set(), [(r.name, r.extras) for r in NEEDED + DEV]
+    while queue:
+        name, extras = queue.pop()
+        if (canonicalize_name(name), frozenset(extras)) in seen:
+            continue
+        seen.add((canonicalize_name(name), frozenset(extras)))
+        for line in metadata.requires(name) or []:
+            r = Requirement(line)
+            if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in ["", *extras]):
+                queue.append((r.name, r.extras))
+    unpinned = {name for name, _ in seen} - PINS.keys()
+    assert {name for name in unpinned if not re.match("nvidia-|cuda-", name)} == set()
+    assert len(seen) > 100
+
+
+def test_the_ranges_admit_what_is_promised():
+    ranges = {r.name: r.specifier for r in NEEDED}
+    for minor in range(11, 16):
+        assert ranges["torch"].contains(f"2.{minor}.0")
+        assert ranges["torchvision"].contains(f"0.{minor + 15}.0")
+    for minor in (11, 12, 13):
+        assert SpecifierSet(PROJECT["requires-python"]).contains(f"3.{minor}.0")
+
+
+def test_environment_reads_the_same_two_lists():
+    python, pip, rest = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert pip == "pip"
+    assert rest == {"pip": ["-c constraints.txt", "-e ."]}
+    admitted = SpecifierSet(python.removeprefix("python"))
+    assert [m for m in range(8, 16) if admitted.contains(f"3.{m}.0")] == [11, 12, 13]
+
+
+def test_makefile_reads_the_same_two_lists():
+    makefile = (ROOT / "Makefile").read_text()
+    installs = re.findall(r"\$\(PIP\) (?:install|download) .*", makefile)
+    assert len(installs) == 2
+    for line in installs:
+        assert "-c constraints.txt" in line
+        assert re.search(r'"\.(\[dev\]|\$\(EXTRA\))"$', line)
+    assert "(3, 11) <= sys.version_info[:2] <= (3, $(if $(PYTHON),99,13))" in makefile
+
+
+def test_whatever_the_package_imports_is_declared():
+    """The notebook tool alone may use what comes with the extra `dev`."""
+    module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
+    declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
+    dev = {r.name for r in DEV}
+    undeclared = {}
+    for path in (ROOT / "course_lib").rglob("*.py"):
+        allowed = declared | (dev if path.parent.name == "teaching" else set())
+        foreign = imports(path) - allowed - sys.stdlib_module_names - {"course_lib"}
+        undeclared |= {path.name: foreign} if foreign else {}
+    assert undeclared == {}
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names}
+
+
+def test_rooms_import_only_from_rooms_below():
+    """The floors of the README's "How the code is laid out", bottom to top."""
+    floors = [
+        {"names", "paths"},
+        {"devices"},
+        {"diffusion", "models", "datasets"},
+        {"training", "evaluation", "stable_diffusion"},
+        {"pipelines", "machine"},
+        {"report"},
+        {"teaching", "doctor"},
+        {"cli"},
+    ]
+    floor_of = {room: level for level, rooms in enumerate(floors) for room in rooms}
+    ours = re.compile(r"^(?: {4})*from course_lib(?:\.| import )(\w+)", re.MULTILINE)
+    for path in (ROOT / "course_lib").rglob("*.py"):
+        room = path.relative_to(ROOT / "course_lib").parts[0].removesuffix(".py")
+        text = path.read_text("utf-8")
+        others = set() if room in ("__init__", "machine") else {*ours.findall(text)} - {room}
+        above = {other for other in others if floor_of[other] >= floor_of[room]}
+        assert not above, f"{path.name} in {room} imports {above}"
+
+
+def test_no_file_names_a_package_registry_or_this_machine():
+    """Mirrors and offline installs must work: only the README names an index, PyTorch's own."""
+    kinds = {".py", ".toml", ".txt", ".yml", ".md", ".ipynb", ".json", ""}
+    forbidden = re.compile(r"py" r"pi\.org|pythonhosted|anaconda\.(?:org|com)|/root/|/work/")
+    here = Path(__file__)
+    for folder in (".", ".ci", "course_lib", "tests", "notebooks", "data"):
+        paths = (ROOT / folder).glob("*") if folder == "." else (ROOT / folder).rglob("*")
+        for path in paths:
+            if path.is_file() and path.suffix in kinds and path != here and path.name[0] != ".":
+                found = forbidden.search(path.read_text("utf-8", errors="ignore"))
+                assert not found, f"{path} names {found.group()}"

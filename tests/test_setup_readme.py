@@ -1,0 +1,57 @@
+"""The README: its tables are the measured ones, its links lead somewhere, its commands exist."""
+
+import re
+from pathlib import Path
+
+from course_lib import cli
+from course_lib.teaching import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_its_tables_are_the_measured_ones():
+    assert readme.filled(TEXT) == TEXT, "run python -m course_lib.teaching.readme"
+    names = re.findall(r"<!-- (\w+) -->", TEXT)
+    assert names == [name for table in readme.TABLES for name in (table, "end")]
+
+
+def test_a_table_is_made_anew_whether_it_was_empty_or_not(monkeypatch):
+    monkeypatch.setitem(readme.TABLES, "models", lambda: ["| a |", "|---|", "| 1 |"])
+    empty = "before\n<!-- models -->\n<!-- end -->\nafter"
+    once = readme.filled(empty)
+    assert once == "before\n<!-- models -->\n| a |\n|---|\n| 1 |\n<!-- end -->\nafter"
+    assert readme.filled(once) == once
+
+
+def test_a_figure_stands_in_its_row_and_column(monkeypatch):
+    metrics = {"count": 500, "test_loss": 0.9, "single, new pairs": 0.975, "single: shape": 0.99}
+    metrics |= {"pair, new combinations: psnr": 34.37, "pair, new combinations": 0.9}
+    monkeypatch.setattr(readme, "published", lambda: ["digits-ddpm", "scenes-latent"])
+    monkeypatch.setattr(readme, "read_card", lambda name: {"metrics": metrics})
+    assert readme.figures()[2:] == [
+        "| `scenes-latent` single |  | 97.5 % |",
+        "| `scenes-latent` pair: psnr | 34.4 dB |  |",
+        "| `scenes-latent` pair | 90.0 % |  |",
+    ]
+
+
+def test_its_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+?)\)", TEXT):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+    for anchor in re.findall(r"\]\(#([\w-]+)\)", TEXT):
+        assert f'id="{anchor}"' in TEXT
+
+
+def test_the_commands_it_shows_exist():
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"make (lab|demo|test|wheelhouse|notebooks|clean)\b", TEXT)) <= {*targets}
+    commands = {command.callback.__name__ for command in cli.app.registered_commands}
+    assert {*re.findall(r"(?:^|`|/)course (\w+)", TEXT, re.MULTILINE)} <= commands
+
+
+def test_the_files_it_lays_out_exist():
+    layout = TEXT.split("## How the code is laid out")[1].split("```")[1]
+    for name in re.findall(r"[\w]+(?:\.py|/)", layout):
+        found = list((ROOT / "course_lib").rglob(name.rstrip("/"))) + list(ROOT.glob(name))
+        assert found, name

@@ -1,0 +1,41 @@
+"""The shipped scenes models measured again, on 64 prompts of each kind: their cards must hold."""
+
+import pytest
+
+from course_lib import report
+from course_lib.training import load_checkpoint, published
+from course_lib.training.recipes import RECIPES
+
+COUNT = 64
+SHIPPED = [name for name in published() if name.startswith("scenes-")]
+
+
+def wilson(share: float, count: int, z: float = 4.0) -> tuple[float, float]:
+    """Where a share measured on `count` lets the true one lie (Wilson 1927); z=4: 1 in 16,000."""
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    room = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
+    return middle - room, middle + room
+
+
+def test_wilson_is_the_root_of_the_normal_approximation():
+    low, high = wilson(0.9, 64, z=2.0)
+    for true in (low, high):  # where |share - true| is z standard errors of the true share
+        assert abs(0.9 - true) == pytest.approx(2 * (true * (1 - true) / 64) ** 0.5)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_lies_in_the_interval_that_a_small_sample_allows(name):
+    recipe = RECIPES[name]()
+    model = load_checkpoint(type(recipe.model()), name)
+    said = dict(model.card["metrics"])
+    said.pop("count")
+    measured = report.measure(recipe, model, COUNT)
+    assert measured.keys() == said.keys()
+    for figure, value in measured.items():
+        if figure.endswith("psnr"):  # dB; pictures differ by about 2 dB, 64 of them by 0.25
+            low, high = value - 1, value + 1
+        elif figure == "test_loss":  # 64 of 500 pictures, at other random times
+            low, high = value * 0.8, value * 1.2
+        else:
+            low, high = wilson(value, COUNT)
+        assert low <= said[figure] <= high, f"{figure}: card {said[figure]}, now {value}"
