@@ -14,7 +14,8 @@ PYTHON ?=
 WHEELS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
-PIP := $(RUN) pip --disable-pip-version-check
+# a variable, not -c: it also takes the place of constraints that a machine's own pip.conf names
+PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
@@ -38,7 +39,7 @@ notebooks: .venv/dev.stamp
 
 wheelhouse:
 	@$(make_venv)
-	$(PIP) download --only-binary=:all: -d wheels -c constraints.txt setuptools ".[dev]"
+	$(PIP) download --only-binary=:all: -d wheels setuptools ".[dev]"
 	@echo 'Now, on a machine without a network: make lab WHEELS=/path/to/wheels'
 
 clean:
@@ -49,7 +50,7 @@ clean:
 .venv/%.stamp: pyproject.toml constraints.txt
 	@$(make_venv)
 	@$(if $(WHEELS),test -d "$(WHEELS)" || { echo "WHEELS: no folder $(WHEELS)" >&2; exit 1; })
-	$(PIP) install $(SOURCE) -c constraints.txt -e ".$(EXTRA)"
+	$(PIP) install $(SOURCE) -e ".$(EXTRA)"
 	@touch $@
 
 # A copied or renamed folder needs a new .venv: the scripts in it hold the old path.

@@ -156,6 +156,9 @@ def train(
     steps: Annotated[int | None, typer.Option(help="by default the recipe's")] = None,
     folder: Annotated[Path | None, typer.Option(help="by default outputs/NAME")] = None,
     device: Device = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="your own pictures with captions, for the scenes' recipes")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, do not resume")] = False,
     publish: Annotated[
         bool, typer.Option("--publish", help="put the model into data/checkpoints")
@@ -164,10 +167,9 @@ def train(
     """Train a recipe; run again after a stop, it goes on where its folder ends."""
     from tqdm import tqdm
 
-    from course_lib.names import choose
-    from course_lib.training.recipes import RECIPES
+    from course_lib.training.recipes import make_recipe
 
-    recipe = choose("recipe", name, RECIPES)()
+    recipe = make_recipe(name, data)
     folder = folder or Path("outputs") / name
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)

@@ -15,7 +15,10 @@ from torch import Tensor
 
 from course_lib.datasets.scenes import KINDS, SPLITS, Scenes
 from course_lib.evaluation import PromptOracle
+from course_lib.evaluation.distances import floor, frechet_distance
+from course_lib.models.classifier import Classifier
 from course_lib.pipelines import LatentDiffusion, text_to_image
+from course_lib.training import load_checkpoint
 from course_lib.training.recipes import Recipe
 from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
 
@@ -28,7 +31,8 @@ def measure(recipe: Recipe, model, count: int) -> dict[str, float]:
     if isinstance(recipe, ScenesVAE):
         figures |= reconstruction_report(model, count)
     if isinstance(recipe, ScenesDiffusion):
-        figures |= pictures_report(assemble(recipe, model), count)
+        pipeline = assemble(recipe, model)
+        figures |= pictures_report(pipeline, count) | distance_report(pipeline, count)
     return figures
 
 
@@ -79,6 +83,27 @@ def pictures_report(model: LatentDiffusion, count: int, **options) -> dict[str, 
             kind = name.split(",")[0]
             figures |= {f"{kind}: {word}": share for word, share in properties.items()}
     return figures
+
+
+@torch.no_grad()
+def distance_report(model: LatentDiffusion, count: int, **options) -> dict[str, float]:
+    """Fréchet distance of `count` pictures to as many real ones, in the features of a classifier.
+
+    The captions are new ones of the training's kind. The floor is what `count` real pictures
+    score against as many others: no model can be expected below it.
+    """
+    eye = load_checkpoint(Classifier, "scenes-features", model.device)
+    data = Scenes(64, "train", seed=1)
+    real = in_batches(lambda some: eye.features(data.batch(some)[0].to(model.device)), range(2 * count))
+    captions = [data.caption(i) for i in range(count)]
+    drawn = in_batches(
+        lambda texts, seeds: eye.features(text_to_image(model, texts, seeds, **options)),
+        *(captions, range(count)),
+    )
+    return {
+        "frechet distance": frechet_distance(drawn, real[count:]),
+        "frechet floor": floor(frechet_distance, real, count)[0],
+    }
 
 
 @torch.no_grad()

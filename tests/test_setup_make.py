@@ -22,7 +22,7 @@ case "$1 $2" in
   "-m venv")
     rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python
     echo "VIRTUAL_ENV='$(pwd -P)/.venv'" > .venv/bin/activate; echo "made .venv" >> log ;;
-  "-m pip") shift 2; case "$*" in --version) ;; *) echo "pip $*" >> log; exit ${PIP:-0} ;; esac ;;
+  "-m pip") shift 2; case "$*" in --version) ;; *) echo "pip $*, held to $PIP_CONSTRAINT" >> log; exit ${PIP:-0} ;; esac ;;
   *) echo "$*" >> log ;;
 esac
 """
@@ -57,17 +57,17 @@ def log(folder: Path) -> list[str]:
     return lines
 
 
-INSTALL = "pip --disable-pip-version-check install"
+INSTALL, HELD = "pip --disable-pip-version-check install", ", held to constraints.txt"
 LAB, DEMO = "-m course_lib.cli lab", "-m course_lib.cli demo"
 
 
 def test_the_second_run_skips_what_is_installed(course):
     assert make(course, "lab").returncode == 0
-    assert log(course) == ["made .venv", f"{INSTALL} -c constraints.txt -e .", LAB]
+    assert log(course) == ["made .venv", f"{INSTALL} -e .{HELD}", LAB]
     make(course, "demo", "ARGS=--seed 3")
     assert log(course) == [f"{DEMO} --seed 3"]
     make(course, "test")
-    assert log(course)[0] == f"{INSTALL} -c constraints.txt -e .[dev]"
+    assert log(course)[0] == f"{INSTALL} -e .[dev]{HELD}"
     make(course, "test")
     assert [line.split()[1] for line in log(course)] == ["ruff", "ruff", "pytest"]
 
@@ -79,14 +79,14 @@ def test_a_change_of_the_lists_installs_again_into_the_same_folder(course):
     for name in ("pyproject.toml", "constraints.txt"):
         os.utime(course / name, (later, later))
     make(course, "lab")
-    assert log(course) == [f"{INSTALL} -c constraints.txt -e .", LAB]
+    assert log(course) == [f"{INSTALL} -e .{HELD}", LAB]
 
 
 def test_a_failed_install_is_tried_again(course):
     assert make(course, "lab", PIP="1").returncode != 0
     log(course)
     make(course, "lab")
-    assert log(course) == [f"{INSTALL} -c constraints.txt -e .", LAB]
+    assert log(course) == [f"{INSTALL} -e .{HELD}", LAB]
 
 
 def test_a_moved_folder_gets_a_new_venv(course):
@@ -94,7 +94,7 @@ def test_a_moved_folder_gets_a_new_venv(course):
     moved = course.rename(course.parent / "our course")
     log(moved)
     make(moved, "lab")
-    assert log(moved) == ["made .venv", f"{INSTALL} -c constraints.txt -e .", LAB]
+    assert log(moved) == ["made .venv", f"{INSTALL} -e .{HELD}", LAB]
 
 
 def test_wheels_are_taken_from_the_folder_alone(course):
@@ -105,13 +105,13 @@ def test_wheels_are_taken_from_the_folder_alone(course):
     wheels.mkdir()
     make(course, "lab", f"WHEELS={wheels}")
     source = f"--no-index --find-links {wheels}"
-    assert f"{INSTALL} {source} -c constraints.txt -e ." in log(course)
+    assert f"{INSTALL} {source} -e .{HELD}" in log(course)
 
 
 def test_the_wheelhouse_holds_all_of_it(course):
     make(course, "wheelhouse")
     download = "pip --disable-pip-version-check download --only-binary=:all: -d wheels"
-    assert log(course) == ["made .venv", f"{download} -c constraints.txt setuptools .[dev]"]
+    assert log(course) == ["made .venv", f"{download} setuptools .[dev]{HELD}"]
 
 
 def test_a_python_too_old_is_one_clear_line(course):

@@ -1,15 +1,43 @@
 """The course's named trainings: `course train NAME`, or `RECIPES[NAME]().begin(...)`."""
 
+from pathlib import Path
+
+from course_lib.datasets.folder import CaptionedFolder
+from course_lib.names import choose
 from course_lib.training.recipes.digits import DigitsClasses, DigitsDDPM, DigitsVAE
+from course_lib.training.recipes.features import ScenesFeatures
 from course_lib.training.recipes.recipe import Recipe
-from course_lib.training.recipes.scenes import ScenesCLIP, ScenesLatent, ScenesPixel, ScenesVAE
+from course_lib.training.recipes.scenes import (
+    SIZE,
+    ScenesCLIP,
+    ScenesLatent,
+    ScenesPixel,
+    ScenesVAE,
+)
 
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
     for recipe in (
         *(DigitsDDPM, DigitsClasses, DigitsVAE),
-        *(ScenesVAE, ScenesCLIP, ScenesLatent, ScenesPixel),
+        *(ScenesFeatures, ScenesVAE, ScenesCLIP, ScenesLatent, ScenesPixel),
     )
 }
 
-__all__ = ["RECIPES", "Recipe"]
+
+
+def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
+    """The recipe of that name, on its own data or on a reader's folder of captioned pictures.
+
+    Raises ValueError for an unknown name, and for a folder where a recipe needs other data: digits
+    are told apart by labels, and the features are learned from the scenes' own answers.
+    """
+    recipe = choose("recipe", name, RECIPES)
+    if folder is None:
+        return recipe()
+    if not recipe.takes_folder:
+        able = ", ".join(name for name, recipe in RECIPES.items() if recipe.takes_folder)
+        raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
+    return recipe(CaptionedFolder(folder, SIZE))
+
+
+__all__ = ["RECIPES", "Recipe", "make_recipe"]

@@ -38,6 +38,7 @@ class ScenesFeatures(ScenesRecipe):
 
     name = "scenes-features"
     settings = dict(steps=800, lr=2e-3, ema=0.99)
+    takes_folder = False  # it needs the answers, and these only a scene can give
 
     def model(self) -> nn.Module:
         return Classifier(len(QUESTIONS), size=SIZE)
@@ -51,7 +52,7 @@ class ScenesFeatures(ScenesRecipe):
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         start = step * self.batch_size
-        return self.examples(self.scenes, range(start, start + self.batch_size))
+        return self.examples(self.data, range(start, start + self.batch_size))
 
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor]) -> Tensor:
         images, truth = data

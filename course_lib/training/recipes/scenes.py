@@ -8,11 +8,14 @@
 Every batch is drawn anew, by the step's number: no picture is seen twice.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from course_lib.datasets.captions import contradict
+from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.scenes import KINDS, Scenes
 from course_lib.diffusion import (
     Diffusion,
@@ -32,27 +35,39 @@ LENGTH = 24  # tokens of a caption, with its start and end
 
 
 class ScenesRecipe(Recipe):
-    """What the four share: the data."""
+    """What they share: the data, the captioned scenes, or a reader's own `CaptionedFolder`."""
 
     batch_size = 64
+    takes_folder = True
 
-    def __init__(self):
-        self.scenes = Scenes(SIZE, "train")
+    def __init__(self, data: Scenes | CaptionedFolder | None = None):
+        self.data = data or Scenes(SIZE, "train")
 
     def pairs(self, step: int) -> tuple[Tensor, list[str]]:
         """Pictures and captions of a step: (B, 3, 64, 64) and B sentences."""
-        return self.scenes.batch(range(step * self.batch_size, (step + 1) * self.batch_size))
+        return self.data.batch(range(step * self.batch_size, (step + 1) * self.batch_size))
 
+    def held_out(self, count: int) -> tuple[Tensor, list[str]]:
+        """New combinations, a third of each kind: pictures and captions that leave nothing unsaid.
 
-def held_out(count: int) -> tuple[Tensor, list[str]]:
-    """New combinations, a third of each kind: pictures and captions that leave nothing unsaid."""
-    images, captions = [], []
-    for n, kind in enumerate(KINDS):
-        data = Scenes(SIZE, "new combinations", kind, unsaid=0.0)
-        some = data.batch(range(len(range(n, count, 3))))
-        images.append(some[0])
-        captions += some[1]
-    return torch.cat(images), captions
+        A folder holds nothing out: its own pictures.
+        """
+        if isinstance(self.data, CaptionedFolder):
+            return self.data.batch(range(count))
+        images, captions = [], []
+        for n, kind in enumerate(KINDS):
+            data = Scenes(SIZE, "new combinations", kind, unsaid=0.0)
+            some = data.batch(range(len(range(n, count, 3))))
+            images.append(some[0])
+            captions += some[1]
+        return torch.cat(images), captions
+
+    def lies(self, captions: list[str], seed: Sequence[int]) -> list[str]:
+        """A caption like each of these that its picture refutes; none where no grammar is known."""
+        if isinstance(self.data, CaptionedFolder):
+            return []
+        rng = np.random.default_rng(seed)
+        return [contradict(caption, rng) for caption in captions]
 
 
 class ScenesVAE(ScenesRecipe):
@@ -81,17 +96,17 @@ class ScenesVAE(ScenesRecipe):
         return model.loss(images, self.kl_weight)[0]
 
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
-        real, _ = held_out(15)
+        real, _ = self.held_out(15)
         return torch.cat([real, model(to(model, real)).cpu()]), ["real"] * 15 + ["again"] * 15
 
     def publish(self, run: Training, *args, **kwargs):
         """With shift and scale of the latents, from a thousand training pictures."""
-        run.ema.fit_scaling(to(run.ema, self.scenes.batch(range(1000))[0]))
+        run.ema.fit_scaling(to(run.ema, self.data.batch(range(1000))[0]))
         return super().publish(run, *args, **kwargs)
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> dict[str, float]:
-        images, _ = held_out(count)
+        images, _ = self.held_out(count)
         again = torch.cat([model(to(model, part)).cpu() for part in images.split(100)])
         errors = (again.clamp(-1, 1) - images).square().flatten(1).mean(1)
         return {"psnr": (10 * torch.log10(4 / errors)).mean().item()}  # dB; pixels span 2
@@ -105,7 +120,7 @@ class ScenesCLIP(ScenesRecipe):
     batch_size = 96
 
     def model(self) -> nn.Module:
-        tokenizer = Tokenizer.train(map(self.scenes.caption, range(5000)), 256, LENGTH)
+        tokenizer = Tokenizer.train(map(self.data.caption, range(5000)), 256, LENGTH)
         return CLIP(
             tokenizer=tokenizer.kwargs,
             text=dict(dim=128, layers=2, heads=4),
@@ -114,15 +129,14 @@ class ScenesCLIP(ScenesRecipe):
 
     def batch(self, step: int) -> tuple[Tensor, list[str], list[str]]:
         images, captions = self.pairs(step)
-        rng = np.random.default_rng([self.scenes.seed, step])
-        return images, captions, [contradict(caption, rng) for caption in captions]
+        return images, captions, self.lies(captions, [self.data.seed, step])
 
     def loss(self, model: nn.Module, data) -> Tensor:
         return model.loss(*data)
 
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """Pictures, each under the caption that the model finds for it."""
-        images, captions = held_out(24)
+        images, captions = self.held_out(24)
         with torch.no_grad():
             similarity = model.embed_image(to(model, images)) @ model.embed_text(captions).T
         return images, [captions[i] for i in similarity.argmax(1).tolist()]
@@ -130,23 +144,17 @@ class ScenesCLIP(ScenesRecipe):
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> dict[str, float]:
         """Of 64 captions, how often is the right one found; of two, the right and a lie."""
-        found, refused = [], []
-        rng = np.random.default_rng(0)
-        images, captions = held_out(count // 64 * 64)
+        images, captions = self.held_out(count // 64 * 64)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-        for some in order.split(64):
-            texts = [captions[i] for i in some]
-            pictures = model.embed_image(to(model, images[some]))
-            right = model.embed_text(texts)
-            wrong = model.embed_text([contradict(text, rng) for text in texts])
-            found.append(retrieval(pictures, right))
-            refused.append(((pictures * right).sum(1) > (pictures * wrong).sum(1)).float().mean())
-        to_text, to_image = torch.tensor(found).mean(0).tolist()
-        return {
-            "image_to_text": to_text,
-            "text_to_image": to_image,
-            "lies_refused": torch.stack(refused).mean().item(),
-        }
+        pictures = torch.cat([model.embed_image(to(model, part)) for part in images.split(64)])
+        right = model.embed_text(captions)
+        found = [retrieval(pictures[some], right[some]) for some in order.split(64)]
+        figures = dict(zip(("image_to_text", "text_to_image"), np.mean(found, 0), strict=True))
+        if lies := self.lies(captions, [0]):
+            wrong = model.embed_text(lies)
+            refused = (pictures * right).sum(1) > (pictures * wrong).sum(1)
+            figures["lies_refused"] = refused.double().mean()
+        return {name: float(share) for name, share in figures.items()}
 
 
 class ScenesDiffusion(ScenesRecipe):
@@ -158,8 +166,8 @@ class ScenesDiffusion(ScenesRecipe):
     batch_size, noises = 32, 2  # a picture costs drawing and encoding: it serves at two times
     look_every = 500
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, data: Scenes | CaptionedFolder | None = None):
+        super().__init__(data)
         vae, clip = self.components
         self.vae = load_checkpoint(AutoencoderKL, vae) if vae else Pixels()
         self.clip = load_checkpoint(CLIP, clip)
@@ -180,7 +188,7 @@ class ScenesDiffusion(ScenesRecipe):
 
     @torch.no_grad()
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
-        images, captions = held_out(24)
+        images, captions = self.held_out(24)
         shape = self.vae.encode(to(self.vae, images[:1])).shape[1:]
         network = guided(model, self.clip.context([""]), self.scale)
         noise = to(model, initial_noise(generators(range(24)), shape))
@@ -190,7 +198,7 @@ class ScenesDiffusion(ScenesRecipe):
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> dict[str, float]:
         """The training loss on held-out scenes, with fixed noise; `course evaluate` does more."""
-        images, captions = held_out(count)
+        images, captions = self.held_out(count)
         ids, losses = self.clip.tokenizer(captions), []
         with seeded(0, 0, torch.device("cpu")):
             for data in zip(images.split(100), ids.split(100), strict=True):
