@@ -199,15 +199,16 @@ class AutoencoderKL(nn.Module):
 
     @torch.no_grad()
     def fit_scaling(self, images):
-        """Sets shift and scale to the mean and 1/std of each latent channel over `images`.
+        """Sets shift and scale so that draws from q(z | x) have mean 0 and variance 1 a channel.
 
-        images: one batch (B, C, H, W) or an iterable of batches.
+        images: one batch (B, C, H, W) or an iterable of batches. The variance is that of the means
+        plus q's own: a channel that says nothing keeps a mean near 0 instead of being blown up.
         """
         batches = [images] if isinstance(images, torch.Tensor) else images
-        means = [self.encode_moments(x)[0].transpose(0, 1).flatten(1).cpu() for x in batches]
-        std, mean = torch.std_mean(torch.cat(means, dim=1).double(), dim=1)  # (C,) each
-        self.shift.copy_(mean)
-        self.scaling_factor.copy_(1 / std.clamp(min=1e-6))  # a channel may be dead
+        moments = [torch.stack(self.encode_moments(x)).cpu().double() for x in batches]
+        mu, logvar = torch.cat(moments, dim=1)  # (N, C, h, w) each
+        self.shift.copy_(mu.mean((0, 2, 3)))
+        self.scaling_factor.copy_((mu.var((0, 2, 3)) + logvar.exp().mean((0, 2, 3))).rsqrt())
 
 
 # Stable Diffusion 1.5's autoencoder: 83,653,863 parameters

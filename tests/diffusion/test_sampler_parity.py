@@ -17,6 +17,7 @@ from course_lib.diffusion import (
     linear,
     sample,
     scaled_linear,
+    straight,
     time_grid,
     trajectory,
     zero_terminal_snr,
@@ -241,11 +242,13 @@ def test_flow_matching_euler(steps):
     assert_same_path(path, expected, tolerance=1e-5)  # their sigmas and steps are float32
 
 
-def test_flow_matching_euler_trailing():
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=1.0)
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_matching_euler_trailing(shift):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.init_noise_sigma = 1.0
+    # of sigmas given they shift each once; of their own, twice (diffusers issue 13243)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
-    path = ours(Diffusion("straight", "flow"), steps=8)
+    path = ours(Diffusion(straight(shift), "flow"), steps=8)
     assert_same_path(path, theirs(scheduler, None, seeds=()), tolerance=1e-5)
 
 

@@ -31,7 +31,8 @@ from course_lib.diffusion import (
 from course_lib.diffusion.process import TARGETS
 from course_lib.diffusion.samplers import SAMPLERS, SPACINGS, step_std
 
-ALL_SCHEDULES = [linear, scaled_linear, cosine, straight, lambda: zero_terminal_snr(linear())]
+ALL_SCHEDULES = [linear, scaled_linear, cosine, straight, lambda: straight(3.0)]
+ALL_SCHEDULES += [lambda: zero_terminal_snr(linear())]
 f64 = partial(torch.tensor, dtype=torch.float64)
 
 

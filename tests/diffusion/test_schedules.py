@@ -1,6 +1,6 @@
 """Schedules: the tables against the papers' formulas and diffusers, the time axis, refusals."""
 
-from math import inf
+from math import inf, log
 
 import pytest
 import torch
@@ -15,10 +15,10 @@ from course_lib.diffusion import (
     straight,
     zero_terminal_snr,
 )
-from course_lib.diffusion.schedules import Table
+from course_lib.diffusion.schedules import Straight, Table
 
 TABLES = {"linear": linear, "scaled_linear": scaled_linear, "cosine": cosine}
-ALL = [*SCHEDULES.values(), lambda: zero_terminal_snr(linear()), lambda: linear(timesteps=7)]
+ALL = [*SCHEDULES.values(), lambda: straight(shift=4.0), lambda: zero_terminal_snr(linear()), lambda: linear(timesteps=7)]
 times = st.floats(0, 1)
 
 
@@ -109,7 +109,7 @@ def test_log_snr_belongs_to_alpha_and_sigma(make, t):
         expected = 2 * (alpha.log() - sigma.log())
         torch.testing.assert_close(schedule.log_snr(t), expected, rtol=1e-6, atol=1e-6)
     if make is not straight:
-        assert (alpha**2 + sigma**2).item() == pytest.approx(1, abs=1e-12)
+    if not isinstance(schedule, Straight):
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -204,3 +204,24 @@ def test_empty_tables_are_refused(make):
 def test_impossible_betas_are_refused(betas):
     with pytest.raises(ValueError, match="betas must be"):
         Table(torch.tensor(betas))
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 6.0])
+def test_a_shift_lowers_the_log_snr_by_the_same_everywhere(shift):
+    """Esser et al. 2024, eq. 23: sigma / alpha is multiplied by the shift at every t."""
+    t = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    lowered = straight()(t)[1] / straight()(t)[0] * shift
+    alpha, sigma = straight(shift)(t)
+    torch.testing.assert_close(sigma / alpha, lowered)
+    torch.testing.assert_close(alpha + sigma, torch.ones_like(t))
+    torch.testing.assert_close(straight(shift).log_snr(t), straight().log_snr(t) - 2 * log(shift))
+    assert [float(x) for x in straight(shift)(0.0)] == [1, 0]
+    assert [float(x) for x in straight(shift)(1.0)] == [0, 1]
+    torch.testing.assert_close(straight(shift).timestep(t), 1000 * sigma)
+    torch.testing.assert_close(straight(shift).time(1000 * sigma), t)
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0, float("nan")])
+def test_impossible_shifts_are_refused(shift):
+    with pytest.raises(ValueError, match="shift must be positive"):
+        straight(shift)

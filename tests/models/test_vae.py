@@ -69,14 +69,15 @@ def test_latents_are_smaller_by_the_factor(keywords, factor):
     assert vae.decode(z).shape == vae(x).shape == x.shape
 
 
-def test_fitted_latents_have_mean_0_and_variance_1_and_decode_alike():
+def test_fitted_draws_have_mean_0_and_variance_1_and_decode_alike():
     vae, x = AutoencoderKL(**TINY).double(), images(16, batch=16).double()
-    before = vae(x)
+    before, (mu, logvar) = vae(x), vae.encode_moments(x)
     vae.fit_scaling(x.split(4))
     z = vae.encode(x)
-    std, mean = torch.std_mean(z, dim=(0, 2, 3))
-    torch.testing.assert_close(mean, torch.zeros(4).double())
-    torch.testing.assert_close(std, torch.ones(4).double())
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(4).double())
+    noise = logvar.exp().mean((0, 2, 3))  # a draw's variance is that of the means plus q's own
+    total = z.var((0, 2, 3)) + vae.scaling_factor**2 * noise
+    torch.testing.assert_close(total, torch.ones(4).double())
     torch.testing.assert_close(vae.decode(z), before)
     twin = AutoencoderKL(**json.loads(json.dumps(vae.kwargs))).double()
     twin.load_state_dict(vae.state_dict())  # the scaling travels with the weights
@@ -85,6 +86,16 @@ def test_fitted_latents_have_mean_0_and_variance_1_and_decode_alike():
     one.load_state_dict(vae.state_dict())
     one.fit_scaling(x)  # one batch, fitted anew, to the same numbers
     torch.testing.assert_close(one.scaling_factor, vae.scaling_factor)
+
+
+def test_a_channel_that_says_nothing_is_not_blown_up():
+    vae, x = AutoencoderKL(**TINY), images(16, batch=8)
+    with torch.no_grad():  # channel 0: a mean of nearly 0 and the prior's variance, as KL wants
+        vae.to_moments.weight[[0, 4]] *= 1e-4
+        vae.to_moments.bias[[0, 4]] = 0
+    vae.fit_scaling(x)
+    assert vae.scaling_factor[0] == pytest.approx(1, abs=1e-3)
+    assert vae.encode(x)[:, 0].abs().max() < 1e-2
 
 
 def test_a_sampled_latent_scatters_around_the_mean():
