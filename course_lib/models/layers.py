@@ -95,13 +95,18 @@ class TimeEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, around a skip (He et al. 2016); time enters in the middle."""
+    """Norm, SiLU, convolution, twice, around a skip (He et al. 2016); time enters in the middle.
 
-    def __init__(self, in_channels, out_channels, time_dim=None, eps=1e-5):
+    It is added to every channel, or, with `film`, also multiplies it (Dhariwal & Nichol 2021,
+    adaptive group normalisation; Perez et al. 2018).
+    """
+
+    def __init__(self, in_channels, out_channels, time_dim=None, eps=1e-5, film=False):
         super().__init__()
         self.norm1 = norm(in_channels, eps)
         self.conv1 = conv(in_channels, out_channels)
         self.time = nn.Linear(time_dim, out_channels) if time_dim else None
+        self.gain = zeroed(nn.Linear(time_dim, out_channels)) if time_dim and film else None
         self.norm2 = norm(out_channels, eps)
         self.conv2 = zeroed(conv(out_channels, out_channels))
         same = in_channels == out_channels
@@ -109,9 +114,16 @@ class ResBlock(nn.Module):
 
     def forward(self, x, time=None):
         h = self.conv1(F.silu(self.norm1(x)))  # (B, out, H, W)
-        if self.time is not None:
-            h = h + self.time(F.silu(time))[..., None, None]  # (B, out, 1, 1)
-        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
+        if self.time is None:
+            h = self.norm2(h)
+        else:
+            shift = self.time(F.silu(time))[..., None, None]  # (B, out, 1, 1)
+            if self.gain is None:
+                h = self.norm2(h + shift)
+            else:
+                gain = self.gain(F.silu(time))[..., None, None]
+                h = self.norm2(h) * (1 + gain) + shift
+        return self.skip(x) + self.conv2(F.silu(h))
 
 
 class Down(nn.Module):

@@ -23,9 +23,9 @@ from .layers import (
 class Block(nn.Module):
     """A residual block that knows the time, then, if `transformer`, one that reads the context."""
 
-    def __init__(self, in_channels, out_channels, time_dim, transformer=None):
+    def __init__(self, in_channels, out_channels, clock, transformer=None):
         super().__init__()
-        self.residual = ResBlock(in_channels, out_channels, time_dim)
+        self.residual = ResBlock(in_channels, out_channels, **clock)
         self.transformer = SpatialTransformer(out_channels, **transformer) if transformer else None
 
     def forward(self, x, time, context=None):
@@ -36,10 +36,10 @@ class Block(nn.Module):
 class DownStage(nn.Module):
     """Blocks at one resolution, then half of it; every result is kept for the way up."""
 
-    def __init__(self, in_channels, channels, blocks, halve, time_dim, transformer):
+    def __init__(self, in_channels, channels, blocks, halve, clock, transformer):
         super().__init__()
         widths = [in_channels] + [channels] * (blocks - 1)
-        self.blocks = nn.ModuleList(Block(w, channels, time_dim, transformer) for w in widths)
+        self.blocks = nn.ModuleList(Block(w, channels, clock, transformer) for w in widths)
         self.down = Down(channels) if halve else None
 
     def forward(self, x, time, context, skips):
@@ -55,10 +55,10 @@ class DownStage(nn.Module):
 class Middle(nn.Module):
     """The lowest resolution: residual block, transformer, residual block."""
 
-    def __init__(self, channels, time_dim, transformer):
+    def __init__(self, channels, clock, transformer):
         super().__init__()
-        self.first = Block(channels, channels, time_dim, transformer)
-        self.second = ResBlock(channels, channels, time_dim)
+        self.first = Block(channels, channels, clock, transformer)
+        self.second = ResBlock(channels, channels, **clock)
 
     def forward(self, x, time, context):
         return self.second(self.first(x, time, context), time)
@@ -67,12 +67,12 @@ class Middle(nn.Module):
 class UpStage(nn.Module):
     """Blocks at one resolution, each beside what was kept on the way down; then twice the size."""
 
-    def __init__(self, in_channels, channels, above, blocks, double, time_dim, transformer):
+    def __init__(self, in_channels, channels, above, blocks, double, clock, transformer):
         super().__init__()
         received = [in_channels] + [channels] * blocks
         kept = [channels] * blocks + [above]
         widths = [a + b for a, b in zip(received, kept, strict=True)]
-        self.blocks = nn.ModuleList(Block(w, channels, time_dim, transformer) for w in widths)
+        self.blocks = nn.ModuleList(Block(w, channels, clock, transformer) for w in widths)
         self.up = Up(channels) if double else None
 
     def forward(self, x, time, context, skips):
@@ -111,12 +111,14 @@ class UNet(nn.Module):
         mlp=4,  # inner width of their feed-forward networks, in multiples
         size=None,  # of x, if the network is to know where in the picture each number stands
         pooled=False,  # add the context's mean to the time embedding (Podell et al. 2023, §2.1)
+        film=False,  # let the time embedding multiply as well as add (see ResBlock)
     ):
         super().__init__()
         check_keywords(multipliers, attention, context_dim, classes)
         self.in_channels, self.context_dim, self.classes = in_channels, context_dim, classes
         self.multiple = 2 ** (len(multipliers) - 1)
         time_dim = 4 * channels
+        clock = dict(time_dim=time_dim, film=film)
         widths = [int(channels * m) for m in multipliers]
         above = [channels, *widths[:-1]]  # what enters each stage on the way down
         below = [*widths[1:], widths[-1]]  # and on the way up
@@ -130,12 +132,12 @@ class UNet(nn.Module):
         self.enter = conv(in_channels, channels)
         self.position = nn.Parameter(torch.zeros(channels, size, size)) if size else None
         self.down = nn.ModuleList(
-            DownStage(above[i], widths[i], blocks, i < stages[-1], time_dim, readers[i])
+            DownStage(above[i], widths[i], blocks, i < stages[-1], clock, readers[i])
             for i in stages
         )
-        self.middle = Middle(widths[-1], time_dim, reader if any(attention) else None)
+        self.middle = Middle(widths[-1], clock, reader if any(attention) else None)
         self.up = nn.ModuleList(
-            UpStage(below[i], widths[i], above[i], blocks, i > 0, time_dim, readers[i])
+            UpStage(below[i], widths[i], above[i], blocks, i > 0, clock, readers[i])
             for i in reversed(stages)
         )
         out = zeroed(conv(widths[0], out_channels or in_channels))

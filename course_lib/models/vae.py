@@ -51,6 +51,16 @@ def from_pixels(in_channels, width, patch, planes):
     return [conv(in_channels, planes), nn.SiLU(), nn.Conv2d(planes, width, patch, stride=patch)]
 
 
+def thumbnail(in_channels, out_channels, factor):
+    """A linear map of the picture at twice the latent's size.
+
+    It can't see what is finer, so a shape that moves a little changes its latent a little, and
+    latents that change smoothly are far easier to diffuse (data/checkpoints/README.md).
+    """
+    squares = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
+    return nn.Sequential(nn.AvgPool2d(factor // 2), squares)
+
+
 def to_pixels(width, out_channels, patch, planes):
     """Features to pixels, mirrored. The non-linearity at full size is what makes edges sharp."""
     if patch == 1:
@@ -147,6 +157,7 @@ class AutoencoderKL(nn.Module):
         decoder_blocks=None,  # as in Stable Diffusion, one more than the encoder's
         patch=1,
         planes=16,
+        linear=False,  # encode by a linear map of a thumbnail, and nothing else
         attention=True,
         scaling_factor=1.0,
     ):
@@ -156,7 +167,10 @@ class AutoencoderKL(nn.Module):
         widths = [int(channels * m) for m in multipliers]
         first = from_pixels(in_channels, widths[0], patch, planes)
         last = to_pixels(widths[0], in_channels, patch, planes)
-        self.encoder = encoder(first, 2 * latent_channels, widths, blocks, attention)
+        if linear:
+            self.encoder = thumbnail(in_channels, 2 * latent_channels, self.factor)
+        else:
+            self.encoder = encoder(first, 2 * latent_channels, widths, blocks, attention)
         self.to_moments = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1)
         self.decoder = decoder(

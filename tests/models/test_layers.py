@@ -83,6 +83,21 @@ def test_transformer_block_needs_no_context():
     assert TransformerBlock(16)(torch.randn(2, 9, 16)).shape == (2, 9, 16)
 
 
+def test_film_multiplies_and_adds_after_the_norm():
+    """Whatever the picture, each channel leaves the norm with the spread 1 + gain and mean shift."""
+    block = ResBlock(4, 8, time_dim=3, film=True).double()
+    seen = []
+    block.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    torch.nn.init.zeros_(block.gain.bias)
+    torch.nn.init.normal_(block.gain.weight)
+    time = torch.randn(2, 3).double()
+    x = torch.randn(2, 4, 5, 5).double()
+    block(x, time)
+    gain, shift = (f(time / (1 + (-time).exp()))[..., None, None] for f in (block.gain, block.time))
+    plain = block.norm2(block.conv1(torch.nn.functional.silu(block.norm1(x))))
+    torch.testing.assert_close(seen[0], torch.nn.functional.silu(plain + plain * gain + shift))
+
+
 def test_tokens_and_grid_undo_each_other():
     x = torch.randn(2, 3, 4, 5)
     assert tokens(x).shape == (2, 20, 3)

@@ -58,6 +58,7 @@ def test_reparameterize_has_the_moments_and_the_gradients():
         (dict(multipliers=(1, 2, 2, 2)), 8),
         (dict(multipliers=(1, 2), patch=4), 8),
         (dict(multipliers=(1,), patch=4, attention=False, decoder_blocks=1), 4),
+        (dict(multipliers=(1,), patch=8, attention=False, linear=True), 8),
     ],
 )
 def test_latents_are_smaller_by_the_factor(keywords, factor):
@@ -67,6 +68,14 @@ def test_latents_are_smaller_by_the_factor(keywords, factor):
     z = vae.encode(x)
     assert z.shape == (4, 5, 32 // factor, 32 // factor)
     assert vae.decode(z).shape == vae(x).shape == x.shape
+
+
+def test_a_linear_encoder_is_linear_but_for_its_constant():
+    vae = AutoencoderKL(multipliers=(1,), channels=16, patch=8, linear=True, attention=False)
+    vae, (x, y) = vae.double(), images(32, batch=2).double()[:, None] / 3
+    mean = lambda images: vae.encode_moments(images)[0]  # noqa: E731
+    constant = mean(0 * x)
+    torch.testing.assert_close(mean(x + 2 * y) + 2 * constant, mean(x) + 2 * mean(y))
 
 
 def test_fitted_draws_have_mean_0_and_variance_1_and_decode_alike():
