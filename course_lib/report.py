@@ -94,7 +94,9 @@ def distance_report(model: LatentDiffusion, count: int, **options) -> dict[str, 
     """
     eye = load_checkpoint(Classifier, "scenes-features", model.device)
     data = Scenes(64, "train", seed=1)
-    real = in_batches(lambda some: eye.features(data.batch(some)[0].to(model.device)), range(2 * count))
+    real = in_batches(
+        lambda some: eye.features(data.batch(some)[0].to(model.device)), range(2 * count)
+    )
     captions = [data.caption(i) for i in range(count)]
     drawn = in_batches(
         lambda texts, seeds: eye.features(text_to_image(model, texts, seeds, **options)),

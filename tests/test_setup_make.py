@@ -22,7 +22,8 @@ case "$1 $2" in
   "-m venv")
     rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python
     echo "VIRTUAL_ENV='$(pwd -P)/.venv'" > .venv/bin/activate; echo "made .venv" >> log ;;
-  "-m pip") shift 2; case "$*" in --version) ;; *) echo "pip $*, held to $PIP_CONSTRAINT" >> log; exit ${PIP:-0} ;; esac ;;
+  "-m pip") shift 2; case "$*" in --version) exit ;; esac
+    echo "pip $*, held to $PIP_CONSTRAINT" >> log; exit ${PIP:-0} ;;
   *) echo "$*" >> log ;;
 esac
 """

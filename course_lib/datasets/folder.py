@@ -7,7 +7,9 @@
 is the convention of Hugging Face's image folders. A `CaptionedFolder` offers what `Scenes` offers,
 `batch` and `caption` by endless index, so a recipe takes one in its place:
 
-    recipe = ScenesVAE(CaptionedFolder("my_pictures"))    # course train scenes-vae --data my_pictures
+    recipe = ScenesVAE(CaptionedFolder("my_pictures"))
+
+or, from the command line, `course train scenes-vae --data my_pictures`.
 """
 
 import json

@@ -1,5 +1,7 @@
 """A small classifier, whose last layer but one serves as features for Fréchet distances."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,7 +23,7 @@ class Classifier(nn.Module):
         self.patch = nn.PixelUnshuffle(patch)
         self.enter = conv(in_channels * patch**2 + 2, channels[0])
         self.stages = nn.Sequential(ResBlock(channels[0], channels[0]))
-        for narrow, wide in zip(channels, channels[1:], strict=False):
+        for narrow, wide in pairwise(channels):
             self.stages += nn.Sequential(Down(narrow), ResBlock(narrow, wide), ResBlock(wide, wide))
         self.norm = norm(channels[-1])
         self.gather = nn.Conv2d(channels[-1], 2 * dim, 1)

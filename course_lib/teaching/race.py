@@ -2,13 +2,17 @@
 
 Trains `scenes-latent` and `scenes-pixel` as their recipes say and stops now and then to let the
 oracle judge pictures of held-out captions, drawn with the averaged weights. Chapter 09 draws what
-comes out, `recorded/race.json`; making it anew takes as long as both trainings.
+comes out, `recorded/race.json`; making it anew takes as long as both trainings. Afterwards
+`course train NAME --folder outputs/race/NAME --publish` finds a complete training and publishes it.
 """
 
 import json
+import sys
 from pathlib import Path
 
+from course_lib.names import choose
 from course_lib.report import assemble, pictures_report
+from course_lib.training.files import make_folder, write_files
 from course_lib.training.recipes import RECIPES
 
 RECORD = Path(__file__).parent / "recorded" / "race.json"
@@ -18,7 +22,7 @@ COUNT = 32  # captions of each kind and split, 192 in all: a share of 0.5 is kno
 
 def race(name: str) -> list[dict[str, float]]:
     """Train that recipe; at each look the CPU minutes so far and the share of right pictures."""
-    recipe, looks = RECIPES[name](), []
+    recipe, looks = choose("recipe", name, RECIPES)(), []
     run = recipe.begin(folder=Path("outputs") / "race" / name, device="cpu")
     for step in run:
         if step.index % EVERY == 0 or step.index == run.steps:
@@ -34,7 +38,14 @@ def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
 
 
+def main(names: list[str]) -> None:
+    """Race the recipes named, and put their looks into the record beside what it holds."""
+    make_folder(RECORD.parent)
+    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    for name in names:
+        record[name] = race(name)
+        write_files({RECORD: (json.dumps(record, indent=1) + "\n").encode()})
+
+
 if __name__ == "__main__":
-    record = {name: race(name) for name in ("scenes-latent", "scenes-pixel")}
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    main(sys.argv[1:] or ["scenes-latent", "scenes-pixel"])

@@ -84,7 +84,7 @@ def test_transformer_block_needs_no_context():
 
 
 def test_film_multiplies_and_adds_after_the_norm():
-    """Whatever the picture, each channel leaves the norm with the spread 1 + gain and mean shift."""
+    """silu(norm(h) * (1 + gain) + shift), with gain and shift linear in silu(time)."""
     block = ResBlock(4, 8, time_dim=3, film=True).double()
     seen = []
     block.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))

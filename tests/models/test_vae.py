@@ -80,7 +80,7 @@ def test_a_linear_encoder_is_linear_but_for_its_constant():
 
 def test_fitted_draws_have_mean_0_and_variance_1_and_decode_alike():
     vae, x = AutoencoderKL(**TINY).double(), images(16, batch=16).double()
-    before, (mu, logvar) = vae(x), vae.encode_moments(x)
+    before, logvar = vae(x), vae.encode_moments(x)[1]
     vae.fit_scaling(x.split(4))
     z = vae.encode(x)
     torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(4).double())

@@ -1,11 +1,14 @@
 """Recipes: seeded, resumable by name, publishable; and their judges judge."""
 
+import json
+
 import pytest
 import torch
+from PIL import Image
 
 from course_lib.names import choose
 from course_lib.training import load_checkpoint
-from course_lib.training.recipes import RECIPES
+from course_lib.training.recipes import RECIPES, make_recipe
 from course_lib.training.recipes.digits import like_real, right_digit
 from course_lib.training.recipes.recipe import curve
 
@@ -54,3 +57,40 @@ def test_the_curve_is_the_mean_of_stretches(tmp_path):
     log.write_text("".join(f'{{"step": {i + 1}, "loss": {float(i)}}}\n' for i in range(205)))
     points = curve(log)
     assert len(points) == 102 and points[0] == [2, 0.5] and points[-1] == [204, 202.5]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two plain pictures that share no word with the scenes."""
+    for name, colour in (("sea", (0, 90, 200)), ("sand", (220, 200, 120))):
+        Image.new("RGB", (80, 64), colour).save(tmp_path / f"{name}.png")
+    lines = [json.dumps({"file_name": f"{n}.png", "text": f"the {n}"}) for n in ("sea", "sand")]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_the_autoencoder_learns_a_folder_of_ones_own(folder):
+    recipe = make_recipe("scenes-vae", folder)
+    run = recipe.begin(steps=40, device="cpu", precision="no")
+    losses = [step.loss for step in run]
+    assert losses[-1] < losses[0] / 2
+    assert recipe.measure(run.ema, 4).keys() == {"psnr"}
+
+
+def test_clip_learns_a_folder_without_captions_that_lie(folder):
+    recipe = make_recipe("scenes-clip", folder)
+    assert recipe.model().tokenizer.words == {"the", "sea", "sand"}
+    images, captions, lies = recipe.batch(0)
+    assert len(images) == len(captions) == recipe.batch_size and lies == []
+    assert recipe.measure(recipe.model(), 64).keys() == {"image_to_text", "text_to_image"}
+
+
+def test_captions_the_text_encoder_never_saw_are_refused_by_word(folder):
+    with pytest.raises(ValueError, match=r"unknown words: '(sea|sand)'"):
+        make_recipe("scenes-latent", folder).batch(0)
+
+
+@pytest.mark.parametrize("name", ["digits-ddpm", "scenes-features"])
+def test_what_needs_labels_takes_no_folder(folder, name):
+    with pytest.raises(ValueError, match=f"{name} can't learn from a folder.*scenes-vae"):
+        make_recipe(name, folder)

@@ -24,7 +24,6 @@ RECIPES: dict[str, type[Recipe]] = {
 }
 
 
-
 def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
     """The recipe of that name, on its own data or on a reader's folder of captioned pictures.
 

@@ -213,9 +213,7 @@ class ScenesLatent(ScenesDiffusion):
 
     name = "scenes-latent"
     components = ("scenes-vae", "scenes-clip")
-    settings = dict(
-        steps=4600, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto"
-    )
+    settings = dict(steps=4600, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
 
     def model(self) -> nn.Module:
         return UNet(
@@ -237,7 +235,7 @@ class ScenesPixel(ScenesDiffusion):
 
     name = "scenes-pixel"
     components = (None, "scenes-clip")
-    settings = dict(steps=1500, lr=3e-3, optimizer="muon", ema=0.999, precision="auto")
+    settings = dict(steps=400, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
 
     def model(self) -> nn.Module:
         return UNet(
