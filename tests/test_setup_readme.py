@@ -31,6 +31,7 @@ def test_a_figure_stands_in_its_row_and_column(monkeypatch):
     monkeypatch.setattr(readme, "read_card", lambda name: {"metrics": metrics})
     assert readme.figures()[2:] == [
         "| `scenes-latent` single |  | 97.5 % |",
+        "| `scenes-latent` single: shape | 99.0 % |  |",
         "| `scenes-latent` pair: psnr | 34.4 dB |  |",
         "| `scenes-latent` pair | 90.0 % |  |",
     ]

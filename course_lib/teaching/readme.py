@@ -46,9 +46,9 @@ def figures() -> list[str]:
     for name in filter(lambda name: name.startswith("scenes-"), published()):
         cells: dict[str, dict[str, float]] = {}
         for key, value in read_card(name).get("metrics", {}).items():
-            if found := FIGURE.fullmatch(key):
-                kind, split, what = found.groups()
-                cells.setdefault(f"{kind}{what or ''}", {})[split] = value
+            kind, split, what = FIGURE.fullmatch(key).groups(default="")
+            if split or what:
+                cells.setdefault(kind + what, {})[split or SPLITS[0]] = value
         for what, values in cells.items():
             shown = (show(values[split]) if split in values else "" for split in SPLITS)
             rows.append(f"| `{name}` {what} | {' | '.join(shown)} |")
@@ -56,7 +56,8 @@ def figures() -> list[str]:
 
 
 SPLITS = ("new combinations", "new pairs")
-FIGURE = re.compile(rf"(\w+), ({'|'.join(SPLITS)})(: [\w ]+)?")  # "single, new pairs: read right"
+# "single, new pairs: read right", "single: shape", "test_loss"
+FIGURE = re.compile(rf"([\w ]+)(?:, ({'|'.join(SPLITS)}))?(: [\w ]+)?")
 
 
 def show(value: float) -> str:

@@ -167,7 +167,7 @@ class ScenesDiffusion(ScenesRecipe):
 
     process = Diffusion(straight(shift=2.0), "flow")
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
-    scale = 3.0  # of guidance
+    scale = 2.0  # of guidance
     look_every = 500
 
     def __init__(self, data: Scenes | CaptionedFolder | None = None):
