@@ -48,7 +48,7 @@ def test_a_run_leaves_no_trace():
     stdout, picture, result = code.outputs
     assert stdout.text == "100 %\nsaved in ./data <f>\n"
     assert picture.data["text/plain"] == "<Image>" and result.execution_count is None
-    assert code.execution_count is None and code.metadata == {"tags": ["hero"]}
+    assert code.execution_count == 1 and code.metadata == {"tags": ["hero"]}
     assert code.source == "1 + 2"
     assert solution.metadata == {"tags": ["solution"], "jupyter": {"source_hidden": True}}
     assert set(book.metadata) == {"kernelspec", "language_info"}
