@@ -40,7 +40,7 @@ def race(title: str, **contenders: Callable[[], object]) -> None:
 
 
 def unet() -> UNet:
-    """The U-Net of scenes-latent, with the usual width inside its feed-forward networks."""
+    """A U-Net of the kind of scenes-latent's, with attention at both levels."""
     return UNet(
         in_channels=16, channels=64, multipliers=(1, 2), blocks=1, attention=(True, True), heads=2,
         context_dim=128,
