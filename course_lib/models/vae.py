@@ -165,11 +165,12 @@ class AutoencoderKL(nn.Module):
         self.in_channels, self.latent_channels = in_channels, latent_channels
         self.factor = patch * 2 ** (len(multipliers) - 1)
         widths = [int(channels * m) for m in multipliers]
+        # drawn in either case: the shipped model's seed counts these draws
+        first = from_pixels(in_channels, widths[0], patch, planes)
         last = to_pixels(widths[0], in_channels, patch, planes)
         if linear:
             self.encoder = thumbnail(in_channels, 2 * latent_channels, self.factor)
         else:
-            first = from_pixels(in_channels, widths[0], patch, planes)
             self.encoder = encoder(first, 2 * latent_channels, widths, blocks, attention)
         self.to_moments = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1)
