@@ -1,0 +1,333 @@
+"""Chapter 05: the bound, the draw with a gradient, rate and distortion, scaling, and its units."""
+
+import torch
+import torch.nn.functional as F
+
+from course_lib.teaching.check import Choice, Code
+
+# ---- 5.1 write: the loss of a VAE --------------------------------------------------------------
+
+
+def vae_loss(x, reconstruction, mu, logvar, variance):
+    error = 0.5 * (x - reconstruction).square().flatten(1).sum(1) / variance
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+    return (error + kl).mean()
+
+
+def error_averaged_over_pixels(x, reconstruction, mu, logvar, variance):
+    """You average the squared error over the pixels and sum the KL over the latent. The bound sums
+    both: averaged, the error counts for as little as one pixel, and all channels collapse."""
+    error = 0.5 * F.mse_loss(reconstruction, x) / variance
+    return error + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
+
+
+def everything_averaged(x, reconstruction, mu, logvar, variance):
+    """You average over pixels and over latent numbers as well as over the batch. Sum within a
+    picture and average over the batch only; otherwise the balance of the two terms depends on how
+    many pixels and latent numbers there are."""
+    error = 0.5 * F.mse_loss(reconstruction, x) / variance
+    return error + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).mean()
+
+
+def summed_over_the_batch(x, reconstruction, mu, logvar, variance):
+    """You sum over the batch too. Then a larger batch means a larger loss and a larger step: take
+    the mean over the first dimension."""
+    return vae_loss(x, reconstruction, mu, logvar, variance) * len(x)
+
+
+def standard_deviation_for_variance(x, reconstruction, mu, logvar, variance):
+    """Your KL takes exp(logvar / 2), the standard deviation, where the variance exp(logvar)
+    belongs."""
+    error = 0.5 * (x - reconstruction).square().flatten(1).sum(1) / variance
+    kl = 0.5 * (mu**2 + (0.5 * logvar).exp() - 1 - logvar).flatten(1).sum(1)
+    return (error + kl).mean()
+
+
+def kl_subtracted(x, reconstruction, mu, logvar, variance):
+    """You subtract the KL. In the bound it has a minus, but the loss is minus the bound, so there
+    it has a plus: the further q strays from the prior the worse."""
+    error = 0.5 * (x - reconstruction).square().flatten(1).sum(1) / variance
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+    return (error - kl).mean()
+
+
+def half_forgotten(x, reconstruction, mu, logvar, variance):
+    """Your error has no 1/2. The logarithm of a Gaussian is minus the square over *twice* the
+    variance."""
+    error = (x - reconstruction).square().flatten(1).sum(1) / variance
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+    return (error + kl).mean()
+
+
+def variance_forgotten(x, reconstruction, mu, logvar, variance):
+    """You do not divide the error by the decoder's variance, so it is 1 whatever you are given."""
+    return vae_loss(x, reconstruction, mu, logvar, 1.0)
+
+
+def multiplied_by_the_variance(x, reconstruction, mu, logvar, variance):
+    """You multiply the error by the variance. A decoder that is sure of its pixels (a small
+    variance) must be punished *more* for missing them: divide."""
+    return vae_loss(x, reconstruction, mu, logvar, 1 / variance)
+
+
+def pictures_and_moments():
+    one = torch.ones(1, 2)
+    few = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
+    return [
+        (one, 0 * one, torch.tensor([[2.0]]), torch.tensor([[1.0]]), 0.5),
+        (*few, torch.randn(3, 5), torch.randn(3, 5), 0.1),
+    ]
+
+
+# ---- 5.2 debug: a draw that teaches ------------------------------------------------------------
+
+
+def draw(mu, logvar, eps):
+    return mu + (0.5 * logvar).exp() * eps
+
+
+def planted_outside_the_graph(mu, logvar, eps):
+    with torch.no_grad():
+        std = logvar.exp()
+        z = mu + std * eps
+    return z
+
+
+def variance_as_the_spread(mu, logvar, eps):
+    """The gradient flows now, but exp(logvar) is the variance. A draw is spread by its square root,
+    exp(logvar / 2)."""
+    return mu + logvar.exp() * eps
+
+
+def gradient_still_cut(mu, logvar, eps):
+    """The value is right, but no gradient gets through: under no_grad, or after detach, the encoder
+    never learns what its answer did to the picture."""
+    return draw(mu, logvar, eps).detach()
+
+
+def spread_that_does_not_learn(mu, logvar, eps):
+    """The mean gets its gradient and the spread gets none. The encoder would never learn how sure
+    to be: the standard deviation must be part of the graph too."""
+    return mu + (0.5 * logvar).exp().detach() * eps
+
+
+def mean_that_does_not_learn(mu, logvar, eps):
+    """The spread gets its gradient and the mean gets none, so the encoder can't learn what to
+    say."""
+    return mu.detach() + (0.5 * logvar).exp() * eps
+
+
+def logarithm_as_the_spread(mu, logvar, eps):
+    """You multiply the noise by the logarithm itself, which may even be negative: take
+    exp(logvar / 2)."""
+    return mu + logvar * eps
+
+
+def noise_forgotten(mu, logvar, eps):
+    """That is the mean, with no draw around it: a plain autoencoder."""
+    return mu + 0 * logvar
+
+
+def value_and_gradients(answer, mu, logvar, eps):
+    """What an answer returns, and what reaches mu and logvar when all of it is summed."""
+    mu, logvar = mu.clone().requires_grad_(), logvar.clone().requires_grad_()
+    z = answer(mu, logvar, eps)
+    inputs = {"dz/dmu": mu, "dz/dlogvar": logvar}
+    if not (isinstance(z, torch.Tensor) and z.requires_grad):
+        return {"z": z, **{name: torch.zeros_like(x) for name, x in inputs.items()}}
+    gradients = torch.autograd.grad(
+        z.sum(), list(inputs.values()), allow_unused=True, materialize_grads=True
+    )
+    return {"z": z.detach(), **dict(zip(inputs, gradients, strict=True))}
+
+
+def draws():
+    small = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([1.0])
+    return [small, (torch.randn(4, 3), torch.randn(4, 3), torch.randn(4, 3))]
+
+
+# ---- 5.3 write: water-filling ------------------------------------------------------------------
+
+
+def rate_and_distortion(variances, v):
+    rate = 0.5 * (variances / v).log().clamp(min=0)
+    return rate.sum(), variances.clamp(max=v).sum()
+
+
+def negative_rates(variances, v):
+    """A direction with less variance than v gets a negative rate from you. It can't give nats
+    back: it is not sent at all, and its rate is 0."""
+    return (0.5 * (variances / v).log()).sum(), variances.clamp(max=v).sum()
+
+
+def every_direction_pays_v(variances, v):
+    """You count an error of v for each direction. One that is not sent has its whole variance as
+    its error, and that is *less* than v."""
+    return rate_and_distortion(variances, v)[0], v * torch.ones_like(variances).sum()
+
+
+def rate_without_the_half(variances, v):
+    """Your rate is twice too large: the logarithm is of a ratio of standard deviations, and
+    log(std) = log(variance) / 2."""
+    rate, distortion = rate_and_distortion(variances, v)
+    return 2 * rate, distortion
+
+
+def rate_in_bits(variances, v):
+    """You took the logarithm to base 2, which gives bits. Here rates are in nats, as the KL is."""
+    rate, distortion = rate_and_distortion(variances, v)
+    return rate / torch.log(torch.tensor(2.0)), distortion
+
+
+def only_what_is_sent(variances, v):
+    """Your distortion leaves out the directions that are not sent: they are lost altogether, so
+    they cost all of their variance."""
+    sent = variances > v
+    return rate_and_distortion(variances, v)[0], v * sent.sum()
+
+
+def upside_down(variances, v):
+    """You have the ratio upside down, so wide directions, which most need to be sent, get no
+    nats."""
+    return (0.5 * (v / variances).log().clamp(min=0)).sum(), variances.clamp(max=v).sum()
+
+
+def variances_of_directions():
+    return [
+        (torch.tensor([4.0, 0.25]), 1.0),
+        (torch.rand(9) * 3, 0.4),
+    ]
+
+
+# ---- 5.4 write: fitting shift and scale --------------------------------------------------------
+
+
+def shift_and_scale(mu, logvar):
+    variance = mu.var((0, 2, 3)) + logvar.exp().mean((0, 2, 3))
+    return mu.mean((0, 2, 3)), variance.rsqrt()
+
+
+def spread_of_the_means_alone(mu, logvar):
+    """You measured the means only. What leaves the encoder in training is a draw, whose own
+    variance adds to theirs; a channel that says nothing would be blown up without it."""
+    return mu.mean((0, 2, 3)), mu.std((0, 2, 3)).reciprocal()
+
+
+def standard_deviations_added(mu, logvar):
+    """You added standard deviations. Independent spreads add in *variance*: add the squares, then
+    take the root."""
+    spread = mu.std((0, 2, 3)) + (0.5 * logvar).exp().mean((0, 2, 3))
+    return mu.mean((0, 2, 3)), spread.reciprocal()
+
+
+def spread_instead_of_scale(mu, logvar):
+    """You return the standard deviation. The scale is what latents are *multiplied* by: one over
+    it."""
+    shift, scale = shift_and_scale(mu, logvar)
+    return shift, scale.reciprocal()
+
+
+def divided_by_the_variance(mu, logvar):
+    """You return one over the variance: one over its square root makes the new variance 1."""
+    shift, scale = shift_and_scale(mu, logvar)
+    return shift, scale**2
+
+
+def one_number_for_all(mu, logvar):
+    """You made one number of all channels, as Stable Diffusion does. Here each channel has its own:
+    average over dims 0, 2 and 3 and leave dim 1."""
+    scale = (mu.var() + logvar.exp().mean()).rsqrt()
+    return mu.mean().expand(mu.shape[1]), scale.expand(mu.shape[1])
+
+
+def logarithm_averaged(mu, logvar):
+    """You averaged logvar and then took its exponential: that is the geometric mean, and it is too
+    small. Take the exponential first: variances are what adds up."""
+    variance = mu.var((0, 2, 3)) + logvar.mean((0, 2, 3)).exp()
+    return mu.mean((0, 2, 3)), variance.rsqrt()
+
+
+def moments():
+    small = torch.tensor([0.0, 1, 2, 3]).reshape(2, 1, 1, 2), torch.tensor([0.0, 1, 2, -1])
+    wide = torch.tensor([0.02, 1.0, 5.0]).reshape(-1, 1, 1)
+    return [
+        (small[0], small[1].reshape(2, 1, 1, 2)),
+        (torch.randn(6, 3, 4, 4) * wide + wide, torch.randn(6, 3, 4, 4)),
+    ]
+
+
+# ---- the chapter -------------------------------------------------------------------------------
+
+EXERCISES = {
+    "5.1": Code(
+        vae_loss,
+        pictures_and_moments,
+        "Multiply it by the variance and you have equation (5.5): the decoder's variance is β.",
+        [
+            error_averaged_over_pixels,
+            everything_averaged,
+            summed_over_the_batch,
+            standard_deviation_for_variance,
+            kl_subtracted,
+            half_forgotten,
+            variance_forgotten,
+            multiplied_by_the_variance,
+        ],
+    ),
+    "5.2": Code(
+        draw,
+        draws,
+        "Both had to be mended: the spread, and the way back for the gradient.",
+        [
+            variance_as_the_spread,
+            gradient_still_cut,
+            spread_that_does_not_learn,
+            mean_that_does_not_learn,
+            logarithm_as_the_spread,
+            noise_forgotten,
+        ],
+        given=planted_outside_the_graph,
+        run=value_and_gradients,
+    ),
+    "5.3": Code(
+        rate_and_distortion,
+        variances_of_directions,
+        "Raise v and the directions fall silent one by one, the narrowest first.",
+        [
+            negative_rates,
+            every_direction_pays_v,
+            rate_without_the_half,
+            rate_in_bits,
+            only_what_is_sent,
+            upside_down,
+        ],
+    ),
+    "5.4": Code(
+        shift_and_scale,
+        moments,
+        "A channel that says nothing keeps its scale of 1 and stays near 0.",
+        [
+            spread_of_the_means_alone,
+            standard_deviations_added,
+            spread_instead_of_scale,
+            divided_by_the_variance,
+            one_number_for_all,
+            logarithm_averaged,
+        ],
+    ),
+    "5.5": Choice(
+        "c",
+        {
+            "a": "It draws the best samples, and yet its loss is not the lowest. The network "
+            "predicts the noise: ask how easy that is when there is hardly anything else to see.",
+            "b": "Where the latent is twenty times as strong as the noise, the noise is hard to "
+            "see, and to name it the network must know the latent very exactly. That loss is the "
+            "highest.",
+            "c": "Hardly anything but noise arrives, so naming the noise is trivial, and the loss "
+            "falls far below the others'. It measures how easy the question is, not how good the "
+            "samples are.",
+            "d": "The units change how much of what the network sees is noise at each time, so "
+            "they change what it is asked, and with it the loss.",
+        },
+    ),
+}
