@@ -1,7 +1,5 @@
 """Twins from diffusers and transformers with the same weights give the same numbers."""
 
-import re
-
 import pytest
 import torch
 
@@ -14,73 +12,15 @@ from course_lib.models import (
     Tokenizer,
     UNet,
 )
+from course_lib.stable_diffusion.names import (
+    DIFFUSERS_TEXT,
+    DIFFUSERS_UNET,
+    diffusers_vae,
+    renamed,
+)
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
-
-# our name -> theirs, applied from top to bottom
-UNET_NAMES = [
-    (r"^time\.linear(\d)", r"time_embedding.linear_\1"),
-    (r"^label\.", "class_embedding."),
-    (r"^enter\.", "conv_in."),
-    (r"^leave\.0\.", "conv_norm_out."),
-    (r"^leave\.2\.", "conv_out."),
-    (r"^(down|up)\.(\d+)\.\1\.", r"\1_blocks.\2.\1samplers.0."),
-    (r"^(down|up)\.(\d+)\.blocks\.(\d+)\.residual\.", r"\1_blocks.\2.resnets.\3."),
-    (r"^(down|up)\.(\d+)\.blocks\.(\d+)\.transformer\.", r"\1_blocks.\2.attentions.\3."),
-    (r"^middle\.first\.residual\.", "mid_block.resnets.0."),
-    (r"^middle\.first\.transformer\.", "mid_block.attentions.0."),
-    (r"^middle\.second\.", "mid_block.resnets.1."),
-    (r"\.time\.", ".time_emb_proj."),
-    (r"\.skip\.", ".conv_shortcut."),
-    (r"\.blocks\.", ".transformer_blocks."),
-    (r"\.enter\.", ".proj_in."),
-    (r"\.leave\.", ".proj_out."),
-    (r"\.attention\.", ".attn1."),
-    (r"\.cross\.", ".attn2."),
-    (r"\.to_out\.", ".to_out.0."),
-    (r"\.feed_forward\.expand\.", ".ff.net.0.proj."),
-    (r"\.feed_forward\.shrink\.", ".ff.net.2."),
-]
-TEXT_NAMES = [
-    (r"^(token|position)\.", r"embeddings.\1_embedding."),
-    (r"^norm\.", "final_layer_norm."),
-    (r"^blocks\.", "encoder.layers."),
-    (r"\.norm(\d)\.", r".layer_norm\1."),
-    (r"\.attention\.to_([qkv])\.", r".self_attn.\1_proj."),
-    (r"\.attention\.to_out\.", ".self_attn.out_proj."),
-    (r"\.mlp\.0\.", ".mlp.fc1."),
-    (r"\.mlp\.2\.", ".mlp.fc2."),
-]
-
-
-def vae_names(levels, blocks):
-    """Our positions in the two sequences, named as in diffusers."""
-    middle = [f"mid_block.{part}." for part in ("resnets.0", "attentions.0", "resnets.1")]
-    down, up = [], []
-    for level in range(levels):
-        down += [f"down_blocks.{level}.resnets.{j}." for j in range(blocks)]
-        down += [f"down_blocks.{level}.downsamplers.0."] * (level < levels - 1)
-        up += [f"up_blocks.{level}.resnets.{j}." for j in range(blocks + 1)]
-        up += [f"up_blocks.{level}.upsamplers.0."] * (level < levels - 1)
-    ends = ["conv_norm_out.", "silu", "conv_out."]
-    names = {"encoder": ["conv_in.", *down, *middle, *ends]}
-    names["decoder"] = ["conv_in.", *middle, *up, *ends]
-    return [
-        *((rf"^{m}\.{i}\.", f"{m}.{name}") for m in names for i, name in enumerate(names[m])),
-        (r"^to_moments\.", "quant_conv."),
-        (r"^from_latent\.", "post_quant_conv."),
-        (r"\.0\.norm\.", ".0.group_norm."),
-        (r"\.attention\.", "."),
-        (r"\.to_out\.", ".to_out.0."),
-        (r"\.skip\.", ".conv_shortcut."),
-    ]
-
-
-def renamed(name, names):
-    for ours, theirs in names:
-        name = re.sub(ours, theirs, name)
-    return name
 
 
 def copy_weights(model, twin, names):
@@ -125,7 +65,7 @@ SMALL_UNET_TWIN |= dict(attention_head_dim=4, cross_attention_dim=12)
 @torch.inference_mode()
 def test_unet_like_diffusers():
     twin = stirred(unet_twin(2, 128, **SMALL_UNET_TWIN))
-    unet = copy_weights(UNet(**SMALL_UNET), twin, UNET_NAMES)
+    unet = copy_weights(UNet(**SMALL_UNET), twin, DIFFUSERS_UNET)
     x, t, context = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 721.5]), torch.randn(2, 7, 12)
     expected = twin(x, t, context).sample
     torch.testing.assert_close(unet(x, t, context), expected, rtol=0, atol=1e-5)
@@ -136,7 +76,7 @@ def test_stable_diffusion_unet_has_the_names_and_shapes_of_diffusers():
         unet = UNet(**SD15_UNET)
         keywords = {k: SD15_UNET[k] for k in ("multipliers", "attention")}
         twin = unet_twin(4, 320, attention_head_dim=8, cross_attention_dim=768, **keywords)
-    copy_weights(unet, twin, UNET_NAMES)
+    copy_weights(unet, twin, DIFFUSERS_UNET)
     assert len(unet.state_dict()) == 686
 
 
@@ -154,7 +94,7 @@ def vae_twin(widths, blocks):
 def test_autoencoder_like_diffusers():
     twin = stirred(vae_twin((128, 256), 1))
     vae = AutoencoderKL(channels=128, multipliers=(1, 2), blocks=1, scaling_factor=0.18215)
-    copy_weights(vae, twin, vae_names(2, 1))
+    copy_weights(vae, twin, diffusers_vae(2, 1))
     x = 2 * torch.rand(2, 3, 16, 16) - 1
     posterior = twin.encode(x).latent_dist
     mu, logvar = vae.encode_moments(x)
@@ -168,7 +108,7 @@ def test_autoencoder_like_diffusers():
 def test_stable_diffusion_autoencoder_has_the_names_and_shapes_of_diffusers():
     with torch.device("meta"):
         vae, twin = AutoencoderKL(**SD15_VAE), vae_twin((128, 256, 512, 512), 2)
-    copy_weights(vae, twin, vae_names(4, 2))
+    copy_weights(vae, twin, diffusers_vae(4, 2))
     assert len(list(vae.parameters())) == 248
 
 
@@ -191,7 +131,7 @@ def text_twin(vocab_size, length, dim, layers, heads):
 def test_text_encoder_like_transformers():
     keywords = dict(vocab_size=50, length=12, dim=32, layers=2, heads=4)
     twin = stirred(text_twin(**keywords))
-    encoder = copy_weights(TextEncoder(**keywords), twin, TEXT_NAMES)
+    encoder = copy_weights(TextEncoder(**keywords), twin, DIFFUSERS_TEXT)
     ids = torch.tensor([[48, 3, 7, 21, 49, 49], [48, 49, 49, 49, 49, 49]])
     expected = twin(ids)
     context = encoder(ids)
@@ -203,7 +143,7 @@ def test_text_encoder_like_transformers():
 def test_stable_diffusion_text_encoder_has_the_names_and_shapes_of_transformers():
     with torch.device("meta"):
         encoder, twin = TextEncoder(**SD15_TEXT), text_twin(**SD15_TEXT)
-    copy_weights(encoder, twin, TEXT_NAMES)
+    copy_weights(encoder, twin, DIFFUSERS_TEXT)
     assert len(encoder.state_dict()) == 196
 
 

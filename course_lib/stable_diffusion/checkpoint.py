@@ -1,0 +1,316 @@
+"""Reading a checkpoint strictly: every weight found, of the right shape, none left over."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from course_lib.diffusion import Diffusion, scaled_linear
+from course_lib.models import (
+    SD15_TEXT,
+    SD15_UNET,
+    SD15_VAE,
+    AutoencoderKL,
+    TextEncoder,
+    Tokenizer,
+    UNet,
+)
+from course_lib.stable_diffusion import names
+from course_lib.stable_diffusion.names import Names, renamed
+
+Weights = Mapping[str, Callable[[], Tensor]]  # their name -> how to read it, one at a time
+
+
+class PromptEncoder(nn.Module):
+    """The text half of CLIP, all that Stable Diffusion keeps of it: captions to contexts."""
+
+    def __init__(self, tokenizer: Tokenizer, text: TextEncoder):
+        super().__init__()
+        self.tokenizer, self.text = tokenizer, text
+
+    def context(self, captions: Sequence[str]) -> Tensor:
+        """What the U-Net's cross-attention reads: (B, 77, 768)."""
+        return self.text(self.tokenizer(captions).to(self.text.norm.weight.device))
+
+
+class StableDiffusion(NamedTuple):
+    """The parts of a checkpoint: the process, and the three components of latent diffusion."""
+
+    process: Diffusion
+    unet: UNet
+    vae: AutoencoderKL
+    clip: PromptEncoder
+
+
+class Sizes(NamedTuple):
+    """Keywords of the three networks, and what the U-Net answers."""
+
+    unet: dict = SD15_UNET
+    vae: dict = SD15_VAE
+    text: dict = SD15_TEXT
+    target: str = "eps"
+
+
+def load_stable_diffusion(
+    path: str | Path,
+    tokenizer: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    sizes: Sizes | None = None,
+) -> StableDiffusion:
+    """A checkpoint: a folder as diffusers writes it, or the single original .safetensors file.
+
+    tokenizer: the folder with vocab.json and merges.txt, for a single file, which has none.
+    dtype: of the U-Net's weights; the two smaller networks are kept in float32.
+    sizes: of the networks; by default those that the folder states, for a file Stable Diffusion
+        1.5's.
+    Raises FileNotFoundError for what is missing; ValueError for what is damaged, was pickled, or
+    holds other weights than these networks have.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
+    words = Path(tokenizer) if tokenizer else path / "tokenizer"
+    with ExitStack() as files:
+        if path.is_dir():
+            sizes = sizes or read_sizes(path)
+            parts = {part: open_weights(find_weights(path / part), files) for part in FOLDERS}
+            maps = folder_names(sizes)
+        else:
+            if tokenizer is None:
+                raise ValueError(f"{path} holds no vocabulary: name a tokenizer's folder as well")
+            sizes = sizes or Sizes()
+            parts = split_file(open_weights(path, files), path)
+            maps = file_names(sizes)
+        unet = filled(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
+        vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
+        text = filled(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
+    clip = PromptEncoder(read_tokenizer(words, text.length), text).eval()
+    return StableDiffusion(Diffusion(scaled_linear(), sizes.target), unet, vae, clip)
+
+
+def times(steps: int, timesteps: int = 1000) -> list[float]:
+    """The times at which Stable Diffusion samples, as `spacing` of `trajectory`.
+
+    "Leading" with an offset of one: table entries 1 + k·(T // steps), and at the end entry 0, the
+    table's first level, not the clean one (diffusers: steps_offset=1, set_alpha_to_one=False).
+    """
+    if not 1 <= steps < timesteps:
+        raise ValueError(f"steps must lie in 1..{timesteps - 1}, got {steps}")
+    entries = [1 + k * (timesteps // steps) for k in reversed(range(steps))]
+    return [(entry + 1) / timesteps for entry in [*entries, 0]]
+
+
+# ---- weights -----------------------------------------------------------------------------------
+
+FOLDERS = ("unet", "vae", "text_encoder")
+PREFIXES = {  # of their names in the single file
+    "unet": "model.diffusion_model.",
+    "vae": "first_stage_model.",
+    "text_encoder": "cond_stage_model.transformer.",
+}
+# what a single file holds beside the weights: tables of the schedule, and a second, averaged U-Net
+BESIDE = re.compile(
+    r"(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|"
+    r"lvlb_weights|logvar|model_ema\..+)$"
+)
+# older names of the same weights -> today's; positions are counted, not learned
+OLDER = [
+    (r"^text_model\.", ""),
+    (r"\.(query|key|value)\.", lambda found: f".to_{found[1][0]}."),
+    (r"\.proj_attn\.", ".to_out.0."),
+]
+
+
+def folder_names(sizes: Sizes) -> dict[str, Names]:
+    vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
+    return {
+        "unet": names.DIFFUSERS_UNET,
+        "vae": names.diffusers_vae(*vae),
+        "text_encoder": names.DIFFUSERS_TEXT,
+    }
+
+
+def file_names(sizes: Sizes) -> dict[str, Names]:
+    unet = sizes.unet["attention"], sizes.unet.get("blocks", 2)
+    vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
+    return {
+        "unet": names.compvis_unet(*unet),
+        "vae": names.compvis_vae(*vae),
+        "text_encoder": names.DIFFUSERS_TEXT,
+    }
+
+
+def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32) -> nn.Module:
+    """The network of these keywords with their weights, in eval mode.
+
+    It is built without memory and receives each weight as it is read: the peak is one copy.
+    """
+    with torch.device("meta"):
+        model = cls(**kwargs)
+    ours = {renamed(name, names): name for name, _ in model.named_parameters()}
+    if ours.keys() != theirs.keys():
+        raise ValueError(f"{cls.__name__}: {difference(ours.keys(), theirs.keys())}")
+    state = {}
+    for their_name, name in ours.items():
+        wanted, weight = model.get_parameter(name).shape, theirs[their_name]()
+        # a linear layer on pixels may have been written as a 1 × 1 convolution
+        if weight.shape[: len(wanted)] != wanted or weight.numel() != wanted.numel():
+            got = f"{tuple(weight.shape)}, expected {tuple(wanted)}"
+            raise ValueError(f"{cls.__name__}: {their_name} is {got}")
+        state[name] = weight.to(dtype).reshape(wanted)
+    if cls is AutoencoderKL:
+        channels = model.latent_channels
+        state["shift"] = torch.zeros(channels)
+        state["scaling_factor"] = torch.full((channels,), kwargs["scaling_factor"])
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def difference(wanted, found) -> str:
+    """How two sets of names differ, in one line with up to three examples of each."""
+    parts = []
+    for what, some in (("missing", wanted - found), ("left over", found - wanted)):
+        if some:
+            parts.append(f"{len(some)} weights {what} ({', '.join(sorted(some)[:3])}, …)")
+    return "; ".join(parts)
+
+
+def find_weights(folder: Path) -> Path:
+    """The folder's one file of weights, whatever its precision."""
+    found = sorted(folder.glob("*.safetensors"), key=lambda path: (path.name.count("."), path.name))
+    if found:
+        return found[0]
+    if pickled := sorted(folder.glob("*.bin")):
+        raise ValueError(f"{pickled[0]} is pickled, and may run any code: use .safetensors files")
+    raise FileNotFoundError(f"there are no .safetensors weights in {folder}")
+
+
+def open_weights(path: Path, files: ExitStack) -> Weights:
+    """Their names, brought up to date, with a way to read each weight; nothing is read yet."""
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} is no .safetensors file; others may run any code when opened")
+    try:
+        file = files.enter_context(safe_open(path, "pt"))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged, or no .safetensors file: {error}") from error
+    weights = {}
+    for name in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
+        if not name.endswith("position_ids"):
+            weights[modern(name)] = lambda name=name: file.get_tensor(name)
+    return weights
+
+
+def modern(name: str) -> str:
+    for older, newer in OLDER:
+        name = re.sub(older, newer, name)
+    return name
+
+
+def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
+    """A single file's weights by part; ValueError if some belong to none."""
+    parts = {
+        part: {
+            modern(name.removeprefix(prefix)): read
+            for name, read in weights.items()
+            if name.startswith(prefix)
+        }
+        for part, prefix in PREFIXES.items()
+    }
+    strange = [
+        name
+        for name in weights
+        if not BESIDE.match(name) and not name.startswith(tuple(PREFIXES.values()))
+    ]
+    if strange:
+        raise ValueError(f"{path} is not Stable Diffusion 1: it holds {', '.join(strange[:3])}, …")
+    return parts
+
+
+# ---- sizes and words ---------------------------------------------------------------------------
+
+
+def read_sizes(folder: Path) -> Sizes:
+    """What the folder's config.json files state; ValueError for a model that ours can't be."""
+    unet, vae, text = (read_json(folder / part / "config.json") for part in FOLDERS)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    targets = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+    betas = [("beta_schedule", "scaled_linear"), ("beta_start", 0.00085), ("beta_end", 0.012)]
+    same(scheduler, "scheduler", betas)
+    same(unet, "unet", [("norm_num_groups", 32), ("class_embed_type", None)])
+    same(vae, "vae", [("norm_num_groups", 32)])
+    same(text, "text_encoder", [("hidden_act", "quick_gelu")])
+    try:
+        if not isinstance(unet["attention_head_dim"], int):
+            raise ValueError(
+                f"{folder} is not Stable Diffusion 1: heads differ by stage, "
+                f"{unet['attention_head_dim']}"
+            )
+        return Sizes(
+            unet=dict(
+                in_channels=unet["in_channels"],
+                **widths(unet["block_out_channels"]),
+                blocks=unet["layers_per_block"],
+                attention=tuple("CrossAttn" in kind for kind in unet["down_block_types"]),
+                heads=unet["attention_head_dim"],  # diffusers' name for the number of heads
+                context_dim=unet["cross_attention_dim"],
+            ),
+            vae=dict(
+                **widths(vae["block_out_channels"]),
+                blocks=vae["layers_per_block"],
+                latent_channels=vae["latent_channels"],
+                scaling_factor=vae.get("scaling_factor", SD15_VAE["scaling_factor"]),
+            ),
+            text=dict(
+                vocab_size=text["vocab_size"],
+                length=text["max_position_embeddings"],
+                dim=text["hidden_size"],
+                layers=text["num_hidden_layers"],
+                heads=text["num_attention_heads"],
+                mlp=text["intermediate_size"] / text["hidden_size"],
+            ),
+            target=targets[scheduler.get("prediction_type", "epsilon")],
+        )
+    except KeyError as error:
+        raise ValueError(f"a config.json in {folder} lacks, or has a strange, {error}") from None
+
+
+def widths(channels: Sequence[int]) -> dict:
+    return dict(channels=channels[0], multipliers=tuple(c / channels[0] for c in channels))
+
+
+def same(config: dict, part: str, expected) -> None:
+    """ValueError where a configuration has another value than the one that ours is built on."""
+    for key, value in expected:
+        if config.get(key, value) != value:
+            raise ValueError(f"{part}: {key} is {config[key]!r}, but the course has {value!r}")
+
+
+def read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return content
+
+
+def read_tokenizer(folder: Path, length: int) -> Tokenizer:
+    """CLIP's tokenizer from vocab.json and merges.txt; any word may be used."""
+    vocabulary, merges = read_json(folder / "vocab.json"), folder / "merges.txt"
+    if not merges.exists():
+        raise FileNotFoundError(f"{merges} is missing")
+    lines = merges.read_text("utf-8").splitlines()
+    pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
+    try:
+        return Tokenizer(vocabulary, pairs, words=None, length=length)
+    except Exception as error:  # KeyError for special tokens, the library's own for strange merges
+        raise ValueError(f"{folder} holds no tokenizer of CLIP's: {error!r}") from error
