@@ -1,4 +1,4 @@
-"""The command `course`: doctor, lab, demo, sample, train, evaluate.
+"""The command `course`: doctor, lab, progress, demo, sample, train, evaluate.
 
 What a user gets wrong ends in one line on stderr and status 2; what the machine refuses (a full
 disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Everything heavy is
@@ -75,6 +75,19 @@ def has_desktop() -> bool:
     """Whether a browser window can open here."""
     named = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
     return named or not sys.platform.startswith("linux")
+
+
+@app.command()
+def progress(
+    reset: Annotated[bool, typer.Option("--reset", help="forget it all and begin anew")] = False,
+) -> None:
+    """Show which exercises you have solved, chapter by chapter."""
+    from course_lib.teaching.progress import overview
+    from course_lib.teaching.solved import forget
+
+    if reset:
+        forget()
+    typer.echo("\n".join(overview()))
 
 
 @app.command()

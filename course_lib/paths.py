@@ -3,5 +3,7 @@
 import os
 from pathlib import Path
 
-DATA = Path(os.environ.get("COURSE_DATA") or Path(__file__).resolve().parent.parent / "data")
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("COURSE_DATA") or ROOT / "data")
 CHECKPOINTS = DATA / "checkpoints"  # small trained models and their cards, part of the repository
+PROGRESS = Path(os.environ.get("COURSE_PROGRESS") or DATA / "progress.json")  # the reader's own

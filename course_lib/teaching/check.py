@@ -8,6 +8,7 @@ names the mistake and its docstring is what the reader is told. So a new chapter
 import dis
 import inspect
 import linecache
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import torch
 
 from course_lib.names import choose
 from course_lib.teaching.compare import agree, describe, first_difference, relation
+from course_lib.teaching.solved import readers_own, record
 
 MARKS = {"right": "✓", "wrong": "✗", "not attempted": "○"}
 EMPTY = {id(None), id(...)}  # what an untouched body returns
@@ -34,13 +36,18 @@ class Verdict:
 
 
 def check(number: str, answer: Any) -> None:
-    """Print what the answer to that exercise is worth; never raise, so the notebook runs on."""
+    """Print what the answer to that exercise is worth; never raise, so the notebook runs on.
+
+    A right answer in a cell of the reader's own is kept for `progress`.
+    """
     try:
         verdict = examine(number, answer)
     except ValueError as error:  # no such exercise
         print(f"✗ {error}")
-    else:
-        print(f"{MARKS[verdict.status]} {number} {verdict.status}{verdict.message}")
+        return
+    print(f"{MARKS[verdict.status]} {number} {verdict.status}{verdict.message}")
+    if verdict.status == "right" and readers_own(sys._getframe(1)) and (why := record(number)):
+        print(why)
 
 
 def examine(number: str, answer: Any) -> Verdict:

@@ -8,6 +8,7 @@ a difference in git is a difference a person made. What still keeps it from bein
 import argparse
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,9 +27,11 @@ CELL_SECONDS = 300
 def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
     """Run all cells in a new kernel; the seconds it took. CellExecutionError at the first failure.
 
-    The outputs are written into the notebook that was given.
+    The outputs are written into the notebook that was given, and show a reader who has solved
+    nothing yet, whatever whoever runs this has solved.
     """
     os.environ.update(TQDM_MININTERVAL="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    os.environ["COURSE_PROGRESS"] = os.path.join(tempfile.gettempdir(), f"none-{os.getpid()}.json")
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
