@@ -153,23 +153,29 @@ def pictures_figure(record: dict, pictures: Tensor | None = None) -> Figure:
 def record(name: str, seeds: Sequence[int] = SEEDS) -> None:
     """Train that recipe once for each seed, and write `NAME.json` and `NAME.png`.
 
-    Runs are kept in outputs/good, so a recording that was stopped goes on where it was.
+    Runs are kept in outputs/good, so a recording that was stopped goes on where it was. The files
+    are written after each seed, to be looked at; they are finished when all are in.
     """
     if len(set(seeds)) < 3:
         raise ValueError(f"at least three different seeds, got {list(seeds)}")
-    recipe = make_recipe(name)
-    runs = [trained(recipe, seed) for seed in seeds]
-    at = moments(runs[0].done)
-    looks = [recipe.pictures(run.ema) for run in runs]
+    recipe, runs, looks, measured = make_recipe(name), [], [], []
+    for seed in seeds:
+        runs.append(trained(recipe, seed))
+        looks.append(recipe.pictures(runs[-1].ema))
+        measured.append(recipe.measure(runs[-1].ema, COUNT))
+        write(name, seeds[: len(runs)], runs, looks, measured)
+
+
+def write(name, seeds, runs, looks, measured) -> None:
+    at, first = moments(runs[0].done), runs[0]
     images, rows, captions = arranged(looks, seeds)
-    measured = [recipe.measure(run.ema, COUNT) for run in runs]
     facts = {
         "name": name,
         "command": f"python -m course_lib.teaching.good {name}",
         "seeds": list(seeds),
-        "steps": runs[0].done,
-        "planned": runs[0].steps,
-        "hardware": runs[0].card["hardware"],
+        "steps": first.done,
+        "planned": first.steps,
+        "hardware": first.card["hardware"],
         "at": at,
         "losses": [[float(f"{x:.5g}") for x in smooth(losses_of(run), at)] for run in runs],
         "metrics": {key: [round(each[key], 5) for each in measured] for key in measured[0]},
@@ -181,8 +187,9 @@ def record(name: str, seeds: Sequence[int] = SEEDS) -> None:
     }
     text = json.dumps(facts, ensure_ascii=False).replace('"losses"', '\n"losses"')
     make_folder(FOLDER)
+    path = FOLDER / name
     write_files(
-        {FOLDER / f"{name}.json": f"{text}\n".encode(), FOLDER / f"{name}.png": pack(images)}
+        {path.with_suffix(".json"): f"{text}\n".encode(), path.with_suffix(".png"): pack(images)}
     )
 
 
