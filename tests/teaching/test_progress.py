@@ -1,0 +1,122 @@
+"""Progress: the reader's own right answers are kept, solutions are not, trouble is one line."""
+
+import json
+import os
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from nbformat.v4 import new_code_cell, new_notebook
+from traitlets.config import Config
+
+from course_lib.teaching import notebooks, progress, solved
+
+CHECK = 'from course_lib.teaching.check import check\ncheck("0.3", "a")'
+
+
+@pytest.fixture
+def kept(monkeypatch, tmp_path):
+    """Where progress is kept, in a folder that does not exist yet."""
+    monkeypatch.setattr(solved, "PROGRESS", tmp_path / "data" / "progress.json")
+    return solved.PROGRESS
+
+
+@pytest.fixture
+def cell(kept):
+    """Runs a cell as a notebook does, without history, as nbval does."""
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    yield lambda source: shell.run_cell(source, store_history=False).raise_error()
+    InteractiveShell.clear_instance()
+
+
+def test_the_readers_own_right_answer_is_kept_once(cell, kept, capsys):
+    cell(CHECK)
+    cell(CHECK)
+    assert json.loads(kept.read_text()) == {"solved": ["0.3"]}
+    assert "not kept" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "source", ["# Solution\n" + CHECK, CHECK.replace('"a"', '"b"'), CHECK.replace('"a"', "...")]
+)
+def test_a_solution_a_wrong_answer_and_a_stub_are_not(cell, kept, source):
+    cell(source)
+    assert solved.solved() == set() and not kept.exists()
+
+
+def test_a_script_keeps_nothing(kept):
+    exec(CHECK)
+    assert not kept.exists()
+
+
+def test_a_later_wrong_answer_takes_nothing_away(cell):
+    cell(CHECK)
+    cell(CHECK.replace('"a"', '"b"'))
+    assert solved.solved() == {"0.3"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "{", "[]", '{"solved": 3}', '{"solved": [1]}', '{"solved": ["x"]}', "\x00\x01"],
+)
+def test_a_damaged_file_costs_one_line_and_is_left_alone(cell, kept, capsys, damage):
+    kept.parent.mkdir()
+    kept.write_text(damage)
+    cell(CHECK)
+    verdict, trouble = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("✓ 0.3 right") and "progress.json is damaged" in trouble
+    assert "--reset" in trouble and kept.read_text() == damage
+    progress.progress(0)
+    assert capsys.readouterr().out.count("\n") == 1
+    solved.forget()
+    assert solved.record("0.3") == "" and solved.solved() == {"0.3"}
+
+
+def test_an_unwritable_place_costs_one_line(cell, kept, capsys):
+    kept.parent.write_text("a file where the folder should be")
+    cell(CHECK)
+    verdict, trouble = capsys.readouterr().out.splitlines()
+    assert verdict.startswith("✓ 0.3 right") and trouble.startswith("Your progress is not kept: ")
+    progress.progress(0)
+    assert capsys.readouterr().out.count("\n") >= 1
+
+
+def test_numbers_are_kept_in_the_order_of_the_course(kept):
+    for number in ("10.1", "9.2", "1.10", "1.9"):
+        assert solved.record(number) == ""
+    assert json.loads(kept.read_text())["solved"] == ["1.9", "1.10", "9.2", "10.1"]
+
+
+def test_the_table_of_a_chapter(kept, capsys):
+    solved.record("0.2")
+    progress.progress(0)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "00 · Start here"
+    assert lines[1].startswith("○ 0.1  write") and lines[1].endswith("not yet")
+    assert lines[2].startswith("✓ 0.2  debug") and lines[2].endswith("solved")
+    assert lines[-1].startswith("1 of 3 solved")
+
+
+def test_a_chapter_that_is_not_there_is_told_in_one_line(kept, capsys):
+    progress.progress(77)
+    assert capsys.readouterr().out.startswith("✗ no chapter has an exercise '77.1'")
+
+
+def test_without_the_notebooks_the_exercises_are_still_known(kept, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(progress, "NOTEBOOKS", tmp_path)
+    progress.progress(0)
+    out = capsys.readouterr().out
+    assert "0.1" in out and "0 of 3 solved" in out
+
+
+def test_a_run_of_a_whole_notebook_solves_nothing(kept, monkeypatch, tmp_path):
+    """In a real kernel; whoever runs the notebooks may have solved all of it."""
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    (tmp_path / "progress.json").write_text('{"solved": ["0.1", "0.2", "0.3"]}')
+    monkeypatch.setenv("COURSE_PROGRESS", "")
+    table = "from course_lib.teaching.progress import progress\nprogress(0)"
+    cells = [new_code_cell(source) for source in ("# Solution\n" + CHECK, table)]
+    notebook = new_notebook(cells=cells)
+    notebooks.execute(notebook, tmp_path)
+    texts = ["".join(output.text for output in each.outputs) for each in notebook.cells]
+    assert texts[0].startswith("✓ 0.3 right") and "0 of 3 solved" in texts[1]
+    assert not os.path.exists(os.environ["COURSE_PROGRESS"])
