@@ -108,16 +108,51 @@ def sample(
     sampler: Sampler = "ddim",
     seed: Seed = 0,
     count: Annotated[int, typer.Option(help="pictures of each caption")] = 1,
-    model: Annotated[str, typer.Option(help="the text-to-image model")] = "scenes-latent",
+    model: Annotated[
+        str, typer.Option(help="a shipped model, or Stable Diffusion 1: a folder or .safetensors")
+    ] = "scenes-latent",
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="for a single file: the folder of vocab.json, merges.txt")
+    ] = None,
+    size: Annotated[int, typer.Option(help="of Stable Diffusion's pictures, in pixels")] = 512,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
-    """Draw captions with the shipped text-to-image model: a PNG grid with the captions beneath."""
+    """Draw captions with a text-to-image model: a PNG grid with the captions beneath."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
+    if is_published(model):
+        options |= dict(published=(tokenizer, size))
     draw(captions, out, model=model, device=device, seed=seed, count=count, **options)
 
 
-def draw(captions, out, *, model="scenes-latent", device="auto", seed=0, count=1, **options):
+def is_published(model: str) -> bool:
+    """Whether this names files of Stable Diffusion's and not one of our models."""
+    path = Path(model)
+    return path.suffix in (".safetensors", ".ckpt") or len(path.parts) > 1 or path.is_dir()
+
+
+def load_stable_diffusion(model, tokenizer, size, device):
+    """The published checkpoint, once it is known to fit into memory; the estimate is printed."""
+    from course_lib.devices import pick_device
+    from course_lib.pipelines import load_published
+    from course_lib.stable_diffusion.memory import check_memory
+
+    device = pick_device(device)
+    typer.echo(check_memory(model, size, device))
+    return load_published(model, tokenizer, size, device)
+
+
+def draw(
+    captions,
+    out,
+    *,
+    model="scenes-latent",
+    device="auto",
+    seed=0,
+    count=1,
+    published=None,
+    **options,
+):
     """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
     import torch
 
@@ -126,11 +161,14 @@ def draw(captions, out, *, model="scenes-latent", device="auto", seed=0, count=1
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    pipeline = load_pipeline(model, device)
+    if published:
+        pipeline, batch = load_stable_diffusion(model, *published, device), 1
+    else:
+        pipeline, batch = load_pipeline(model, device), 64
     jobs = [(caption, seed + i) for caption in captions for i in range(count)]
     start, images = time.perf_counter(), []
-    for first in range(0, len(jobs), 64):
-        texts, seeds = zip(*jobs[first : first + 64], strict=True)
+    for first in range(0, len(jobs), batch):
+        texts, seeds = zip(*jobs[first : first + batch], strict=True)
         images.append(text_to_image(pipeline, texts, seeds, **options).cpu())
     seconds = time.perf_counter() - start
     images = torch.cat(images)

@@ -8,8 +8,9 @@ picture in any batch; the noise is drawn on the CPU, so that it is the same on e
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from course_lib.diffusion import (
 )
 from course_lib.models import CLIP, AutoencoderKL, Pixels, UNet
 from course_lib.names import choose
+from course_lib.stable_diffusion import PromptEncoder, load_stable_diffusion, times
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import RECIPES
 
@@ -35,15 +37,17 @@ from course_lib.training.recipes import RECIPES
 class LatentDiffusion:
     """The three components of latent diffusion (Rombach et al. 2022, figure 3) and their process.
 
-    size: the pictures' width and height in pixels; scale: the guidance used unless told otherwise.
+    size: the pictures' width and height in pixels; scale: the guidance used unless told otherwise;
+    spacing: for a number of steps, the `spacing` of `trajectory` used unless told otherwise.
     """
 
     process: Diffusion
     unet: UNet
     vae: AutoencoderKL | Pixels
-    clip: CLIP
+    clip: CLIP | PromptEncoder
     size: int = 64
     scale: float = 4.0
+    spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
 
     @property
     def device(self) -> torch.device:
@@ -74,6 +78,26 @@ def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu
     )
 
 
+def load_published(
+    path: str | Path,
+    tokenizer: str | Path | None = None,
+    size: int = 512,
+    device: str | torch.device = "cpu",
+) -> LatentDiffusion:
+    """Stable Diffusion 1 from a folder or a single file, ready to draw.
+
+    The U-Net's weights are kept in bf16 where the hardware computes in it. Raises ValueError and
+    FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64.
+    """
+    if size < 64 or size % 64:
+        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
+    device = torch.device(device)
+    dtype = torch.bfloat16 if fast_precision(device) == "bf16" else torch.float32
+    process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
+    parts = unet.to(device), vae.to(device), clip.to(device)
+    return LatentDiffusion(process, *parts, size=size, scale=7.5, spacing=times)
+
+
 @torch.no_grad()
 def text_to_image(
     model: LatentDiffusion,
@@ -92,7 +116,8 @@ def text_to_image(
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
-    z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
+    sampling = {"spacing": model.spacing(steps), "generators": draws} | sampling
+    z = sample(model.process, network, noise, context, steps, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
 
@@ -153,10 +178,10 @@ def inpaint(
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
+    sampling = {"spacing": model.spacing(steps), "generators": draws} | sampling
     z = sample(
         *(model.process, network, noise, context, steps),
         clip=lambda x0: torch.where(cells, x0, known),
-        generators=draws,
         **sampling,
     )
     return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 from course_lib import cli, doctor, pipelines
+from course_lib.teaching import solved
 from course_lib.training import recipes
 
 SAMPLE = ["sample", "a red circle", "a blue square", "--steps", "2", "--device", "cpu"]
@@ -122,6 +124,47 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
     assert second == ["a blue square"] * 16
     assert seeds + others == [*range(7, 47), *range(7, 47)]
     assert options == dict(steps=2, scale=2.5, sampler="heun")
+
+
+@pytest.fixture
+def published(monkeypatch, toy_pipeline):
+    """A Stable Diffusion folder whose networks are the toy ones; `published.free` is the memory."""
+    from course_lib.stable_diffusion import memory
+
+    machine = SimpleNamespace(free=8e9, asked=[])
+    sizes = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
+    monkeypatch.setattr(memory, "count_weights", lambda path: sizes)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: machine.free)
+    monkeypatch.setattr(
+        pipelines, "load_published", lambda *args: machine.asked.append(args) or toy_pipeline
+    )
+    return machine
+
+
+def test_sample_draws_with_a_published_checkpoint(course, published, tmp_path):
+    (tmp_path / "sd15").mkdir()
+    done = course(*SAMPLE, "--model", "sd15", "--size", 256)
+    assert done.status == 0
+    assert published.asked == [("sd15", None, 256, torch.device("cpu"))]
+    first, last = done.out.splitlines()
+    assert first.startswith("Stable Diffusion needs about") and "8.0 GB are free" in first
+    assert "2 pictures" in last
+
+
+def test_sample_refuses_a_checkpoint_that_does_not_fit_into_memory(course, published, tmp_path):
+    (tmp_path / "sd15").mkdir()
+    published.free = 2e9
+    done = course(*SAMPLE, "--model", "sd15")
+    assert done.status == 1 and published.asked == []
+    assert "2.0 GB are free: close other programs" in done.err and done.err.count("\n") == 1
+
+
+def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_path):
+    done = course(*SAMPLE, "--model", "models/sd15")
+    assert done.status == 1 and "there is no Stable Diffusion checkpoint" in done.err
+    (tmp_path / "model.ckpt").write_bytes(b"pickled")
+    done = course(*SAMPLE, "--model", "model.ckpt", "--tokenizer", ".")
+    assert done.status == 2 and "run any code" in done.err
 
 
 @pytest.mark.parametrize(
@@ -237,6 +280,26 @@ def test_what_train_and_evaluate_refuse_in_one_line(
     assert done.err.startswith("course: ")
     assert line in done.err
     assert done.err.count("\n") == 1
+
+
+def test_progress_counts_chapter_by_chapter_and_resets(course, monkeypatch, tmp_path):
+    monkeypatch.setattr(solved, "PROGRESS", tmp_path / "progress.json")
+    for number in ("0.1", "0.3"):
+        assert solved.record(number) == ""
+    out = course("progress").out.splitlines()
+    assert out[0].startswith("00 · Start here") and out[0].endswith("✓ ○ ✓        2 of 3")
+    assert re.fullmatch(r"2 of \d+ exercises solved", out[-1])
+    assert course("progress", "--reset").out.splitlines()[-1].startswith("0 of ")
+    assert course("progress", "--reset").status == 0, "there was nothing left to forget"
+    assert not solved.PROGRESS.exists()
+
+
+def test_progress_says_in_one_line_that_its_file_is_damaged(course, monkeypatch, tmp_path):
+    monkeypatch.setattr(solved, "PROGRESS", tmp_path / "progress.json")
+    solved.PROGRESS.write_text("{")
+    told = course("progress")
+    assert told.status == 2 and told.err.count("\n") == 1 and "--reset" in told.err
+    assert course("progress", "--reset").status == 0
 
 
 def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,7 +25,7 @@ from course_lib.models import (
 from course_lib.stable_diffusion import names
 from course_lib.stable_diffusion.names import Names, renamed
 
-Weights = Mapping[str, Callable[[], Tensor]]  # their name -> how to read it, one at a time
+Weights = Mapping[str, Any]  # their name -> a slice of the file: its shape, and `[:]` to read it
 
 
 class PromptEncoder(nn.Module):
@@ -73,19 +74,16 @@ def load_stable_diffusion(
     holds other weights than these networks have.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
+    if tokenizer is None and path.is_file():
+        raise ValueError(f"{path} holds no vocabulary: name a tokenizer's folder as well")
     words = Path(tokenizer) if tokenizer else path / "tokenizer"
     with ExitStack() as files:
+        parts = open_parts(path, files)
         if path.is_dir():
             sizes = sizes or read_sizes(path)
-            parts = {part: open_weights(find_weights(path / part), files) for part in FOLDERS}
             maps = folder_names(sizes)
         else:
-            if tokenizer is None:
-                raise ValueError(f"{path} holds no vocabulary: name a tokenizer's folder as well")
             sizes = sizes or Sizes()
-            parts = split_file(open_weights(path, files), path)
             maps = file_names(sizes)
         unet = filled(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
         vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
@@ -158,12 +156,12 @@ def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
         raise ValueError(f"{cls.__name__}: {difference(ours.keys(), theirs.keys())}")
     state = {}
     for their_name, name in ours.items():
-        wanted, weight = model.get_parameter(name).shape, theirs[their_name]()
+        wanted, shape = model.get_parameter(name).shape, theirs[their_name].get_shape()
         # a linear layer on pixels may have been written as a 1 × 1 convolution
-        if weight.shape[: len(wanted)] != wanted or weight.numel() != wanted.numel():
-            got = f"{tuple(weight.shape)}, expected {tuple(wanted)}"
+        if shape not in ([*wanted], [*wanted, 1, 1]):
+            got = f"{tuple(shape)}, expected {tuple(wanted)}"
             raise ValueError(f"{cls.__name__}: {their_name} is {got}")
-        state[name] = weight.to(dtype).reshape(wanted)
+        state[name] = theirs[their_name][:].to(dtype).reshape(wanted)
     if cls is AutoencoderKL:
         channels = model.latent_channels
         state["shift"] = torch.zeros(channels)
@@ -181,6 +179,24 @@ def difference(wanted, found) -> str:
     return "; ".join(parts)
 
 
+def count_weights(path: str | Path) -> dict[str, int]:
+    """How many numbers each part of a checkpoint has; nothing but the files' headers is read."""
+    with ExitStack() as files:
+        return {
+            part: sum(prod(weight.get_shape()) for weight in weights.values())
+            for part, weights in open_parts(Path(path), files).items()
+        }
+
+
+def open_parts(path: Path, files: ExitStack) -> dict[str, Weights]:
+    """The weights of the U-Net, the autoencoder and the text encoder, in either layout."""
+    if path.is_dir():
+        return {part: open_weights(find_weights(path / part), files) for part in FOLDERS}
+    if path.exists():
+        return split_file(open_weights(path, files), path)
+    raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
+
+
 def find_weights(folder: Path) -> Path:
     """The folder's one file of weights, whatever its precision."""
     found = sorted(folder.glob("*.safetensors"), key=lambda path: (path.name.count("."), path.name))
@@ -192,7 +208,7 @@ def find_weights(folder: Path) -> Path:
 
 
 def open_weights(path: Path, files: ExitStack) -> Weights:
-    """Their names, brought up to date, with a way to read each weight; nothing is read yet."""
+    """Their names, brought up to date, each with its place in the file; nothing is read yet."""
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} is no .safetensors file; others may run any code when opened")
     try:
@@ -202,7 +218,7 @@ def open_weights(path: Path, files: ExitStack) -> Weights:
     weights = {}
     for name in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
         if not name.endswith("position_ids"):
-            weights[modern(name)] = lambda name=name: file.get_tensor(name)
+            weights[modern(name)] = file.get_slice(name)
     return weights
 
 
@@ -216,8 +232,8 @@ def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
     """A single file's weights by part; ValueError if some belong to none."""
     parts = {
         part: {
-            modern(name.removeprefix(prefix)): read
-            for name, read in weights.items()
+            modern(name.removeprefix(prefix)): weight
+            for name, weight in weights.items()
             if name.startswith(prefix)
         }
         for part, prefix in PREFIXES.items()

@@ -1,0 +1,41 @@
+"""How much memory a published checkpoint takes, said before it is loaded."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from course_lib.devices import fast_precision
+from course_lib.stable_diffusion.checkpoint import count_weights
+
+GB = 1e9
+
+
+def check_memory(path: str | Path, size: int, device: torch.device) -> str:
+    """One line with the estimate and what is free; RuntimeError where it can't fit.
+
+    The weights are counted from the files. What is needed beside them, for one picture, was
+    measured on a CPU at 512 pixels (`python -m tests.benchmarks.stable_diffusion`), and grows with
+    the picture's area.
+    """
+    weights, work = weight_bytes(Path(path), device), 2.5e9 * (size / 512) ** 2
+    needed, free = weights + work, free_bytes(device)
+    line = (
+        f"Stable Diffusion needs about {needed / GB:.1f} GB on {device} ({weights / GB:.1f} GB of "
+        f"weights, {work / GB:.1f} GB to draw {size} × {size} pixels); {free / GB:.1f} GB are free"
+    )
+    if needed > free:
+        raise RuntimeError(f"{line}: close other programs, or try a smaller --size")
+    return line
+
+
+def weight_bytes(path: Path, device: torch.device) -> float:
+    """Of the three networks once they are loaded: the U-Net in bf16 where that is fast."""
+    unet = 2 if fast_precision(device) == "bf16" else 4  # bytes a number
+    return sum(n * (unet if part == "unet" else 4) for part, n in count_weights(path).items())
+
+
+def free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
