@@ -1,4 +1,4 @@
-"""Chapter 05: the bound, the draw with a gradient, rate and distortion, scaling, and its units."""
+"""Chapter 05: the bound, a draw that lets gradients through, free nats, scaling and its units."""
 
 import torch
 import torch.nn.functional as F
@@ -146,57 +146,56 @@ def draws():
     return [small, (torch.randn(4, 3), torch.randn(4, 3), torch.randn(4, 3))]
 
 
-# ---- 5.3 write: water-filling ------------------------------------------------------------------
+# ---- 5.3 write: free nats ----------------------------------------------------------------------
 
 
-def rate_and_distortion(variances, v):
-    rate = 0.5 * (variances / v).log().clamp(min=0)
-    return rate.sum(), variances.clamp(max=v).sum()
+def numbers_kl(mu, logvar):
+    return 0.5 * (mu**2 + logvar.exp() - 1 - logvar)
 
 
-def negative_rates(variances, v):
-    """A direction with less variance than v gets a negative rate from you. It can't give nats
-    back: it is not sent at all, and its rate is 0."""
-    return (0.5 * (variances / v).log()).sum(), variances.clamp(max=v).sum()
+def free_nats(mu, logvar, free):
+    return numbers_kl(mu, logvar).mean(0).clamp(min=free).sum()
 
 
-def every_direction_pays_v(variances, v):
-    """You count an error of v for each direction. One that is not sent has its whole variance as
-    its error, and that is *less* than v."""
-    return rate_and_distortion(variances, v)[0], v * torch.ones_like(variances).sum()
+def clamped_for_each_picture(mu, logvar, free):
+    """You clamp each picture's KL and average afterwards. What is free is a latent number's *mean*
+    over the batch, so that it may spend much on some pictures and nothing on others."""
+    return numbers_kl(mu, logvar).clamp(min=free).mean(0).sum()
 
 
-def rate_without_the_half(variances, v):
-    """Your rate is twice too large: the logarithm is of a ratio of standard deviations, and
-    log(std) = log(variance) / 2."""
-    rate, distortion = rate_and_distortion(variances, v)
-    return 2 * rate, distortion
+def clamped_as_a_whole(mu, logvar, free):
+    """You clamp the sum. Then one busy latent number uses up what is free, and the others still
+    gain by falling silent: each number has its own allowance."""
+    return numbers_kl(mu, logvar).mean(0).sum().clamp(min=free)
 
 
-def rate_in_bits(variances, v):
-    """You took the logarithm to base 2, which gives bits. Here rates are in nats, as the KL is."""
-    rate, distortion = rate_and_distortion(variances, v)
-    return rate / torch.log(torch.tensor(2.0)), distortion
+def clamped_from_above(mu, logvar, free):
+    """You take the smaller of the two. That stops punishing the numbers that say too much; what is
+    wanted is no reward for saying less than `free`: the larger of the two."""
+    return numbers_kl(mu, logvar).mean(0).clamp(max=free).sum()
 
 
-def only_what_is_sent(variances, v):
-    """Your distortion leaves out the directions that are not sent: they are lost altogether, so
-    they cost all of their variance."""
-    sent = variances > v
-    return rate_and_distortion(variances, v)[0], v * sent.sum()
+def averaged_over_the_latent(mu, logvar, free):
+    """You average over the latent's numbers. The bound sums them."""
+    return numbers_kl(mu, logvar).mean(0).clamp(min=free).mean()
 
 
-def upside_down(variances, v):
-    """You have the ratio upside down, so wide directions, which most need to be sent, get no
-    nats."""
-    return (0.5 * (v / variances).log().clamp(min=0)).sum(), variances.clamp(max=v).sum()
+def summed_over_the_batch_first(mu, logvar, free):
+    """You sum over the batch before you compare, so a larger batch has used up what is free sooner:
+    take the mean over dim 0."""
+    return numbers_kl(mu, logvar).sum(0).clamp(min=free).sum()
 
 
-def variances_of_directions():
-    return [
-        (torch.tensor([4.0, 0.25]), 1.0),
-        (torch.rand(9) * 3, 0.4),
-    ]
+def what_exceeds_the_free(mu, logvar, free):
+    """You return what exceeds the free nats. Its gradients are right, so training would go the same
+    way; but `free` then is missing in the loss, which no longer bounds the likelihood."""
+    return (numbers_kl(mu, logvar).mean(0) - free).clamp(min=0).sum()
+
+
+def moments_of_two_numbers():
+    small = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
+    wide = torch.randn(8, 5) * torch.tensor([0.1, 0.5, 1.0, 1.5, 2.0])
+    return [(small, 0 * small, 0.5), (wide, 0.3 * torch.randn(8, 5), 0.4)]
 
 
 # ---- 5.4 write: fitting shift and scale --------------------------------------------------------
@@ -290,16 +289,16 @@ EXERCISES = {
         run=value_and_gradients,
     ),
     "5.3": Code(
-        rate_and_distortion,
-        variances_of_directions,
-        "Raise v and the directions fall silent one by one, the narrowest first.",
+        free_nats,
+        moments_of_two_numbers,
+        "Below `free` its gradient is zero: nothing is gained by falling silent altogether.",
         [
-            negative_rates,
-            every_direction_pays_v,
-            rate_without_the_half,
-            rate_in_bits,
-            only_what_is_sent,
-            upside_down,
+            clamped_for_each_picture,
+            clamped_as_a_whole,
+            clamped_from_above,
+            averaged_over_the_latent,
+            summed_over_the_batch_first,
+            what_exceeds_the_free,
         ],
     ),
     "5.4": Code(
