@@ -82,6 +82,8 @@ def faults_of_parts(notebook: NotebookNode, path: Path):
         yield "no cell tagged `hero` made the figure it promises"
     if not RUNNING.search(header.source):
         yield "its first cell does not say how long it runs"
+    if "](notation.md)" not in header.source:
+        yield "its first cell does not link [notation](notation.md)"
     if not 3 <= len(re.findall(r"^- ", header.source, re.MULTILINE)) <= 5:
         yield "its first cell must list 3 to 5 objectives"
     places = [prose.find(f"\n{part}") for part in PARTS]
@@ -89,8 +91,12 @@ def faults_of_parts(notebook: NotebookNode, path: Path):
         yield f"its last parts must be, in this order: {', '.join(PARTS)}"
     if prose[places[2] : places[3]].count("<details>") < 3:
         yield "`Check yourself` must hold three questions with folded answers"
-    if not any("explorable(" in cell.source for cell in notebook.cells):
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    if not any("explorable(" in source for source in code):
         yield "it has no explorable"
+    number = path.stem[:2].lstrip("0") or "0"
+    if code[-1:] != [f"progress({number})"]:
+        yield f"its last code cell is not `progress({number})`"
 
 
 def faults_of_exercises(notebook: NotebookNode, path: Path):

@@ -32,7 +32,8 @@ FOLDER = Path(__file__).parent / "recorded" / "good"
 SEEDS = (1, 2, 3)  # the shipped models are seed 0
 STOP = {"scenes-vae": 150, "scenes-clip": 150, "scenes-latent": 150, "scenes-pixel": 50}
 COUNT = 500  # samples for the figures at the end, as on the cards
-COLUMNS = 10  # pictures of each seed
+COLUMNS = 8  # pictures of each seed
+COLOURS = 64  # of a file with pictures: it stays small
 POINTS = 60
 
 
@@ -41,7 +42,7 @@ def what_good_looks_like(
 ) -> None:
     """Show the recorded trainings of that recipe, with the reader's own drawn into them.
 
-    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], of which ten are shown.
+    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], of which eight are shown.
     ValueError: no recording of that name, losses that are no numbers, pictures of another size.
     """
     record = load(name)
@@ -133,7 +134,7 @@ def pictures_figure(record: dict, pictures: Tensor | None = None) -> Figure:
     recorded = unpack(Image.open(FOLDER / f"{record['name']}.png"), record["size"])
     rows, labels, captions = [recorded], list(record["rows"]), list(record["captions"])
     if pictures is not None:
-        own = 2 * pixels(pictures[:COLUMNS]).permute(0, 3, 1, 2) - 1  # (≤ 10, 3, H, W)
+        own = 2 * pixels(pictures[:COLUMNS]).permute(0, 3, 1, 2) - 1  # (≤ 8, 3, H, W)
         size, expected = tuple(own.shape[2:]), tuple(recorded.shape[2:])
         if size != expected:
             raise ValueError(f"pictures are {size} pixels, the recorded ones {expected}")
@@ -212,7 +213,7 @@ def losses_of(run: Training) -> list[float]:
 
 
 def arranged(looks, seeds) -> tuple[Tensor, list[str], list[str]]:
-    """A row of ten for each seed; where a recipe shows real pictures first, these once, on top."""
+    """A row for each seed; where a recipe shows real pictures first, these once, on top."""
     images, rows, captions = [], [], []
     for seed, (pictures, titles) in zip(seeds, looks, strict=True):
         if titles[0] == "real":
@@ -228,12 +229,12 @@ def arranged(looks, seeds) -> tuple[Tensor, list[str], list[str]]:
 
 
 def pack(images: Tensor) -> bytes:
-    """Pictures (rows · 10, C, H, W) as one small PNG without gaps."""
+    """Pictures (rows · 8, C, H, W) as one small PNG without gaps."""
     rgb = (pixels(images) * 255).round().byte()  # (N, H, W, 3)
     rows = [torch.cat(list(row), dim=1) for row in rgb.split(COLUMNS)]
     buffer = io.BytesIO()
     picture = Image.fromarray(torch.cat(rows).numpy())
-    picture.quantize(256).save(buffer, format="png", optimize=True)
+    picture.quantize(COLOURS).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
