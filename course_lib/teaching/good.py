@@ -30,7 +30,10 @@ from course_lib.training.recipes import RECIPES, make_recipe
 
 FOLDER = Path(__file__).parent / "recorded" / "good"
 SEEDS = (1, 2, 3)  # the shipped models are seed 0
-STOP = {"scenes-vae": 150, "scenes-clip": 150, "scenes-latent": 150, "scenes-pixel": 50}
+STOP = {
+    **{"digits-ddpm": 600, "digits-classes": 600, "scenes-vae": 150, "scenes-clip": 150},
+    **{"scenes-latent": 150, "scenes-pixel": 50},
+}
 COUNT = 500  # samples for the figures at the end, as on the cards
 COLUMNS = 8  # pictures of each seed
 COLOURS = 64  # of a file with pictures: it stays small
