@@ -136,18 +136,19 @@ def pictures_figure(record: dict, pictures: Tensor | None = None) -> Figure:
     """The recorded rows, and the reader's on top."""
     recorded = unpack(Image.open(FOLDER / f"{record['name']}.png"), record["size"])
     rows, labels, captions = [recorded], list(record["rows"]), list(record["captions"])
+    columns = len(recorded) // len(labels)  # as many as were recorded
     if pictures is not None:
-        own = 2 * pixels(pictures[:COLUMNS]).permute(0, 3, 1, 2) - 1  # (≤ 8, 3, H, W)
+        own = 2 * pixels(pictures[:columns]).permute(0, 3, 1, 2) - 1  # (≤ 8, 3, H, W)
         size, expected = tuple(own.shape[2:]), tuple(recorded.shape[2:])
         if size != expected:
             raise ValueError(f"pictures are {size} pixels, the recorded ones {expected}")
-        blank = torch.ones(COLUMNS - len(own), *own.shape[1:])
+        blank = torch.ones(columns - len(own), *own.shape[1:])
         rows, labels = [own, blank, recorded], ["yours", *labels]
-        captions = [""] * COLUMNS + captions
+        captions = [""] * columns + captions
     title = f"{record['name']}: {stage(record)}"
     captions = captions if any(captions) else None
     return grid_figure(
-        torch.cat(rows), captions, title, COLUMNS, row_labels=labels, cell=record["cell"]
+        torch.cat(rows), captions, title, columns, row_labels=labels, cell=record["cell"]
     )
 
 
