@@ -3,6 +3,7 @@
 # make test           set up, then lint, tests, and every notebook from top to bottom
 # make notebooks      run the notebooks, bring them into the one form they have in git, and fill
 #                     the README's tables
+# make parity         measure the agreement with diffusers and transformers: tests/PARITY.md
 # make wheelhouse     gather every wheel in wheels/, for machines like this one without a network
 # make clean          remove .venv
 #
@@ -19,7 +20,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test notebooks wheelhouse clean FORCE
+.PHONY: lab demo test notebooks parity wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
@@ -36,6 +37,11 @@ test: .venv/dev.stamp
 notebooks: .venv/dev.stamp
 	$(THREADS) $(RUN) course_lib.teaching.notebooks $(ARGS)
 	$(RUN) course_lib.teaching.readme
+
+parity: .venv/dev.stamp
+	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \
+		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
+		tests/test_stable_diffusion.py
 
 wheelhouse:
 	@$(make_venv)

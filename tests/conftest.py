@@ -10,6 +10,21 @@ import torch
 
 matplotlib.use("agg")
 
+
+def pytest_addoption(parser):
+    parser.addoption("--parity", action="store_true", help="write tests/PARITY.md")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    if session.config.getoption("--parity") and exitstatus == 0:
+        from importlib.metadata import version
+
+        from tests import parity
+
+        peers = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
+        parity.PAGE.write_text(parity.page(f"{peers}, torch {torch.__version__}, on the CPU."))
+
+
 CAPTIONS = ["a red circle", "a blue square", "two large green rings on a white background"]
 
 

@@ -17,6 +17,7 @@ from course_lib.models.tokenizer import Tokenizer
 from course_lib.stable_diffusion import load_stable_diffusion, times
 from course_lib.stable_diffusion.checkpoint import PREFIXES, Sizes, file_names
 from course_lib.stable_diffusion.names import renamed
+from tests.parity import agree
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -132,7 +133,7 @@ def same_answers(parts, twins, tolerance=1e-5):
             ),
         ]
     for ours, theirs in pairs:
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * theirs.abs().max())
+        agree(ours, theirs, tolerance)
 
 
 def test_a_folder_written_by_diffusers_answers_as_theirs(folder, twins):
@@ -241,7 +242,7 @@ def test_the_whole_pipeline_draws_what_stable_diffusion_pipeline_draws(folder, t
         z = sample(parts.process, network, noise, context, spacing=times(5))
         ours = (parts.vae.decode(z) / 2 + 0.5).clamp(0, 1)
     assert expected.std() > 0.01  # a picture, not a plain surface
-    torch.testing.assert_close(ours, expected, rtol=0, atol=2e-5)  # 10 calls of the U-Net
+    agree(ours, expected, 2e-5)  # ten calls of the U-Net
 
 
 @pytest.mark.parametrize("steps", [1, 7, 20, 50, 999])

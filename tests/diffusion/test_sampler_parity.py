@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from course_lib.diffusion import (
+    DDPM,
     Diffusion,
     cosine,
     generators,
@@ -22,6 +23,7 @@ from course_lib.diffusion import (
     trajectory,
     zero_terminal_snr,
 )
+from tests.parity import agree
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -83,7 +85,7 @@ def ours(process, **kwargs):
 def assert_same_path(a, b, tolerance=1e-9):
     assert len(a) == len(b)
     for x, y in zip(a, b, strict=True):
-        torch.testing.assert_close(x, y.double(), rtol=tolerance, atol=tolerance)
+        agree(x, y, tolerance)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -189,6 +191,29 @@ def test_ancestral_is_their_ddpm(target, spacing, steps, clip):
     assert_same_path(path, expected)
 
 
+@pytest.mark.parametrize("variance", ["small", "large"])
+def test_algorithm_2_with_both_variances(variance):
+    """The paper's own module, every one of its 50 steps, with the noise drawn from equal seeds."""
+    ddpm = DDPM(network, timesteps=50, beta_end=0.2).double()
+    path = list(ddpm.trajectory((2, *SHAPE), variance=variance, generators=generators([3, 4])))
+    scheduler = diffusers.DDPMScheduler(
+        50,
+        beta_end=0.2,
+        clip_sample=False,
+        variance_type=f"fixed_{variance}",
+        timestep_spacing="trailing",
+    )
+    scheduler = with_our_table(scheduler, ddpm.process.schedule)
+    gens = generators([3, 4])
+    x = initial_noise(gens, SHAPE).double()
+    expected = [x]
+    for t in range(49, -1, -1):
+        answer = network(x, torch.tensor([float(t)] * 2))
+        x = scheduler.step(answer, t, x, generator=gens).prev_sample
+        expected.append(x)
+    assert_same_path(path, expected, tolerance=1e-6)  # the module's tables are float32
+
+
 def test_where_their_ddim_and_ddpm_disagree_ours_follows_the_list():
     """Their DDIM steps to t - T // n (diffusers' open issues 11347 and 12633)."""
     scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
@@ -259,7 +284,7 @@ def test_flow_matching_heun():
     path = ours(Diffusion("straight", "flow"), steps=6, spacing="linspace", sampler="heun")
     # theirs yields each step's Euler guess too
     assert_same_path(path[:-1], expected[0:-1:2], tolerance=1e-5)
-    torch.testing.assert_close(path[-1], expected[-1].double(), rtol=1e-5, atol=1e-5)
+    agree(path[-1], expected[-1], 1e-5)
 
 
 def test_all_deterministic_samplers_meet_in_the_limit():

@@ -1,5 +1,8 @@
 """Twins from diffusers and transformers with the same weights give the same numbers."""
 
+from importlib import import_module
+
+import psutil
 import pytest
 import torch
 
@@ -12,12 +15,15 @@ from course_lib.models import (
     Tokenizer,
     UNet,
 )
+from course_lib.models.attention import Attention, TransformerBlock
+from course_lib.models.layers import ResBlock
 from course_lib.stable_diffusion.names import (
     DIFFUSERS_TEXT,
     DIFFUSERS_UNET,
     diffusers_vae,
     renamed,
 )
+from tests.parity import agree
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
@@ -41,6 +47,54 @@ def stirred(twin):
         for parameter in twin.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     return twin.eval()
+
+
+def peer(module, name):
+    return getattr(import_module(f"diffusers.models.{module}"), name)
+
+
+@torch.inference_mode()
+def test_residual_block_like_diffusers():
+    twin = stirred(
+        peer("resnet", "ResnetBlock2D")(
+            in_channels=128, out_channels=256, temb_channels=64, groups=32, eps=1e-5
+        )
+    )
+    block = copy_weights(ResBlock(128, 256, time_dim=64), twin, BLOCK_NAMES)
+    x, time = torch.randn(2, 128, 8, 8), torch.randn(2, 64)
+    agree(block(x, time), twin(x, time), 1e-5)
+
+
+@pytest.mark.parametrize("context_dim", [None, 12])
+@torch.inference_mode()
+def test_attention_like_diffusers(context_dim):
+    twin = stirred(
+        peer("attention_processor", "Attention")(
+            64, cross_attention_dim=context_dim, heads=4, dim_head=16
+        )
+    )
+    layer = copy_weights(Attention(64, context_dim, heads=4), twin, BLOCK_NAMES)
+    x, context = torch.randn(2, 9, 64), torch.randn(2, 7, context_dim or 64)
+    agree(layer(x, context), twin(x, context if context_dim else None), 1e-5)
+
+
+@torch.inference_mode()
+def test_transformer_block_like_diffusers():
+    twin = stirred(peer("attention", "BasicTransformerBlock")(64, 4, 16, cross_attention_dim=12))
+    block = copy_weights(TransformerBlock(64, 4, context_dim=12), twin, BLOCK_NAMES)
+    x, context = torch.randn(2, 9, 64), torch.randn(2, 7, 12)
+    agree(block(x, context), twin(x, encoder_hidden_states=context), 1e-5)
+
+
+BLOCK_NAMES = [
+    (r"^time\.", "time_emb_proj."),
+    (r"^skip\.", "conv_shortcut."),
+    (r"^attention\.", "attn1."),
+    (r"^cross\.", "attn2."),
+    (r"(^|\.)to_out\.", r"\1to_out.0."),
+    (r"^feed_forward\.expand\.", "ff.net.0.proj."),
+    (r"^feed_forward\.shrink\.", "ff.net.2."),
+]
 
 
 def unet_twin(stages, width, **keywords):
@@ -68,7 +122,7 @@ def test_unet_like_diffusers():
     unet = copy_weights(UNet(**SMALL_UNET), twin, DIFFUSERS_UNET)
     x, t, context = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 721.5]), torch.randn(2, 7, 12)
     expected = twin(x, t, context).sample
-    torch.testing.assert_close(unet(x, t, context), expected, rtol=0, atol=1e-5)
+    agree(unet(x, t, context), expected, 1e-5)
 
 
 def test_stable_diffusion_unet_has_the_names_and_shapes_of_diffusers():
@@ -98,11 +152,11 @@ def test_autoencoder_like_diffusers():
     x = 2 * torch.rand(2, 3, 16, 16) - 1
     posterior = twin.encode(x).latent_dist
     mu, logvar = vae.encode_moments(x)
-    torch.testing.assert_close(mu, posterior.mean, rtol=0, atol=1e-5)
-    torch.testing.assert_close(logvar, posterior.logvar, rtol=0, atol=1e-5)
-    torch.testing.assert_close(vae.encode(x), 0.18215 * posterior.mean, rtol=0, atol=1e-5)
+    agree(mu, posterior.mean, 1e-5)
+    agree(logvar, posterior.logvar, 1e-5)
+    agree(vae.encode(x), 0.18215 * posterior.mean, 1e-5)
     expected = twin.decode(posterior.mean).sample
-    torch.testing.assert_close(vae.decode(0.18215 * posterior.mean), expected, rtol=0, atol=1e-5)
+    agree(vae.decode(0.18215 * posterior.mean), expected, 1e-5)
 
 
 def test_stable_diffusion_autoencoder_has_the_names_and_shapes_of_diffusers():
@@ -135,9 +189,9 @@ def test_text_encoder_like_transformers():
     ids = torch.tensor([[48, 3, 7, 21, 49, 49], [48, 49, 49, 49, 49, 49]])
     expected = twin(ids)
     context = encoder(ids)
-    torch.testing.assert_close(context, expected.last_hidden_state, rtol=0, atol=1e-5)
+    agree(context, expected.last_hidden_state, 1e-5)
     pooled = encoder.pool(ids, context)
-    torch.testing.assert_close(pooled, expected.pooler_output, rtol=0, atol=1e-5)
+    agree(pooled, expected.pooler_output, 1e-5)
 
 
 def test_stable_diffusion_text_encoder_has_the_names_and_shapes_of_transformers():
@@ -145,6 +199,60 @@ def test_stable_diffusion_text_encoder_has_the_names_and_shapes_of_transformers(
         encoder, twin = TextEncoder(**SD15_TEXT), text_twin(**SD15_TEXT)
     copy_weights(encoder, twin, DIFFUSERS_TEXT)
     assert len(encoder.state_dict()) == 196
+
+
+FREE = psutil.virtual_memory().available / 1e9
+at_full_size = pytest.mark.skipif(FREE < 8, reason=f"needs 8 GB of free memory, {FREE:.1f} are")
+
+
+def sharing(model, twin, names):
+    """`model`, built on the meta device, with the very tensors of `twin`, filled at random."""
+    torch.manual_seed(0)
+    theirs = dict(twin.to_empty(device="cpu").eval().named_parameters())
+    for name, parameter in theirs.items():
+        parameter.normal_(float("norm" in name and "weight" in name), 0.02)
+    state = {
+        name: theirs[renamed(name, names)].reshape(parameter.shape)
+        for name, parameter in model.named_parameters()
+    }
+    state |= {name: torch.ones(buffer.shape) for name, buffer in model.named_buffers()}
+    model.load_state_dict(state, assign=True)
+    ours, their = next(iter(state.values())), theirs[renamed(next(iter(state)), names)]
+    assert ours.data_ptr() == their.data_ptr()
+    return model.eval()
+
+
+@at_full_size
+@torch.inference_mode()
+def test_stable_diffusion_unet_at_full_size():
+    """All 859,520,964 weights, shared by the two models and not copied; one forward each."""
+    with torch.device("meta"):
+        unet = UNet(**SD15_UNET)
+        keywords = {k: SD15_UNET[k] for k in ("multipliers", "attention")}
+        twin = unet_twin(4, 320, attention_head_dim=8, cross_attention_dim=768, **keywords)
+    unet = sharing(unet, twin, DIFFUSERS_UNET)
+    x, t, context = torch.randn(1, 4, 16, 16), torch.tensor([721.0]), torch.randn(1, 77, 768)
+    agree(unet(x, t, context), twin(x, t, context).sample, 1e-5)
+
+
+@at_full_size
+@torch.inference_mode()
+def test_stable_diffusion_autoencoder_at_full_size():
+    with torch.device("meta"):
+        vae, twin = AutoencoderKL(**SD15_VAE), vae_twin((128, 256, 512, 512), 2)
+    vae = sharing(vae, twin, diffusers_vae(4, 2))
+    x, z = 2 * torch.rand(1, 3, 64, 64) - 1, torch.randn(1, 4, 8, 8)
+    agree(vae.encode_moments(x)[0], twin.encode(x).latent_dist.mean, 1e-5)
+    agree(vae.reconstruct(z), twin.decode(z).sample, 1e-5)
+
+
+@at_full_size
+@torch.inference_mode()
+def test_stable_diffusion_text_encoder_at_full_size():
+    encoder, twin = TextEncoder(**SD15_TEXT).eval(), stirred(text_twin(**SD15_TEXT))
+    copy_weights(encoder, twin, DIFFUSERS_TEXT)
+    ids = torch.randint(0, 49406, (1, 77))
+    agree(encoder(ids), twin(ids).last_hidden_state, 1e-5)
 
 
 def test_tokenizer_like_transformers():
