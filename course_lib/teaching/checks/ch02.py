@@ -1,0 +1,321 @@
+"""Chapter 02: the DDPM loss. A toy network that depends on all it is told stands in for a U-Net."""
+
+from math import log
+
+import torch
+
+from course_lib.teaching.check import Choice, Code
+
+
+def toy_network(x, timestep):
+    """Each of its arguments matters, so a wrong one shows."""
+    return 0.5 * x + 0.1 * timestep.reshape(-1, *[1] * (x.dim() - 1)).to(x)
+
+
+# ---- 2.1 write: bits per dimension -------------------------------------------------------------
+
+
+def bits_per_dimension(log_p, dimensions):
+    return -log_p / (dimensions * log(2)) + log(127.5) / log(2)
+
+
+def still_in_the_networks_units(log_p, dimensions):
+    """Those are the bits of a picture in [-1, 1], where one grey level is 2/255 wide. Counted in
+    grey levels all values lie 127.5 times further apart, the density is 127.5 times thinner for
+    each of the numbers, and each costs log2(127.5) bits more."""
+    return -log_p / (dimensions * log(2))
+
+
+def stretched_the_wrong_way(log_p, dimensions):
+    """You subtracted log2(127.5). Stretching the axis makes a density thinner, not thicker, and a
+    thinner density means more bits."""
+    return -log_p / (dimensions * log(2)) - log(127.5) / log(2)
+
+
+def nats_per_dimension(log_p, dimensions):
+    """Those are nats: a natural logarithm throughout. Divide by log(2)."""
+    return -log_p / dimensions + log(127.5)
+
+
+def half_in_nats(log_p, dimensions):
+    """The first part is in bits and the second still in nats: log2(127.5) = log(127.5) / log(2)."""
+    return -log_p / (dimensions * log(2)) + log(127.5)
+
+
+def the_picture_stretched_once(log_p, dimensions):
+    """Every one of the numbers is stretched, so the whole picture pays log2(127.5) once for each of
+    them. You added it once for the whole picture."""
+    return (-log_p / log(2) + log(127.5) / log(2)) / dimensions
+
+
+def bits_of_the_whole_picture(log_p, dimensions):
+    """Those are the bits of a whole picture. Per dimension means divided by how many numbers it
+    has, so that pictures of two sizes can be compared."""
+    return -log_p / log(2) + dimensions * log(127.5) / log(2)
+
+
+def densities():
+    return [(torch.tensor([0.0, 4.0]), 2), (300 * torch.randn(5), 768)]
+
+
+# ---- 2.2 write: one step with v ----------------------------------------------------------------
+
+
+def v_loss(network, x0, t, eps, alpha_bars):
+    bar = alpha_bars[t - 1].reshape(-1, 1)
+    alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+    xt = alpha * x0 + sigma * eps
+    return (network(xt, t - 1) - (alpha * eps - sigma * x0)).square().mean()
+
+
+def asked_for_the_noise(network, x0, t, eps, alpha_bars):
+    """You ask for eps. That is the paper's loss (2.10); here the row of v is wanted,
+    alpha * eps - sigma * x0."""
+    bar = alpha_bars[t - 1].reshape(-1, 1)
+    xt = bar.sqrt() * x0 + (1 - bar).sqrt() * eps
+    return (network(xt, t - 1) - eps).square().mean()
+
+
+def v_with_its_sign_turned(network, x0, t, eps, alpha_bars):
+    """Your target is sigma * x0 - alpha * eps, which is -v. A network would learn it just as well,
+    and every sampler would then walk the wrong way."""
+    bar = alpha_bars[t - 1].reshape(-1, 1)
+    alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+    return (network(alpha * x0 + sigma * eps, t - 1) - (sigma * x0 - alpha * eps)).square().mean()
+
+
+def v_with_its_coefficients_swapped(network, x0, t, eps, alpha_bars):
+    """Your target is sigma * eps - alpha * x0. In v each part has the *other's* coefficient: at the
+    clean end v is all noise, at the noisy end it is all picture."""
+    bar = alpha_bars[t - 1].reshape(-1, 1)
+    alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+    return (network(alpha * x0 + sigma * eps, t - 1) - (sigma * eps - alpha * x0)).square().mean()
+
+
+def without_the_roots(network, x0, t, eps, alpha_bars):
+    """You multiplied by alpha-bar and 1 - alpha-bar. These are variances; alpha and sigma are their
+    square roots."""
+    alpha = alpha_bars[t - 1].reshape(-1, 1)
+    sigma = 1 - alpha
+    xt = alpha * x0 + sigma * eps
+    return (network(xt, t - 1) - (alpha * eps - sigma * x0)).square().mean()
+
+
+def one_entry_late(network, x0, t, eps, alpha_bars):
+    """You read alpha_bars[t]. After t steps the product has t factors, and it stands in entry t - 1
+    (chapter 01, section 6): the table lists no clean end."""
+    bar = alpha_bars[t % len(alpha_bars)].reshape(-1, 1)  # % keeps the last inside the table
+    alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+    xt = alpha * x0 + sigma * eps
+    return (network(xt, t - 1) - (alpha * eps - sigma * x0)).square().mean()
+
+
+def network_told_the_steps(network, x0, t, eps, alpha_bars):
+    """All is right but what the network is told: t counts the steps taken, and published networks
+    are told the table's 0-based index, t - 1."""
+    bar = alpha_bars[t - 1].reshape(-1, 1)
+    alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+    xt = alpha * x0 + sigma * eps
+    return (network(xt, t) - (alpha * eps - sigma * x0)).square().mean()
+
+
+def summed_squares(network, x0, t, eps, alpha_bars):
+    """You sum the squares. The mean keeps the loss, and so the learning rate, independent of the
+    size of the batch and of the data."""
+    return v_loss(network, x0, t, eps, alpha_bars) * x0.numel()
+
+
+def training_steps():
+    bars = torch.tensor([0.64, 0.36])
+    table = (1 - torch.linspace(0.05, 0.4, 8)).cumprod(0)
+    t = torch.tensor([1, 3, 8, 5])
+    return [
+        (toy_network, torch.ones(1, 1), torch.tensor([1]), torch.full((1, 1), 2.0), bars),
+        (toy_network, torch.randn(4, 3), t, torch.randn(4, 3), table),
+    ]
+
+
+# ---- 2.3 write: two equations, two unknowns ----------------------------------------------------
+
+
+def split(answer, xt, alpha, sigma, a, b):
+    det = alpha * b - sigma * a
+    return (b * xt - sigma * answer) / det, (alpha * answer - a * xt) / det
+
+
+def the_two_exchanged(answer, xt, alpha, sigma, a, b):
+    """Both are right, but in the other order: first x0, then eps."""
+    x0, eps = split(answer, xt, alpha, sigma, a, b)
+    return eps, x0
+
+
+def only_for_a_network_that_answers_the_noise(answer, xt, alpha, sigma, a, b):
+    """You took the answer itself for the noise. That is the row (0, 1); your function must serve
+    every row (a, b)."""
+    return (xt - sigma * answer) / alpha, answer
+
+
+def determinant_upside_down(answer, xt, alpha, sigma, a, b):
+    """Both have the wrong sign: the determinant is alpha b - sigma a, not sigma a - alpha b."""
+    x0, eps = split(answer, xt, alpha, sigma, a, b)
+    return -x0, -eps
+
+
+def forgot_to_divide(answer, xt, alpha, sigma, a, b):
+    """You eliminated the other unknown, but its factor is still there: divide by the determinant
+    alpha b - sigma a."""
+    return b * xt - sigma * answer, alpha * answer - a * xt
+
+
+def multiplied_instead_of_solved(answer, xt, alpha, sigma, a, b):
+    """You multiplied by the matrix instead of its inverse: this mixes xt and the answer once more
+    where they should be taken apart."""
+    return alpha * xt + sigma * answer, a * xt + b * answer
+
+
+def only_where_the_squares_add_to_one(answer, xt, alpha, sigma, a, b):
+    """You turned back by the angle of v, which is right for the row (-sigma, alpha) where alpha²
+    plus sigma² is 1, and for no other."""
+    return alpha * xt - sigma * answer, sigma * xt + alpha * answer
+
+
+def equations():
+    one = torch.ones(1)
+    xt, answer = torch.randn(2, 3, 4)
+    return [
+        (3.0 * one, 2.0 * one, 0.5, 2.0, -1.0, 1.0),
+        (answer, xt, 0.8, 0.6, 0.0, 1.0),
+        (answer, xt, 0.8, 0.6, -0.6, 0.8),
+        (answer, xt, 0.3, 0.7, 1.0, 0.0),
+    ]
+
+
+# ---- 2.4 debug: min-SNR ------------------------------------------------------------------------
+
+
+def min_snr_loss(answer, eps, alpha, sigma):
+    snr = (alpha / sigma).square()
+    errors = (answer - eps).square().mean(1)
+    return (snr.clamp(max=5) / snr * errors).mean()
+
+
+def planted_the_weight_of_another_question(answer, eps, alpha, sigma):
+    snr = (alpha / sigma).square()
+    errors = (answer - eps).square().mean(1)
+    return (snr.clamp(max=5) * errors).mean()
+
+
+def the_weight_of_v(answer, eps, alpha, sigma):
+    """min(SNR, 5) / (SNR + 1) belongs to a network that answers v. An error of eps is an error of
+    x0 times the SNR alone."""
+    snr = (alpha / sigma).square()
+    return (snr.clamp(max=5) / (snr + 1) * (answer - eps).square().mean(1)).mean()
+
+
+def turned_into_a_floor(answer, eps, alpha, sigma):
+    """clamp(min=5) lifts small ratios to 5; wanted is a ceiling: min(SNR, 5) is clamp(max=5)."""
+    snr = (alpha / sigma).square()
+    return (snr.clamp(min=5) / snr * (answer - eps).square().mean(1)).mean()
+
+
+def a_ratio_without_the_square(answer, eps, alpha, sigma):
+    """You divided by alpha / sigma. The signal-to-noise ratio is one of variances, so it is the
+    square of that."""
+    snr = alpha / sigma
+    return (snr.clamp(max=5) / snr * (answer - eps).square().mean(1)).mean()
+
+
+def two_means_multiplied(answer, eps, alpha, sigma):
+    """You multiplied the mean weight by the mean error. Each sample's error must meet its own
+    weight before the mean is taken, or the weights only change the learning rate."""
+    snr = (alpha / sigma).square()
+    weights, errors = snr.clamp(max=5) / snr, (answer - eps).square().mean(1)
+    return weights.mean() * errors.mean()
+
+
+def no_weight_at_all(answer, eps, alpha, sigma):
+    """That is the simple loss: every time weighs the same."""
+    return (answer - eps).square().mean()
+
+
+def batches():
+    two = torch.tensor([[0.0], [0.0]])
+    alpha = torch.tensor([0.96, 0.6])
+    t = torch.rand(6) * 0.9 + 0.05
+    return [
+        (two, torch.tensor([[1.0], [2.0]]), alpha, (1 - alpha**2).sqrt()),
+        (torch.randn(6, 4), torch.randn(6, 4), (1 - t**2).sqrt(), t),
+    ]
+
+
+# ---- the chapter -------------------------------------------------------------------------------
+
+EXERCISES = {
+    "2.1": Code(
+        bits_per_dimension,
+        densities,
+        "Eight bits a number is what storing grey levels costs; a model is good if it needs fewer.",
+        [
+            still_in_the_networks_units,
+            stretched_the_wrong_way,
+            nats_per_dimension,
+            half_in_nats,
+            the_picture_stretched_once,
+            bits_of_the_whole_picture,
+        ],
+    ),
+    "2.2": Code(
+        v_loss,
+        training_steps,
+        "One row of two coefficients changed, and nothing else: that is the whole family.",
+        [
+            asked_for_the_noise,
+            v_with_its_sign_turned,
+            v_with_its_coefficients_swapped,
+            without_the_roots,
+            one_entry_late,
+            network_told_the_steps,
+            summed_squares,
+        ],
+    ),
+    "2.3": Code(
+        split,
+        equations,
+        "These two lines are all that a sampler needs to know about what its network answers.",
+        [
+            the_two_exchanged,
+            only_for_a_network_that_answers_the_noise,
+            determinant_upside_down,
+            forgot_to_divide,
+            multiplied_instead_of_solved,
+            only_where_the_squares_add_to_one,
+        ],
+    ),
+    "2.4": Code(
+        min_snr_loss,
+        batches,
+        "A weight belongs to a question: min(SNR, 5) on x0 is min(SNR, 5) / SNR on eps.",
+        [
+            the_weight_of_v,
+            turned_into_a_floor,
+            a_ratio_without_the_square,
+            two_means_multiplied,
+            no_weight_at_all,
+        ],
+        given=planted_the_weight_of_another_question,
+    ),
+    "2.5": Choice(
+        "b",
+        {
+            "a": "That would be so if the two times had to share what the network can do. This one "
+            "has room for both, and then no time gains by another's loss.",
+            "b": "At each time the best answer is the mean of the target given xt, and a positive "
+            "weight on a sum of squares does not move the place of its smallest value. Weights "
+            "decide only who wins where times compete.",
+            "c": "A weight on the loss is not a factor on the answer: 100 times a sum of squares "
+            "is smallest where the sum itself is.",
+            "d": "Half of this is right: t = 0.9 is left as it was. But look at t = 0.1 by itself: "
+            "where is 100 times a sum of squares smallest?",
+        },
+    ),
+}
