@@ -1,12 +1,15 @@
 """Trainings that die: `python victim.py FOLDER MOMENT …` runs one process per moment, each killed.
 
+A moment is the name of a function here, or `random-SEED`: killed from outside, at any instruction.
 Forked before torch has computed anything, so that each starts in milliseconds.
 """
 
 import os
+import random
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -27,10 +30,10 @@ def loss(model, x):
     return (model(x + torch.randn_like(x)) - x).square().mean()
 
 
-def begin(folder, loss=loss):
+def begin(folder, loss=loss, save_every=SAVE_EVERY):
     return train(
         make_model(), loss, lambda step: torch.randn(8, 4), steps=STEPS, warmup=3, lr=1e-2,
-        folder=folder, save_every=SAVE_EVERY, device="cpu",
+        folder=folder, save_every=save_every, device="cpu",
     )  # fmt: skip
 
 
@@ -85,13 +88,30 @@ def disk_full(folder):
         die()
 
 
+def strike(child, folder, seed):
+    """SIGKILL within 8 ms after a random step: with a save at each, that is often during one."""
+    chance = random.Random(seed)
+    steps, delay = chance.randint(1, STEPS - 3), chance.uniform(0, 0.008)
+    while not (log := folder / "log.jsonl").exists() or log.read_bytes().count(b"\n") < steps:
+        time.sleep(0.0005)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for moment in sys.argv[2:]:
         folder = Path(sys.argv[1]) / moment
         folder.mkdir()
+        name, _, seed = moment.partition("-")
         if (child := os.fork()) == 0:
-            globals()[moment](folder)
+            if seed:
+                list(begin(folder, save_every=1))
+                signal.pause()  # on a busy machine the parent may come late
+            else:
+                globals()[name](folder)
             os._exit(0)
+        if seed:
+            strike(child, folder, int(seed))
         _, status = os.waitpid(child, 0)
         print(moment, os.WTERMSIG(status) == signal.SIGKILL)
