@@ -4,12 +4,13 @@
 # make notebooks      run the notebooks, bring them into the one form they have in git, and fill
 #                     the README's tables
 # make parity         measure the agreement with diffusers and transformers: tests/PARITY.md
+# make bench          the course beside its peers, in time: tests/benchmarks/RESULTS.md
 # make wheelhouse     gather every wheel in wheels/, for machines like this one without a network
 # make clean          remove .venv
 #
 # PYTHON=python3.12   the Python that makes .venv; otherwise the first that fits is taken
 # WHEELS=folder       install from this folder alone
-# ARGS="--port 9999"  passed on to JupyterLab, the demo, or notebooks (which ones)
+# ARGS="--port 9999"  passed on to JupyterLab, the demo, notebooks (which ones), or bench
 
 PYTHON ?=
 WHEELS ?=
@@ -20,7 +21,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test notebooks parity wheelhouse clean FORCE
+.PHONY: lab demo test notebooks parity bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
@@ -42,6 +43,9 @@ parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \
 		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
 		tests/test_stable_diffusion.py
+
+bench: .venv/dev.stamp
+	$(THREADS) $(RUN) tests.benchmarks.bench $(ARGS)
 
 wheelhouse:
 	@$(make_venv)

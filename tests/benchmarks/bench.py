@@ -1,0 +1,372 @@
+"""`make bench`: the course's code beside its peers, in time; writes RESULTS.md and results.json.
+
+    make bench                        # a few minutes
+    make bench ARGS=--large           # with Stable Diffusion 1.5's own U-Net: 4 GB more
+
+Each comparison does the same work with the same weights in one process, ours and theirs in turn,
+after it was checked that both give the same answer. A ratio is their time over ours: above 1 we
+are faster. What is shown is the median of the pairs' ratios, and the range of the middle half.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median, quantiles
+
+import diffusers
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from torch.utils.flop_counter import FlopCounterMode
+
+from course_lib.datasets.scenes import Scenes
+from course_lib.devices import fast_precision, hardware
+from course_lib.diffusion import Diffusion, guided, sample, trajectory
+from course_lib.models import SD15_UNET, UNet
+from course_lib.stable_diffusion import times
+from course_lib.stable_diffusion.names import DIFFUSERS_UNET, renamed
+from course_lib.training import train
+from course_lib.training.recipes import RECIPES
+
+PAIRS = 7
+FOLDER = Path(__file__).parent
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+ROWS: list[dict] = []
+torch.manual_seed(0)
+
+
+# ---- measuring ---------------------------------------------------------------------------------
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall-clock time of one call; on a GPU until its last kernel has ended."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def compare(what: str, ours: Callable, theirs: Callable, goal: float, pairs: int = PAIRS) -> None:
+    """Time both in turn, after two rounds to warm up, and keep a row."""
+    taken = []
+    for round_ in range(pairs + 2):
+        pair = seconds(ours), seconds(theirs)
+        taken += [pair] * (round_ > 1)
+    ratios = [b / a for a, b in taken]
+    low, _, high = quantiles(ratios, n=4)
+    own, other = (1000 * median(column) for column in zip(*taken, strict=True))
+    values = dict(ours_ms=own, theirs_ms=other, ratio=median(ratios), low=low, high=high)
+    ROWS.append(dict(what=what, goal=goal) | {key: round(x, 3) for key, x in values.items()})
+    print(
+        f"{what}: {own:.1f} ms, theirs {other:.1f} ms, {median(ratios):.2f} ×, goal {goal}",
+        flush=True,
+    )
+
+
+def note(what: str, value: str, goal: str = "") -> None:
+    ROWS.append(dict(what=what, value=value, goal=goal))
+    print(f"{what}: {value}", flush=True)
+
+
+def same(ours: torch.Tensor, theirs: torch.Tensor, bound: float = 1e-4) -> None:
+    difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    assert difference < bound, f"not the same work: answers differ by {difference:.2g}"
+
+
+def twin(channels, multipliers, attention, context_dim, blocks=1) -> tuple[UNet, torch.nn.Module]:
+    """Our U-Net and diffusers' conditional one with the very same weights, random all over."""
+    keywords = dict(channels=channels, multipliers=multipliers, attention=attention, blocks=blocks)
+    ours = UNet(4, **keywords, context_dim=context_dim, heads=4).to(DEVICE)
+    theirs = diffusers.UNet2DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=tuple(channels * m for m in multipliers),
+        down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention],
+        up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attention[::-1]],
+        layers_per_block=blocks,
+        attention_head_dim=4,
+        cross_attention_dim=context_dim,
+    ).to(DEVICE)
+    parameters = dict(theirs.named_parameters())
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+            other = parameters[renamed(name, DIFFUSERS_UNET)]
+            other.copy_(parameter.reshape(other.shape))
+    return ours, theirs
+
+
+def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
+    """The same for a U-Net without attention and context: diffusers' `UNet2DModel`."""
+    none = (False,) * len(multipliers)
+    ours = UNet(3, channels=channels, multipliers=multipliers, attention=none, blocks=2).to(DEVICE)
+    theirs = diffusers.UNet2DModel(
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=tuple(channels * m for m in multipliers),
+        down_block_types=["DownBlock2D"] * len(multipliers),
+        up_block_types=["UpBlock2D"] * len(multipliers),
+        downsample_padding=1,
+        flip_sin_to_cos=True,
+        freq_shift=0,
+        add_attention=False,
+    ).to(DEVICE)
+    parameters = dict(theirs.named_parameters())
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameters[renamed(name, DIFFUSERS_UNET)].copy_(parameter)
+    return ours, theirs
+
+
+# ---- what is compared --------------------------------------------------------------------------
+
+
+def networks() -> None:
+    """Forward and backward, float32 and bf16."""
+    latent = dict(channels=128, multipliers=(1, 1), attention=(False, True), context_dim=128)
+    larger = dict(channels=128, multipliers=(1, 2, 2), attention=(False, True, True))
+    context = torch.randn(64, 24, 128, device=DEVICE)
+    for name, (ours, theirs), batch, side, goal in (
+        ("latent U-Net, the course's size", twin(**latent), 64, 8, 1.15),
+        ("pixel U-Net, the course's size", plain_twin(128, (1, 1)), 8, 32, 1.15),
+        ("conditional U-Net, larger", twin(**larger, context_dim=128), 8, 16, 1.0),
+    ):
+        x = torch.randn(batch, ours.in_channels, side, side, device=DEVICE)
+        t = torch.full((batch,), 500.0, device=DEVICE)
+        more = (context[:batch],) if ours.context_dim else ()
+        with torch.no_grad():
+            same(ours(x, t, *more), theirs(x, t, *more).sample)
+        size = f"{sum(p.numel() for p in ours.parameters()) / 1e6:.1f} M parameters"
+        for precision in ("float32", "bf16"):
+
+            def step(network, x=x, t=t, more=more, bf16=precision == "bf16"):
+                with torch.autocast(DEVICE.type, torch.bfloat16, bf16):
+                    answer = network(x, t, *more)
+                getattr(answer, "sample", answer).float().square().mean().backward()
+
+            what = f"{name} ({size}), forward and backward, {precision}"
+            compare(what, lambda s=step, n=ours: s(n), lambda s=step, n=theirs: s(n), goal)
+
+
+def training_steps() -> None:
+    """Network, loss, optimiser, average; theirs as in diffusers' unconditional example."""
+    ours, theirs = plain_twin(128, (1, 1))
+    images = torch.rand(16, 3, 32, 32) * 2 - 1
+    process = Diffusion("linear", "eps")
+    precision = fast_precision(DEVICE)
+    run = train(ours, process.loss, lambda step: images, steps=10**6, lr=1e-4, precision=precision)
+
+    accelerator = Accelerator(mixed_precision=precision, cpu=DEVICE.type == "cpu")
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-4)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 100, 10**6)
+    theirs, optimizer, schedule = accelerator.prepare(theirs, optimizer, schedule)
+    average = EMAModel(theirs.parameters(), use_ema_warmup=True)
+    noising = diffusers.DDPMScheduler()
+
+    def their_step():
+        clean = images.to(accelerator.device)
+        noise = torch.randn_like(clean)
+        t = torch.randint(0, 1000, (len(clean),), device=clean.device)
+        noisy = noising.add_noise(clean, noise, t)
+        loss = F.mse_loss(theirs(noisy, t).sample.float(), noise.float())
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(theirs.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        average.step(theirs.parameters())
+        return loss.item()
+
+    compare(f"training step, pixel U-Net, batch 16, {precision}", run.advance, their_step, 1.3)
+
+
+def samplers() -> None:
+    """The samplers' own time: fifty steps with a network that costs nothing."""
+    x = torch.randn(4, 4, 8, 8, device=DEVICE)
+    process = Diffusion("linear", "eps")
+    network = lambda x, timestep, context=None: x  # noqa: E731
+    for name, sampler, scheduler in (
+        ("DDPM", "ancestral", diffusers.DDPMScheduler(clip_sample=False)),
+        ("DDIM", "ddim", diffusers.DDIMScheduler(clip_sample=False)),
+        ("DPM-Solver++", "dpm++2m", diffusers.DPMSolverMultistepScheduler()),
+    ):
+
+        def theirs(scheduler=scheduler):
+            scheduler.set_timesteps(50)
+            z = x
+            for t in scheduler.timesteps:
+                z = scheduler.step(network(z, t), t, z).prev_sample
+
+        ours = lambda s=sampler: list(trajectory(process, network, x, steps=50, sampler=s))  # noqa: E731
+        compare(f"{name}, 50 steps without a network", ours, theirs, 3.0, pairs=21)
+
+
+def whole_pipelines() -> None:
+    """Twenty guided steps in float32, from context to latent, as in diffusers' pipeline."""
+    ours, theirs = twin(128, (1, 1), (False, True), 128)
+    process = Diffusion("scaled_linear", "eps")
+    empty = torch.randn(1, 24, 128, device=DEVICE)
+    scheduler = diffusers.DDIMScheduler(
+        **dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
+        **dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+    )
+    pipe = diffusers.StableDiffusionPipeline(
+        vae=diffusers.AutoencoderKL(block_out_channels=(32,), latent_channels=4).to(DEVICE),
+        **dict(text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None),
+        **dict(unet=theirs, scheduler=scheduler, requires_safety_checker=False),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    for batch in (1, 16):
+        noise = torch.randn(batch, 4, 8, 8, device=DEVICE)
+        context = torch.randn(batch, 24, 128, device=DEVICE)
+
+        def by_us(noise=noise, context=context):
+            with torch.inference_mode():
+                network = guided(ours, empty, 4.0)
+                return sample(process, network, noise, context, spacing=times(20))
+
+        def by_them(noise=noise, context=context):
+            negative = empty.expand_as(context)
+            return pipe(
+                **dict(prompt_embeds=context, negative_prompt_embeds=negative, latents=noise),
+                **dict(guidance_scale=4.0, num_inference_steps=20, output_type="latent"),
+                **dict(height=8 * pipe.vae_scale_factor, width=8 * pipe.vae_scale_factor),
+            ).images
+
+        same(by_us(), by_them(), 1e-3)
+        compare(f"20 guided steps, batch {batch}, float32", by_us, by_them, 1.2)
+
+
+def share_of_the_limit() -> None:
+    """Floating-point operations a second of a training step, over a large matrix product's."""
+    bf16 = fast_precision(DEVICE) == "bf16"
+    a = torch.randn(2048, 2048, device=DEVICE, dtype=torch.bfloat16 if bf16 else torch.float32)
+    limit = 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(10))
+    for name, network, batch, side in (
+        ("scenes-latent", RECIPES["scenes-latent"]().model(), 64, 8),
+        ("18 M parameters", UNet(4, channels=128, context_dim=128), 8, 16),
+    ):
+        network = network.to(DEVICE)
+        x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
+        t, context = x.new_full((batch,), 500.0), torch.randn(batch, 24, 128, device=DEVICE)
+
+        def step(network=network, x=x, t=t, context=context):
+            with torch.autocast(DEVICE.type, torch.bfloat16, bf16):
+                answer = network(x, t, context)
+            answer.float().square().mean().backward()
+
+        with FlopCounterMode(display=False) as counter:
+            step()
+        speed = counter.get_total_flops() / min(seconds(step) for _ in range(5))
+        size = sum(p.numel() for p in network.parameters()) / 1e6
+        note(
+            f"{name} ({size:.1f} M): training's share of a large matrix product's speed",
+            f"{speed / limit:.0%} of {limit / 1e9:.0f} GFLOP/s",
+            "50 % from 15 M parameters on a CPU",
+        )
+
+
+def data() -> None:
+    scenes, recipe = Scenes(64), RECIPES["scenes-latent"]()
+    batch = min(seconds(lambda: scenes.batch(range(64))) for _ in range(5))
+    note("scenes drawn", f"{64 / batch:,.0f} a second (64 × 64 pixels)")
+    run = recipe.begin(device=DEVICE)
+    recipe.pool = 4
+    for _ in range(8):
+        run.advance()
+    step = min(seconds(run.advance) for _ in range(5))
+    torch.manual_seed(0)
+    waiting = min(seconds(lambda: recipe.batch(9)) for _ in range(5))
+    note("share of a latent training step spent on data", f"{waiting / step:.1%}", "< 2 %")
+
+
+def imports() -> None:
+    def best(code: str) -> float:
+        command = [sys.executable, "-c", code]
+        return min(seconds(lambda: subprocess.run(command, check=True)) for _ in range(5))
+
+    torch_alone = best("import torch")
+    beyond = best("import course_lib.diffusion, course_lib.models") - torch_alone
+    note("import of course_lib.diffusion and .models, beyond torch's", f"{beyond:.2f} s", "< 0.3 s")
+    note("course --help", f"{best('import course_lib.cli'):.2f} s, without torch")
+
+
+def stable_diffusion() -> None:
+    """The published size, 859,520,964 weights that both share, at 64 × 64 latents."""
+    with torch.device("meta"):
+        ours = UNet(**SD15_UNET)
+        theirs = diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
+    theirs = theirs.to_empty(device=DEVICE).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            parameter.normal_(float("norm" in name and "weight" in name), 0.02)
+    weights = dict(theirs.named_parameters())
+    state = {
+        name: weights[renamed(name, DIFFUSERS_UNET)].reshape(p.shape)
+        for name, p in ours.named_parameters()
+    }
+    ours.load_state_dict(state, assign=True)
+    x, t = torch.randn(1, 4, 64, 64, device=DEVICE), torch.tensor([500.0], device=DEVICE)
+    context = torch.randn(1, 77, 768, device=DEVICE)
+    with torch.inference_mode():
+        same(ours(x, t, context), theirs(x, t, context).sample)
+
+        def forward(network):
+            with torch.inference_mode():
+                network(x, t, context)
+
+        what = "Stable Diffusion 1.5's U-Net at 64 × 64 latents, float32"
+        compare(what, lambda: forward(ours), lambda: forward(theirs), 1.0)
+
+
+# ---- the page ----------------------------------------------------------------------------------
+
+
+def page(facts: dict) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        f"`{facts['command']}` on {facts['machine']}; {facts['versions']}.",
+        "Ratio: their time over ours, median of pairs taken in turn, with the middle half's range.",
+        "",
+        "| what | ours | theirs | ratio | goal |",
+        "|---|---|---|---|---|",
+    ]
+    for row in ROWS:
+        if "ratio" in row:
+            spread = f"**{row['ratio']:.2f}** ({row['low']:.2f} to {row['high']:.2f})"
+            cells = f"{row['ours_ms']:.1f} ms | {row['theirs_ms']:.1f} ms | {spread}"
+            lines.append(f"| {row['what']} | {cells} | {row['goal']:g} |")
+        else:
+            lines.append(f"| {row['what']} | {row['value']} | | | {row['goal']} |")
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: list[str]) -> None:
+    torch.manual_seed(0)
+    parts = [networks, training_steps, samplers, whole_pipelines, share_of_the_limit, data, imports]
+    for part in parts + [stable_diffusion] * ("--large" in arguments):
+        part()
+    names = ("torch", "diffusers", "accelerate")
+    facts = {
+        "command": " ".join(["make bench", *arguments]),
+        "machine": f"{hardware(DEVICE)}, {platform.system()}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in names),
+    }
+    (FOLDER / "results.json").write_text(json.dumps(facts | {"rows": ROWS}, indent=1) + "\n")
+    (FOLDER / "RESULTS.md").write_text(page(facts))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
