@@ -13,6 +13,8 @@ def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list
 
 def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
     """Standard normal noise in float32, (B, *shape), each sample from its own generator."""
+    if not generators:
+        raise ValueError("noise needs at least one generator, one for each sample; got none")
     return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
 
 

@@ -55,7 +55,7 @@ class Tokenizer:
         if len(ids) > self.length:
             raise ValueError(
                 f"caption has {len(ids)} tokens with its start and end, but the limit is "
-                f"{self.length}: {caption!r}"
+                f"{self.length}: {short(caption)!r}"
             )
         return ids
 
@@ -84,8 +84,16 @@ class Tokenizer:
         unknown = dict.fromkeys(word for word in split(caption) if word not in self.words)
         if unknown:
             near = {word: get_close_matches(word, self.words, n=1) for word in unknown}
-            named = (f"{w!r} (did you mean {n[0]!r}?)" if n else repr(w) for w, n in near.items())
-            raise ValueError(f"unknown words: {', '.join(named)}")
+            named = [
+                f"{short(word)!r}" + (f" (did you mean {found[0]!r}?)" if found else "")
+                for word, found in near.items()
+            ]
+            more = f" and {len(named) - 8} more" if len(named) > 8 else ""
+            raise ValueError(f"unknown words: {', '.join(named[:8])}{more}")
+
+
+def short(text, most=60):
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def bpe(model):
