@@ -3,6 +3,7 @@
 import pytest
 
 from course_lib import report
+from course_lib.paths import CHECKPOINTS
 from course_lib.training import load_checkpoint, published
 from course_lib.training.recipes import RECIPES
 
@@ -23,14 +24,17 @@ def test_wilson_is_the_root_of_the_normal_approximation():
         assert abs(0.9 - true) == pytest.approx(2 * (true * (1 - true) / 64) ** 0.5)
 
 
+def test_all_shipped_files_together_stay_small():
+    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 30_000_000
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_card_lies_in_the_interval_that_a_small_sample_allows(name):
     recipe = RECIPES[name]()
     model = load_checkpoint(type(recipe.model()), name)
     said = dict(model.card["metrics"])
     said.pop("count")
-    count = 24 if name == "scenes-pixel" else COUNT  # as on its card: its pictures are dear
-    measured = report.measure(recipe, model, count)
+    measured = report.measure(recipe, model, COUNT)
     assert measured.keys() == said.keys()
     # a distance is biased by the count of pictures as its floor is, and their ratio hardly
     over = [f.pop("frechet distance", 1) / f.pop("frechet floor", 1) for f in (measured, said)]
@@ -41,5 +45,5 @@ def test_the_card_lies_in_the_interval_that_a_small_sample_allows(name):
         elif figure == "test_loss":  # 64 of 500 pictures, at other random times
             low, high = value * 0.8, value * 1.2
         else:
-            low, high = wilson(value, count)
+            low, high = wilson(value, COUNT)
         assert low <= said[figure] <= high, f"{figure}: card {said[figure]}, now {value}"

@@ -1,6 +1,7 @@
 """The networks of the course. They know no noise schedule and no dataset."""
 
 from .attention import attention_maps, heat
+from .layers import watch
 from .text import CLIP, SD15_TEXT, ImageEncoder, TextEncoder, clip_loss, retrieval
 from .tokenizer import Tokenizer
 from .unet import SD15_UNET, UNet, UNetBlock
@@ -23,4 +24,5 @@ __all__ = [
     "clip_loss",
     "heat",
     "retrieval",
+    "watch",
 ]

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,17 @@ def zeroed(layer):
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+@contextmanager
+def watch(layer):
+    """Collects what a layer returns while the block runs: `with watch(unet.middle) as seen: …`."""
+    seen = []
+    hook = layer.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    try:
+        yield seen
+    finally:
+        hook.remove()
 
 
 def tokens(x):

@@ -103,14 +103,18 @@ class ImageEncoder(nn.Module):
         self.blocks = nn.Sequential(*(EncoderBlock(dim, heads, mlp) for _ in range(layers)))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, images):
+    def patches(self, images):
+        """One feature for each square of the picture: (B, (size / multiple)², dim), row by row."""
         check_image(images, self.in_channels, self.multiple, "ImageEncoder")
         check_range(images)
         if images.shape[2:] != (self.size, self.size):
             size = f"{images.shape[2]}×{images.shape[3]}"
             raise ValueError(f"images are {size}, but this ImageEncoder was built for {self.size}")
         x = tokens(self.stem(images)) + self.position  # (B, N, dim)
-        return self.norm(self.blocks(x)).mean(dim=1)
+        return self.norm(self.blocks(x))
+
+    def forward(self, images):
+        return self.patches(images).mean(dim=1)
 
 
 class CLIP(nn.Module):

@@ -112,6 +112,7 @@ class UNet(nn.Module):
         size=None,  # of x, if the network is to know where in the picture each number stands
         pooled=False,  # add the context's mean to the time embedding (Podell et al. 2023, §2.1)
         film=False,  # let the time embedding multiply as well as add (see ResBlock)
+        align=None,  # width of features that the middle learns to foretell (see `foreteller`)
     ):
         super().__init__()
         check_keywords(multipliers, attention, context_dim, classes)
@@ -136,6 +137,7 @@ class UNet(nn.Module):
             for i in stages
         )
         self.middle = Middle(widths[-1], clock, reader if any(attention) else None)
+        self.align = foreteller(widths[-1], align) if align else None
         self.up = nn.ModuleList(
             UpStage(below[i], widths[i], above[i], blocks, i > 0, clock, readers[i])
             for i in reversed(stages)
@@ -175,6 +177,15 @@ class UNet(nn.Module):
             raise ValueError(f"context is {shape}, but {built}")
         if shape and (len(shape) != 3 or shape[0] != batch or shape[2] != self.context_dim):
             raise ValueError(f"context is {shape}, but {built} and the batch is {batch}")
+
+
+def foreteller(channels, dim):
+    """From the middle's features to another network's of the clean picture; for training only.
+
+    A U-Net that must foretell them learns early what is in the picture (Yu et al. 2025, REPA).
+    """
+    layers = nn.Conv2d(channels, 2 * dim, 1), nn.SiLU(), nn.Conv2d(2 * dim, dim, 1)
+    return nn.Sequential(*layers)
 
 
 def check_labels(labels, batch, classes):

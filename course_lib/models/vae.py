@@ -51,16 +51,6 @@ def from_pixels(in_channels, width, patch, planes):
     return [conv(in_channels, planes), nn.SiLU(), nn.Conv2d(planes, width, patch, stride=patch)]
 
 
-def thumbnail(in_channels, out_channels, factor):
-    """A linear map of the picture at twice the latent's size.
-
-    It can't see what is finer, so a shape that moves a little changes its latent a little, and
-    latents that change smoothly are far easier to diffuse (data/checkpoints/README.md).
-    """
-    squares = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
-    return nn.Sequential(nn.AvgPool2d(factor // 2), squares)
-
-
 def to_pixels(width, out_channels, patch, planes):
     """Features to pixels, mirrored. The non-linearity at full size is what makes edges sharp."""
     if patch == 1:
@@ -157,7 +147,6 @@ class AutoencoderKL(nn.Module):
         decoder_blocks=None,  # as in Stable Diffusion, one more than the encoder's
         patch=1,
         planes=16,
-        linear=False,  # encode by a linear map of a thumbnail, and nothing else
         attention=True,
         scaling_factor=1.0,
     ):
@@ -165,13 +154,9 @@ class AutoencoderKL(nn.Module):
         self.in_channels, self.latent_channels = in_channels, latent_channels
         self.factor = patch * 2 ** (len(multipliers) - 1)
         widths = [int(channels * m) for m in multipliers]
-        # drawn in either case: the shipped model's seed counts these draws
         first = from_pixels(in_channels, widths[0], patch, planes)
         last = to_pixels(widths[0], in_channels, patch, planes)
-        if linear:
-            self.encoder = thumbnail(in_channels, 2 * latent_channels, self.factor)
-        else:
-            self.encoder = encoder(first, 2 * latent_channels, widths, blocks, attention)
+        self.encoder = encoder(first, 2 * latent_channels, widths, blocks, attention)
         self.to_moments = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.from_latent = nn.Conv2d(latent_channels, latent_channels, 1)
         self.decoder = decoder(
@@ -205,10 +190,19 @@ class AutoencoderKL(nn.Module):
         """Reconstruction of x through the mean of its latent."""
         return self.decode(self.encode(x))
 
-    def loss(self, x, kl_weight=1e-4):
-        """Squared error per pixel value + kl_weight · KL per latent number, and the two apart."""
+    def loss(self, x, kl_weight=1e-4, noise=0.0):
+        """Squared error per pixel value + kl_weight · KL per latent number, and the two apart.
+
+        noise: further noise in what is decoded, of a standard deviation drawn for each picture
+        from 0 to `noise`, in units of the latents' own. The decoder then forgives a U-Net its
+        small errors, and the encoder says what matters loudly (Yang et al. 2025, l-DeTok).
+        """
         mu, logvar = self.encode_moments(x)
-        error = F.mse_loss(self.reconstruct(reparameterize(mu, logvar)), x)
+        z = reparameterize(mu, logvar)  # (B, C, h, w)
+        if noise:
+            share = noise * torch.rand(len(z), 1, 1, 1, device=z.device)
+            z = z + share * z.std((0, 2, 3), keepdim=True) * torch.randn_like(z)
+        error = F.mse_loss(self.reconstruct(z), x)
         kl = gaussian_kl(mu, logvar).mean()
         return error + kl_weight * kl, {"error": error.detach(), "kl": kl.detach()}
 

@@ -16,7 +16,7 @@ from course_lib.training.files import make_folder, write_files
 from course_lib.training.recipes import RECIPES
 
 RECORD = Path(__file__).parent / "recorded" / "race.json"
-EVERY = 250  # steps
+EVERY = 500  # steps
 COUNT = 32  # captions of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
 
 

@@ -90,6 +90,42 @@ def test_captions_the_text_encoder_never_saw_are_refused_by_word(folder):
         make_recipe("scenes-latent", folder).batch(0)
 
 
+def test_the_latent_recipe_goes_on_with_scenes_that_it_has_encoded():
+    """Later batches are rows of the pool, each with its own caption; any step can come first."""
+    recipe = make_recipe("scenes-latent")
+    recipe.pool = 2
+    first, second = recipe.batch(0), recipe.batch(1)
+    torch.manual_seed(5)
+    later = recipe.batch(7)
+    fresh = make_recipe("scenes-latent")
+    fresh.pool = 2
+    torch.manual_seed(5)
+    assert all(map(torch.equal, fresh.batch(7), later))  # resumed: nothing was encoded before
+    pool = [torch.cat(pair).flatten(1) for pair in zip(first, second, strict=True)]
+    rows = [(pool[0] == x0.flatten()).all(1).nonzero().flatten().tolist() for x0 in later[0]]
+    assert all(len(row) == 1 for row in rows) and len({row[0] for row in rows}) > 32
+    for part, own in zip(pool, later, strict=True):
+        assert torch.equal(part[[row[0] for row in rows]], own.flatten(1))
+
+
+def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
+    recipe = make_recipe("scenes-latent")
+    model = recipe.model()
+    x0, ids, seen = recipe.batch(0)
+    assert seen.shape == (64, 128, 4, 4) and seen.mean((0, 2, 3)).abs().max() < 1e-4
+    x0, ids, seen = x0[:8], ids[:8], seen[:8]
+    losses = {}
+    for mode in (True, False):
+        torch.manual_seed(0)
+        losses[mode] = recipe.loss(model.train(mode), (x0, ids, seen)).item()
+    foretold = []
+    model.align.register_forward_hook(lambda layer, inputs, output: foretold.append(output))
+    torch.manual_seed(0)
+    recipe.loss(model.train(), (x0, ids, seen))
+    cosine = torch.nn.functional.cosine_similarity(foretold[0], seen).mean().item()
+    assert losses[True] - losses[False] == pytest.approx(0.5 * (1 - cosine), rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["digits-ddpm", "scenes-features"])
 def test_what_needs_labels_takes_no_folder(folder, name):
     with pytest.raises(ValueError, match=f"{name} can't learn from a folder.*scenes-vae"):
