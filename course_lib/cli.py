@@ -37,7 +37,9 @@ Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scen
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
 Steps = Annotated[int, typer.Option(help="sampling steps")]
 Scale = Annotated[float | None, typer.Option(help="guidance: 1 is none; by default the model's")]
-Sampler = Annotated[str, typer.Option(help="ancestral, ddim, heun or dpm++2m")]
+Sampler = Annotated[
+    str | None, typer.Option(help="ancestral, ddim, heun or dpm++2m; by default the model's")
+]
 Seed = Annotated[int, typer.Option(help="of the first picture of each caption")]
 Out = Annotated[Path, typer.Option(help="the PNG file to write")]
 
@@ -105,7 +107,7 @@ def sample(
     captions: Annotated[list[str], typer.Argument(help="one or more, each in quotes")],
     steps: Steps = 20,
     scale: Scale = None,
-    sampler: Sampler = "ddim",
+    sampler: Sampler = None,
     seed: Seed = 0,
     count: Annotated[int, typer.Option(help="pictures of each caption")] = 1,
     model: Annotated[

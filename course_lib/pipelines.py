@@ -37,8 +37,8 @@ from course_lib.training.recipes import RECIPES
 class LatentDiffusion:
     """The three components of latent diffusion (Rombach et al. 2022, figure 3) and their process.
 
-    size: the pictures' width and height in pixels; scale: the guidance used unless told otherwise;
-    spacing: for a number of steps, the `spacing` of `trajectory` used unless told otherwise.
+    size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
+    sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
     """
 
     process: Diffusion
@@ -47,6 +47,7 @@ class LatentDiffusion:
     clip: CLIP | PromptEncoder
     size: int = 64
     scale: float = 4.0
+    sampler: str = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
 
     @property
@@ -75,6 +76,7 @@ def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu
         vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
         clip=load_checkpoint(CLIP, clip, device),
         scale=recipe.scale,
+        sampler=recipe.sampler,
     )
 
 
@@ -116,7 +118,8 @@ def text_to_image(
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = {"spacing": model.spacing(steps), "generators": draws} | sampling
+    usual = {"sampler": model.sampler, "spacing": model.spacing(steps), "generators": draws}
+    sampling = usual | {name: value for name, value in sampling.items() if value is not None}
     z = sample(model.process, network, noise, context, steps, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -178,7 +181,8 @@ def inpaint(
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = {"spacing": model.spacing(steps), "generators": draws} | sampling
+    usual = {"sampler": model.sampler, "spacing": model.spacing(steps), "generators": draws}
+    sampling = usual | {name: value for name, value in sampling.items() if value is not None}
     z = sample(
         *(model.process, network, noise, context, steps),
         clip=lambda x0: torch.where(cells, x0, known),

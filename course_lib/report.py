@@ -40,7 +40,8 @@ def assemble(recipe: ScenesDiffusion, unet) -> LatentDiffusion:
     """The recipe's pipeline around this U-Net."""
     device = next(unet.parameters()).device
     vae, clip = recipe.vae.to(device), recipe.clip.to(device)
-    return LatentDiffusion(recipe.process, unet, vae, clip, scale=recipe.scale)
+    usual = dict(scale=recipe.scale, sampler=recipe.sampler)
+    return LatentDiffusion(recipe.process, unet, vae, clip, **usual)
 
 
 def held_out(count: int) -> Iterator[tuple[str, Tensor, list[str]]]:

@@ -172,7 +172,8 @@ class ScenesDiffusion(ScenesRecipe):
 
     process = Diffusion(straight(shift=2.0), "flow")
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
-    scale = 2.0  # of guidance
+    scale = 3.0  # of guidance
+    sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
     look_every = 500
 
     def __init__(self, data: Scenes | CaptionedFolder | None = None):
@@ -208,8 +209,10 @@ class ScenesDiffusion(ScenesRecipe):
         images, captions = self.held_out(24)
         shape = self.vae.encode(to(self.vae, images[:1])).shape[1:]
         network = guided(model, self.clip.context([""]), self.scale)
-        noise = to(model, initial_noise(generators(range(24)), shape))
-        z = sample(self.process, network, noise, self.clip.context(captions))
+        draws = generators(range(24))
+        noise = to(model, initial_noise(draws, shape))
+        context = self.clip.context(captions)
+        z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)
         return self.vae.decode(z).clamp(-1, 1).cpu(), captions
 
     @torch.no_grad()
