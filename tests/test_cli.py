@@ -89,7 +89,7 @@ def test_help_answers_without_torch():
 
 def test_help_names_every_command(course):
     out = course("--help").out
-    for command in ("doctor", "lab", "demo", "sample", "train", "evaluate"):
+    for command in ("doctor", "lab", "progress", "demo", "sample", "train", "evaluate"):
         assert f"  {command} " in out
 
 
