@@ -31,6 +31,7 @@ class Recipe(ABC):
     settings: ClassVar[dict]  # keywords of `train`
     half = True  # publish matrices and kernels in float16
     look_every = 250  # steps between two looks at `pictures`
+    ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
 
     @abstractmethod

@@ -288,6 +288,7 @@ class ScenesPixel(ScenesDiffusion):
     """The same job on the pixels themselves: three more stages above the U-Net's."""
 
     name = "scenes-pixel"
+    ships = False  # too large for what it can do after its few minutes
     components = (None, "scenes-clip")
     settings = dict(steps=400, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
 
