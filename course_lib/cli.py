@@ -116,32 +116,16 @@ def sample(
     tokenizer: Annotated[
         Path | None, typer.Option(help="for a single file: the folder of vocab.json, merges.txt")
     ] = None,
-    size: Annotated[int, typer.Option(help="of Stable Diffusion's pictures, in pixels")] = 512,
+    size: Annotated[
+        int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")
+    ] = None,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
     """Draw captions with a text-to-image model: a PNG grid with the captions beneath."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
-    if is_published(model):
-        options |= dict(published=(tokenizer, size))
-    draw(captions, out, model=model, device=device, seed=seed, count=count, **options)
-
-
-def is_published(model: str) -> bool:
-    """Whether this names files of Stable Diffusion's and not one of our models."""
-    path = Path(model)
-    return path.suffix in (".safetensors", ".ckpt") or len(path.parts) > 1 or path.is_dir()
-
-
-def load_stable_diffusion(model, tokenizer, size, device):
-    """The published checkpoint, once it is known to fit into memory; the estimate is printed."""
-    from course_lib.devices import pick_device
-    from course_lib.pipelines import load_published
-    from course_lib.stable_diffusion.memory import check_memory
-
-    device = pick_device(device)
-    typer.echo(check_memory(model, size, device))
-    return load_published(model, tokenizer, size, device)
+    options |= dict(model=model, tokenizer=tokenizer, size=size)
+    draw(captions, out, device=device, seed=seed, count=count, **options)
 
 
 def draw(
@@ -149,10 +133,11 @@ def draw(
     out,
     *,
     model="scenes-latent",
+    tokenizer=None,
+    size=None,
     device="auto",
     seed=0,
     count=1,
-    published=None,
     **options,
 ):
     """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
@@ -163,10 +148,13 @@ def draw(
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    if published:
-        pipeline, batch = load_stable_diffusion(model, *published, device), 1
+    if published := is_published(model):
+        pipeline = open_published(model, tokenizer, size or 512, device)
+    elif tokenizer or size:
+        raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
     else:
-        pipeline, batch = load_pipeline(model, device), 64
+        pipeline = load_pipeline(model, device)
+    batch = 1 if published else 64
     jobs = [(caption, seed + i) for caption in captions for i in range(count)]
     start, images = time.perf_counter(), []
     for first in range(0, len(jobs), batch):
@@ -179,6 +167,26 @@ def draw(
     each = f"{seconds:.1f} s on {pipeline.device}"
     typer.echo(f"{out}: {len(images)} picture{'s' * (len(images) > 1)}, {each}")
     return images
+
+
+def is_published(model: str) -> bool:
+    """Whether this names files of Stable Diffusion's and not one of our models."""
+    from course_lib.training.recipes import RECIPES
+
+    path = Path(model)
+    named = path.suffix in (".safetensors", ".ckpt") or len(path.parts) > 1 or path.is_dir()
+    return named and model not in RECIPES
+
+
+def open_published(model, tokenizer, size, device):
+    """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
+    from course_lib.devices import pick_device
+    from course_lib.pipelines import load_published
+    from course_lib.stable_diffusion.memory import check_memory
+
+    device = pick_device(device)
+    typer.echo(check_memory(model, size, device))
+    return load_published(model, tokenizer, size, device)
 
 
 def check_out(out: Path) -> None:

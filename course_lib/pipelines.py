@@ -70,14 +70,18 @@ def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu
     latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
     recipe = choose("text-to-image model", name, latent)
     vae, clip = recipe.components
-    return LatentDiffusion(
-        process=recipe.process,
+    return as_pipeline(
+        recipe,
         unet=load_checkpoint(UNet, name, device),
         vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
         clip=load_checkpoint(CLIP, clip, device),
-        scale=recipe.scale,
-        sampler=recipe.sampler,
     )
+
+
+def as_pipeline(recipe, unet: UNet, vae: AutoencoderKL | Pixels, clip: CLIP) -> LatentDiffusion:
+    """The three networks as the recipe, a `ScenesDiffusion` or its class, samples with them."""
+    how = dict(scale=recipe.scale, sampler=recipe.sampler)
+    return LatentDiffusion(recipe.process, unet, vae, clip, **how)
 
 
 def load_published(
@@ -118,9 +122,8 @@ def text_to_image(
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
-    usual = {"sampler": model.sampler, "spacing": model.spacing(steps), "generators": draws}
-    sampling = usual | {name: value for name, value in sampling.items() if value is not None}
-    z = sample(model.process, network, noise, context, steps, **sampling)
+    sampling = usual(model, steps) | given(sampling)
+    z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
 
@@ -135,7 +138,7 @@ def image_to_image(
     scale: float | None = None,
     negative: str = "",
     steps: int = 20,
-    sampler: str = "ddim",
+    sampler: str | None = None,
     spacing: str = "trailing",
 ) -> Tensor:
     """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
@@ -152,6 +155,7 @@ def image_to_image(
     noise = initial_noise(draws, model.latent).to(model.device)
     times = time_grid(model.process.schedule, math.ceil(strength * steps), spacing, start=strength)
     zt = model.process.add_noise(z, times[0], noise)
+    sampler = sampler or model.sampler
     z = sample(
         model.process, network, zt, context, sampler=sampler, spacing=times, generators=draws
     )
@@ -181,11 +185,11 @@ def inpaint(
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
-    usual = {"sampler": model.sampler, "spacing": model.spacing(steps), "generators": draws}
-    sampling = usual | {name: value for name, value in sampling.items() if value is not None}
+    sampling = usual(model, steps) | given(sampling)
     z = sample(
         *(model.process, network, noise, context, steps),
         clip=lambda x0: torch.where(cells, x0, known),
+        generators=draws,
         **sampling,
     )
     return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
@@ -208,6 +212,16 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     empty = model.clip.context([negative])  # (1, L, D)
     network = fast(guided(model.unet, empty, scale), model.device)
     return network, model.clip.context(captions), generators(seeds)
+
+
+def usual(model: LatentDiffusion, steps: int) -> dict:
+    """The model's own way of sampling, as keywords of `trajectory`."""
+    return {"sampler": model.sampler, "spacing": model.spacing(steps)}
+
+
+def given(options: dict) -> dict:
+    """The options that say something: None stands for the model's own."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def fast(network: Network, device: torch.device) -> Network:

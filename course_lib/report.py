@@ -17,7 +17,7 @@ from course_lib.datasets.scenes import KINDS, SPLITS, Scenes
 from course_lib.evaluation import PromptOracle
 from course_lib.evaluation.distances import floor, frechet_distance
 from course_lib.models.classifier import Classifier
-from course_lib.pipelines import LatentDiffusion, text_to_image
+from course_lib.pipelines import LatentDiffusion, as_pipeline, text_to_image
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import Recipe
 from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
@@ -39,9 +39,7 @@ def measure(recipe: Recipe, model, count: int) -> dict[str, float]:
 def assemble(recipe: ScenesDiffusion, unet) -> LatentDiffusion:
     """The recipe's pipeline around this U-Net."""
     device = next(unet.parameters()).device
-    vae, clip = recipe.vae.to(device), recipe.clip.to(device)
-    usual = dict(scale=recipe.scale, sampler=recipe.sampler)
-    return LatentDiffusion(recipe.process, unet, vae, clip, **usual)
+    return as_pipeline(recipe, unet, recipe.vae.to(device), recipe.clip.to(device))
 
 
 def held_out(count: int) -> Iterator[tuple[str, Tensor, list[str]]]:

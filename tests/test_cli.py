@@ -159,6 +159,13 @@ def test_sample_refuses_a_checkpoint_that_does_not_fit_into_memory(course, publi
     assert "2.0 GB are free: close other programs" in done.err and done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", [["--size", "256"], ["--tokenizer", "words"]])
+def test_sample_refuses_what_a_shipped_model_cannot_heed(course, toy, tmp_path, option):
+    (tmp_path / "scenes-latent").mkdir()  # a folder of that name is not taken for weights
+    done = course(*SAMPLE, *option)
+    assert done.status == 2 and "are for Stable Diffusion's files, not scenes-latent" in done.err
+
+
 def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_path):
     done = course(*SAMPLE, "--model", "models/sd15")
     assert done.status == 1 and "there is no Stable Diffusion checkpoint" in done.err

@@ -22,8 +22,15 @@ from course_lib.models import (
     Tokenizer,
     UNet,
 )
-from course_lib.stable_diffusion import names
-from course_lib.stable_diffusion.names import Names, renamed
+from course_lib.stable_diffusion.names import (
+    DIFFUSERS_TEXT,
+    DIFFUSERS_UNET,
+    Names,
+    compvis_unet,
+    compvis_vae,
+    diffusers_vae,
+    renamed,
+)
 
 Weights = Mapping[str, Any]  # their name -> a slice of the file: its shape, and `[:]` to read it
 
@@ -117,7 +124,7 @@ BESIDE = re.compile(
     r"(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|"
     r"lvlb_weights|logvar|model_ema\..+)$"
 )
-# older names of the same weights -> today's; positions are counted, not learned
+# older names of the same weights -> today's
 OLDER = [
     (r"^text_model\.", ""),
     (r"\.(query|key|value)\.", lambda found: f".to_{found[1][0]}."),
@@ -128,9 +135,9 @@ OLDER = [
 def folder_names(sizes: Sizes) -> dict[str, Names]:
     vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
     return {
-        "unet": names.DIFFUSERS_UNET,
-        "vae": names.diffusers_vae(*vae),
-        "text_encoder": names.DIFFUSERS_TEXT,
+        "unet": DIFFUSERS_UNET,
+        "vae": diffusers_vae(*vae),
+        "text_encoder": DIFFUSERS_TEXT,
     }
 
 
@@ -138,9 +145,9 @@ def file_names(sizes: Sizes) -> dict[str, Names]:
     unet = sizes.unet["attention"], sizes.unet.get("blocks", 2)
     vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
     return {
-        "unet": names.compvis_unet(*unet),
-        "vae": names.compvis_vae(*vae),
-        "text_encoder": names.DIFFUSERS_TEXT,
+        "unet": compvis_unet(*unet),
+        "vae": compvis_vae(*vae),
+        "text_encoder": DIFFUSERS_TEXT,
     }
 
 

@@ -194,7 +194,7 @@ class ScenesDiffusion(ScenesRecipe):
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
         """What the U-Net learns from: latents (B, 12, 8, 8) and token ids (B, 24)."""
         images = images.to(self.vae.scaling_factor.device)
-        with fast(images.device):
+        with autocast(images.device):
             return self.vae.encode(images).float(), self.clip.tokenizer(captions)
 
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor], p=0.1) -> Tensor:
@@ -230,7 +230,7 @@ class ScenesLatent(ScenesDiffusion):
     """Latent diffusion (Rombach et al. 2022): the three components working together.
 
     While it trains, the U-Net's middle also foretells what CLIP's image encoder sees in the clean
-    picture, square by square (Yu et al. 2025, REPA): that halves the steps it needs.
+    picture, square by square (Yu et al. 2025, REPA), and so learns early what goes where.
     """
 
     name = "scenes-latent"
@@ -254,7 +254,7 @@ class ScenesLatent(ScenesDiffusion):
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, ...]:
         """Latents and token ids, and what CLIP sees in each sixteenth: (B, 128, 4, 4)."""
         x0, ids = super().encode(images, captions)
-        with torch.no_grad(), fast(images.device):
+        with torch.no_grad(), autocast(images.device):
             seen = self.clip.image.patches(images).float()  # (B, 64, 128)
         seen = F.avg_pool2d(seen.mT.unflatten(2, (8, 8)), 2)  # (B, 128, 4, 4)
         return x0, ids, seen - seen.mean((0, 2, 3), keepdim=True)
@@ -305,7 +305,7 @@ class ScenesPixel(ScenesDiffusion):
         )
 
 
-def fast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device) -> torch.autocast:
     """bf16 inside, where the hardware has it."""
     return torch.autocast(device.type, torch.bfloat16, fast_precision(device) == "bf16")
 
