@@ -304,6 +304,14 @@ def test_refuses_other_weights(copy, change, words):
     refused(ValueError, ["UNet", *words], copy)
 
 
+def test_refuses_one_weight_under_two_names(copy):
+    """An older and a newer name: taking either would leave the other unused."""
+    old, new = (f"decoder.mid_block.attentions.0.{name}.bias" for name in ("query", "to_q"))
+    file = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    rewrite(file, lambda weights: weights | {old: weights[new].clone()})
+    refused(ValueError, ["1 weights are there under two names"], copy)
+
+
 @pytest.mark.parametrize(
     ("part", "key", "value", "words"),
     [

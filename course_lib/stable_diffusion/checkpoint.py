@@ -198,7 +198,7 @@ def count_weights(path: str | Path) -> dict[str, int]:
 def open_parts(path: Path, files: ExitStack) -> dict[str, Weights]:
     """The weights of the U-Net, the autoencoder and the text encoder, in either layout."""
     if path.is_dir():
-        return {part: open_weights(find_weights(path / part), files) for part in FOLDERS}
+        return {part: modern(open_weights(find_weights(path / part), files)) for part in FOLDERS}
     if path.exists():
         return split_file(open_weights(path, files), path)
     raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
@@ -215,7 +215,7 @@ def find_weights(folder: Path) -> Path:
 
 
 def open_weights(path: Path, files: ExitStack) -> Weights:
-    """Their names, brought up to date, each with its place in the file; nothing is read yet."""
+    """Their names, each with its place in the file; nothing is read yet."""
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} is no .safetensors file; others may run any code when opened")
     try:
@@ -225,24 +225,28 @@ def open_weights(path: Path, files: ExitStack) -> Weights:
     weights = {}
     for name in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
         if not name.endswith("position_ids"):
-            weights[modern(name)] = file.get_slice(name)
+            weights[name] = file.get_slice(name)
     return weights
 
 
-def modern(name: str) -> str:
-    for older, newer in OLDER:
-        name = re.sub(older, newer, name)
-    return name
+def modern(weights: Weights) -> Weights:
+    """The same under today's names; ValueError if two names mean one weight."""
+    renewed = {renamed(name, OLDER): weight for name, weight in weights.items()}
+    if len(renewed) < len(weights):
+        raise ValueError(f"{len(weights) - len(renewed)} weights are there under two names")
+    return renewed
 
 
 def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
     """A single file's weights by part; ValueError if some belong to none."""
     parts = {
-        part: {
-            modern(name.removeprefix(prefix)): weight
-            for name, weight in weights.items()
-            if name.startswith(prefix)
-        }
+        part: modern(
+            {
+                name.removeprefix(prefix): weight
+                for name, weight in weights.items()
+                if name.startswith(prefix)
+            }
+        )
         for part, prefix in PREFIXES.items()
     }
     strange = [

@@ -5,9 +5,9 @@ parameter's name of ours into theirs. diffusers writes a folder, CompVis wrote o
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-Names = Sequence[tuple[str, str]]
+Names = Sequence[tuple[str, str | Callable[[re.Match], str]]]
 
 
 def renamed(name: str, names: Names) -> str:
