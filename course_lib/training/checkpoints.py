@@ -133,7 +133,11 @@ def card_of(path: Path) -> Path:
 
 
 def missing(path: Path) -> str:
-    """One line for a checkpoint that is not there, with the nearest name where one is near."""
+    """One line for a checkpoint that is not there: how to make it, or the nearest name."""
+    from course_lib.training.recipes import RECIPES  # they load checkpoints themselves
+
+    if path.parent == CHECKPOINTS and path.stem in RECIPES:
+        return f"{path.stem} is not in {CHECKPOINTS}: `course train {path.stem} --publish` makes it"
     if path.parent != CHECKPOINTS or not published():
         return f"there is no checkpoint {path}"
     try:

@@ -72,6 +72,11 @@ def test_unknown_names(saved):
         load_checkpoint(Net, "elsewhere/net")
 
 
+def test_a_recipe_that_is_not_trained_is_told_from_an_unknown_name():
+    with pytest.raises(FileNotFoundError, match="`course train scenes-pixel --publish` makes it"):
+        load_checkpoint(Net, "scenes-pixel")
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "json"])
 def test_half_a_pair(saved, ending):
     (saved[0] / f"digits-net.{ending}").unlink()
