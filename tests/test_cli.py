@@ -268,7 +268,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["train", "slope", "--steps", "0"], 2, "steps must be at least 1, not 0"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
-        (["evaluate", "slope"], 1, "unknown checkpoint 'slope'; known: torn"),
+        (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
         (["evaluate", "slope", "--count", "0"], 2, "count must be at least 1, got 0"),
         (["evaluate", "slope", "--weights", "torn"], 2, "torn"),
     ],
