@@ -225,7 +225,11 @@ def train(
         bool, typer.Option("--publish", help="put the model into data/checkpoints")
     ] = False,
 ) -> None:
-    """Train a recipe; run again after a stop, it goes on where its folder ends."""
+    """Train a recipe; run again after a stop, it goes on where its folder ends.
+
+    Two processes share the batches of the scenes' recipes: torchrun --standalone
+    --nproc-per-node=2 -m course_lib.cli train NAME
+    """
     from tqdm import tqdm
 
     from course_lib.training.recipes import make_recipe
@@ -234,17 +238,21 @@ def train(
     folder = folder or Path("outputs") / name
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
-    bar = tqdm(run, desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
+    counts = dict(desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
+    bar = tqdm(run, **counts, disable=not run.leads)
     try:
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-            if step.index % recipe.look_every == 0 or step.index == run.steps:
+            looks = step.index % recipe.look_every == 0 or step.index == run.steps
+            if looks and run.leads:
                 images, titles = recipe.pictures(run.ema)
                 write_grid(folder / f"step_{step.index:06d}.png", images, titles, columns=8)
     except KeyboardInterrupt:
         bar.close()
         typer.echo(f"Stopped at step {run.done}; the same command goes on from the last one kept.")
         raise typer.Exit(130) from None
+    if not run.leads:
+        return
     typer.echo(f"Measuring {name} ...")
     path = recipe.publish(run, None if publish else folder / name)
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")

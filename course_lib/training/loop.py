@@ -5,18 +5,20 @@
         print(step.index, step.loss)     # between steps: sample, evaluate, plot, or break
     save_checkpoint("digits", run.ema, **run.card)
 
-Randomness goes by position, not by history: before each step torch is seeded from (seed, step),
-and `batch(step)` gives that step's data. So a training killed at any moment needs only its
+Randomness goes by position, not by history: before batch number `index` torch is seeded from
+(seed, index), and `batch(index)` gives its data. So a training killed at any moment needs only its
 weights, their average, the optimiser's moments and the step's number to continue with the very
 numbers it would have had (bit for bit on the same CPU): there is no random state to save, and no
-place in the data to find again.
+place in the data to find again. And it does not matter who computes which batch: several
+processes share those of a step, and one process alone gets the same numbers from all of them.
 """
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from torch import nn
 
 from course_lib.devices import fast_precision, hardware, pick_device
@@ -36,7 +38,7 @@ from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
 from course_lib.training.state import load_training, save_training
 
-PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = dict.fromkeys(("no", "bf16", "fp16"))
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,22 @@ class Step:
     """What the loop tells after each optimiser step."""
 
     index: int  # optimiser steps done so far: 1 … steps
-    loss: float  # mean over the step's batch, before the update
+    loss: float  # mean over the step's batches, before the update
     lr: float
     seconds: float  # training time so far, over all resumes
     seconds_left: float
 
 
 class Training:
-    """Train `model` on `loss(model, batch(step))`; iterate over it to go on, break to pause.
+    """Train `model` on `loss(model, batch(index))`; iterate over it to go on, break to pause.
 
-    `batch(step)` returns the data of step 0, 1, …: a tensor, a list (an entry per sample), or a
-    tuple or dict of these. It depends on the step alone (torch's own draws inside it do).
+    `batch(index)` returns the data of batch 0, 1, …: a tensor, a list (an entry per sample), or a
+    tuple or dict of these. It depends on the index alone (torch's own draws inside it do).
     `loss(model, data)` returns a scalar. `ema` is the averaged model: sample from it.
 
     optimizer: "adamw", or "muon" for what it is good at and AdamW for the rest.
-    accumulate=k splits every batch into k parts: the same gradient, a k-th of the memory.
+    accumulate: the batches whose mean gradient makes one step. Where several processes train
+    (`torchrun`, `accelerate launch`), they share these batches equally.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": bf16 where the hardware has it.
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
@@ -102,7 +105,7 @@ class Training:
         make_optimizers = choose("optimizer", optimizer, OPTIMIZERS)
         if precision == "fp16" and optimizer != "adamw":  # Accelerate unscales for one optimiser
             raise ValueError(f"precision 'fp16' goes with 'adamw' only, not {optimizer!r}")
-        self.device = pick_device(device)
+        self.device = own_device(pick_device(device))
         precision = fast_precision(self.device) if precision == "auto" else precision
         self.settings = {
             "steps": steps, "lr": lr, "warmup": warmup, "decay": decay, "optimizer": optimizer,
@@ -112,8 +115,14 @@ class Training:
         self.steps, self.seed, self.clip, self.accumulate = steps, seed, clip, accumulate
         self.rate = lambda step: learning_rate(step, steps, lr, warmup, decay)
         self.accelerator = make_accelerator(self.device, precision)
-        self.dtype = PRECISIONS[precision]
-        self.model, self.loss, self.batch = model.to(self.device), loss, batch
+        self.processes = self.accelerator.num_processes
+        if accumulate % self.processes:
+            raise ValueError(
+                f"{self.processes} processes can't share a step of accumulate={accumulate} batches "
+                "equally"
+            )
+        self.model, self.batch = model.to(self.device), batch
+        self.objective = self.accelerator.prepare(Objective(self.model, loss))
         self.average = EMA(self.model, ema)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
@@ -138,6 +147,7 @@ class Training:
             "wall_minutes": round(self.seconds / 60, 2),
             "cpu_minutes": round(self.cpu_seconds / 60, 2),
             "hardware": hardware(self.device),
+            "processes": self.processes,
             "settings": self.settings,
         }
 
@@ -151,8 +161,7 @@ class Training:
         lr = self.rate(self.done)
         self.model.train()
         self.model.zero_grad()  # first: an interrupted step may have left gradients behind
-        with seeded(self.seed, self.done, self.device):
-            loss = self.gradient(self.batch(self.done))
+        loss = self.gradient()
         if not math.isfinite(loss):
             raise RuntimeError(f"the loss is {loss} at step {self.done + 1}: try a lower lr")
         self.accelerator.clip_grad_norm_(self.weights, self.clip)
@@ -162,22 +171,38 @@ class Training:
             optimizer.step()
         self.done += 1
         self.average.update(self.model, self.done)
-        self.count_time(time.perf_counter() - wall, time.process_time() - cpu)
+        cpu = self.mean(time.process_time() - cpu) * self.processes
+        self.count_time(time.perf_counter() - wall, cpu)
         step = Step(self.done, loss, lr, self.seconds, self.pace * (self.steps - self.done))
-        if self.folder:
+        if self.folder and self.leads:
             self.record(step)
         return step
 
-    def gradient(self, data: Any) -> float:
-        """Accumulate the batch's gradient, part by part; returns its mean loss."""
+    def gradient(self) -> float:
+        """The mean gradient of the step's batches, a share from each process; their mean loss."""
+        first, rank = self.done * self.accumulate, self.accelerator.process_index
+        mine = range(first + rank, first + self.accumulate, self.processes)
         total = 0.0
-        for part in parts(data, self.accumulate):
-            part = send_to_device(part, self.device)
-            with torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32):
-                loss = self.loss(self.model, part) / self.accumulate
-            self.accelerator.backward(loss)
+        for index in mine:
+            waits = index != mine[-1]  # processes exchange gradients once a step, at its end
+            with self.accelerator.no_sync(self.objective) if waits else nullcontext():
+                with seeded(self.seed, index, self.device):
+                    data = send_to_device(self.batch(index), self.device)
+                    loss = self.objective(data) / len(mine)
+                self.accelerator.backward(loss)
             total += loss.item()
-        return total
+        return self.mean(total)
+
+    def mean(self, value: float) -> float:
+        """The mean of a number over the processes."""
+        if self.processes == 1:
+            return value
+        return self.accelerator.reduce(torch.tensor(value, device=self.device), "mean").item()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes, draws and speaks for all of them."""
+        return self.accelerator.is_main_process
 
     def count_time(self, seconds: float, cpu_seconds: float) -> None:
         self.seconds += seconds
@@ -189,8 +214,9 @@ class Training:
         state, log = self.folder / "state.safetensors", self.folder / "log.jsonl"
         if resume and state.exists():
             load_training(self, state)
-        lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
-        write_files({log: b"".join(lines[: self.done])})
+        if self.leads:
+            lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+            write_files({log: b"".join(lines[: self.done])})
 
     def record(self, step: Step) -> None:
         """Append the step to the log; replace the state when it is time."""
@@ -204,34 +230,38 @@ class Training:
 train = Training  # a verb where it is used: for step in train(...)
 
 
+class Objective(nn.Module):
+    """The loss as a module: processes exchange the gradients of what runs in a module's forward."""
+
+    def __init__(self, model: nn.Module, loss: Callable):
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, data: Any) -> torch.Tensor:
+        return self.loss(self.model, data)
+
+
+def own_device(device: torch.device) -> torch.device:
+    """Each process of a machine takes a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda", int(rank)) if rank and device.type == "cuda" else device
+
+
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     """Accelerate for this device and precision; it keeps both per process, hence the reset."""
     choose("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'bf16' or 'no'")
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]  # equal in all anyway
+    cpu = device.type == "cpu"
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=handlers)
 
 
 @contextmanager
-def seeded(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Inside, torch's draws depend on (seed, step) alone; the random state outside is untouched."""
-    mixed = np.random.SeedSequence(seed, spawn_key=(step,)).generate_state(1)  # unrelated numbers
+def seeded(seed: int, index: int, device: torch.device) -> Iterator[None]:
+    """Inside, torch's draws depend on (seed, index) alone; the random state outside is untouched."""
+    mixed = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)  # unrelated numbers
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(mixed[0]))
         yield
-
-
-def parts(data: Any, count: int) -> list:
-    """Split a batch into `count` equal parts, through tuples and dicts, along the first axis."""
-    if isinstance(data, tuple):
-        return list(zip(*(parts(field, count) for field in data), strict=True))
-    if isinstance(data, dict):
-        rows = parts(tuple(data.values()), count)
-        return [dict(zip(data, row, strict=True)) for row in rows]
-    if count == 1:
-        return [data]
-    if len(data) % count:
-        raise ValueError(f"accumulate={count} does not divide the batch of {len(data)}")
-    size = len(data) // count
-    return [data[i : i + size] for i in range(0, len(data), size)]
