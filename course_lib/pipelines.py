@@ -26,9 +26,9 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, UNet
+from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
 from course_lib.names import choose
-from course_lib.stable_diffusion import PromptEncoder, load_stable_diffusion, times
+from course_lib.stable_diffusion import load_stable_diffusion, times
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import RECIPES
 
@@ -44,7 +44,7 @@ class LatentDiffusion:
     process: Diffusion
     unet: UNet
     vae: AutoencoderKL | Pixels
-    clip: CLIP | PromptEncoder
+    clip: PromptEncoder
     size: int = 64
     scale: float = 4.0
     sampler: str = "ddim"
@@ -72,16 +72,20 @@ def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu
     vae, clip = recipe.components
     return as_pipeline(
         recipe,
-        unet=load_checkpoint(UNet, name, device),
+        model=load_checkpoint(TextUNet, name, device),
         vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
         clip=load_checkpoint(CLIP, clip, device),
     )
 
 
-def as_pipeline(recipe, unet: UNet, vae: AutoencoderKL | Pixels, clip: CLIP) -> LatentDiffusion:
-    """The three networks as the recipe, a `ScenesDiffusion` or its class, samples with them."""
+def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP):
+    """The networks as the recipe, a `ScenesDiffusion` or its class, samples with them.
+
+    Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
+    """
+    words = PromptEncoder(clip.tokenizer, model.text)
     how = dict(scale=recipe.scale, sampler=recipe.sampler)
-    return LatentDiffusion(recipe.process, unet, vae, clip, **how)
+    return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 
 
 def load_published(

@@ -36,10 +36,10 @@ def measure(recipe: Recipe, model, count: int) -> dict[str, float]:
     return figures
 
 
-def assemble(recipe: ScenesDiffusion, unet) -> LatentDiffusion:
-    """The recipe's pipeline around this U-Net."""
-    device = next(unet.parameters()).device
-    return as_pipeline(recipe, unet, recipe.vae.to(device), recipe.clip.to(device))
+def assemble(recipe: ScenesDiffusion, model) -> LatentDiffusion:
+    """The recipe's pipeline around this model of it."""
+    device = next(model.parameters()).device
+    return as_pipeline(recipe, model, recipe.vae.to(device), recipe.clip.to(device))
 
 
 def held_out(count: int) -> Iterator[tuple[str, Tensor, list[str]]]:

@@ -2,9 +2,17 @@
 
 from .attention import attention_maps, heat
 from .layers import watch
-from .text import CLIP, SD15_TEXT, ImageEncoder, TextEncoder, clip_loss, retrieval
+from .text import (
+    CLIP,
+    SD15_TEXT,
+    ImageEncoder,
+    PromptEncoder,
+    TextEncoder,
+    clip_loss,
+    retrieval,
+)
 from .tokenizer import Tokenizer
-from .unet import SD15_UNET, UNet, UNetBlock
+from .unet import SD15_UNET, TextUNet, UNet, UNetBlock
 from .vae import SD15_VAE, VAE, AutoencoderKL, Pixels
 
 __all__ = [
@@ -16,7 +24,9 @@ __all__ = [
     "AutoencoderKL",
     "ImageEncoder",
     "Pixels",
+    "PromptEncoder",
     "TextEncoder",
+    "TextUNet",
     "Tokenizer",
     "UNet",
     "UNetBlock",

@@ -1,6 +1,7 @@
 """TextEncoder (CLIP's transformer), a small ImageEncoder, and CLIP, which ties the two."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +118,22 @@ class ImageEncoder(nn.Module):
         return self.patches(images).mean(dim=1)
 
 
-class CLIP(nn.Module):
+class PromptEncoder(nn.Module):
+    """The text half of CLIP, all that a text-to-image model keeps of it: captions to contexts."""
+
+    def __init__(self, tokenizer: Tokenizer, text: TextEncoder):
+        super().__init__()
+        self.tokenizer, self.text = tokenizer, text
+
+    def ids(self, captions: Sequence[str]) -> torch.Tensor:
+        return self.tokenizer(captions).to(self.text.norm.weight.device)  # (B, L)
+
+    def context(self, captions: Sequence[str]) -> torch.Tensor:
+        """What the U-Net's cross-attention reads: (B, L, dim)."""
+        return self.text(self.ids(captions))
+
+
+class CLIP(PromptEncoder):
     """Contrastive language-image pre-training (Radford et al. 2021), small.
 
     tokenizer, text, image: keywords of Tokenizer, TextEncoder (its vocabulary and length come from
@@ -126,20 +142,12 @@ class CLIP(nn.Module):
 
     @keeps_kwargs
     def __init__(self, tokenizer, text, image, dim=128):
-        super().__init__()
-        self.tokenizer = Tokenizer(**tokenizer)
-        self.text = TextEncoder(len(self.tokenizer), self.tokenizer.length, **text)
+        words = Tokenizer(**tokenizer)
+        super().__init__(words, TextEncoder(len(words), words.length, **text))
         self.image = ImageEncoder(**image)
         self.text_projection = nn.Linear(self.text.dim, dim, bias=False)
         self.image_projection = nn.Linear(self.image.dim, dim, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-
-    def ids(self, captions):
-        return self.tokenizer(captions).to(self.logit_scale.device)  # (B, L)
-
-    def context(self, captions):
-        """What a U-Net's cross-attention reads: (B, L, text dim)."""
-        return self.text(self.ids(captions))
 
     def embed_text(self, captions):
         """Captions as unit vectors (B, dim)."""

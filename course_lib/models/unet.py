@@ -1,4 +1,4 @@
-"""The denoising network: UNet, and UNetBlock, the one block that the course studies closely."""
+"""The denoising network: UNet, TextUNet, and UNetBlock, which the course studies closely."""
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from .layers import (
     tokens,
     zeroed,
 )
+from .text import TextEncoder
 
 
 class Block(nn.Module):
@@ -110,7 +111,6 @@ class UNet(nn.Module):
         depth=1,  # transformer blocks at each place of attention
         mlp=4,  # inner width of their feed-forward networks, in multiples
         size=None,  # of x, if the network is to know where in the picture each number stands
-        pooled=False,  # add the context's mean to the time embedding (Podell et al. 2023, §2.1)
         film=False,  # let the time embedding multiply as well as add (see ResBlock)
         align=None,  # width of features that the middle learns to foretell (see `foreteller`)
     ):
@@ -129,7 +129,6 @@ class UNet(nn.Module):
 
         self.time = TimeEmbedding(channels, time_dim)
         self.label = nn.Embedding(classes + 1, time_dim) if classes else None
-        self.pooled = nn.Linear(context_dim, time_dim) if pooled else None
         self.enter = conv(in_channels, channels)
         self.position = nn.Parameter(torch.zeros(channels, size, size)) if size else None
         self.down = nn.ModuleList(
@@ -150,8 +149,6 @@ class UNet(nn.Module):
         time = self.time(timestep.expand(len(x)))  # (B, time_dim)
         if self.label is not None:
             time = time + self.label(context)
-        if self.pooled is not None:
-            time = time + self.pooled(context.mean(1))
         h = self.enter(x)
         if self.position is not None:
             h = h + self.position
@@ -209,6 +206,22 @@ def check_keywords(multipliers, attention, context_dim, classes):
         raise ValueError("a UNet reads a context or class labels: give context_dim or classes")
     if context_dim and not any(attention):
         raise ValueError("a context is read by attention, but attention is False at every stage")
+
+
+class TextUNet(nn.Module):
+    """A U-Net and the text encoder that learns with it: eq. 3 of Rombach et al. 2022.
+
+    `answer = network(x, timestep, ids)`: token ids (B, L) take the place of the context. unet and
+    text: keywords of UNet and TextEncoder.
+    """
+
+    @keeps_kwargs
+    def __init__(self, unet, text):
+        super().__init__()
+        self.unet, self.text = UNet(**unet), TextEncoder(**text)
+
+    def forward(self, x, timestep, ids):
+        return self.unet(x, timestep, self.text(ids))
 
 
 class UNetBlock(nn.Module):

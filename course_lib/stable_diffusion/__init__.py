@@ -5,10 +5,9 @@ parts = load_stable_diffusion("v1-5-pruned-emaonly.safetensors", "tokenizer")   
 """
 
 from course_lib.stable_diffusion.checkpoint import (
-    PromptEncoder,
     StableDiffusion,
     load_stable_diffusion,
     times,
 )
 
-__all__ = ["PromptEncoder", "StableDiffusion", "load_stable_diffusion", "times"]
+__all__ = ["StableDiffusion", "load_stable_diffusion", "times"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from course_lib.diffusion import Diffusion, scaled_linear
 from course_lib.models import (
@@ -18,6 +18,7 @@ from course_lib.models import (
     SD15_UNET,
     SD15_VAE,
     AutoencoderKL,
+    PromptEncoder,
     TextEncoder,
     Tokenizer,
     UNet,
@@ -33,18 +34,6 @@ from course_lib.stable_diffusion.names import (
 )
 
 Weights = Mapping[str, Any]  # their name -> a slice of the file: its shape, and `[:]` to read it
-
-
-class PromptEncoder(nn.Module):
-    """The text half of CLIP, all that Stable Diffusion keeps of it: captions to contexts."""
-
-    def __init__(self, tokenizer: Tokenizer, text: TextEncoder):
-        super().__init__()
-        self.tokenizer, self.text = tokenizer, text
-
-    def context(self, captions: Sequence[str]) -> Tensor:
-        """What the U-Net's cross-attention reads: (B, 77, 768)."""
-        return self.text(self.tokenizer(captions).to(self.text.norm.weight.device))
 
 
 class StableDiffusion(NamedTuple):

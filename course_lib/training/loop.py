@@ -260,7 +260,7 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
 
 @contextmanager
 def seeded(seed: int, index: int, device: torch.device) -> Iterator[None]:
-    """Inside, torch's draws depend on (seed, index) alone; the random state outside is untouched."""
+    """Inside, torch's draws depend on (seed, index) alone; the state outside is untouched."""
     mixed = np.random.SeedSequence(seed, spawn_key=(index,)).generate_state(1)  # unrelated numbers
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(mixed[0]))

@@ -2,7 +2,8 @@
 
     scenes-vae      pictures (3, 64, 64) <-> latents (12, 8, 8)
     scenes-clip     captions <-> pictures in one space; its text encoder is what the U-Net reads
-    scenes-latent   the U-Net that turns noise into latents, guided by a caption
+    scenes-latent   the U-Net that turns noise into latents, guided by a caption; the text encoder
+                    learns on with it
     scenes-pixel    the same job without the autoencoder
 
 Every batch is drawn anew, by the step's number, and no picture is seen twice; only `scenes-latent`
@@ -11,6 +12,7 @@ keeps what it has encoded, and turns to that after 38,400 scenes.
 
 import functools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from course_lib.diffusion import (
     sample,
     straight,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, Tokenizer, UNet, retrieval, watch
+from course_lib.models import CLIP, AutoencoderKL, Pixels, TextUNet, Tokenizer, retrieval, watch
 from course_lib.training.checkpoints import load_checkpoint
 from course_lib.training.loop import Training, seeded
 from course_lib.training.recipes.recipe import Recipe
@@ -83,8 +85,15 @@ class ScenesVAE(ScenesRecipe):
     """
 
     name = "scenes-vae"
-    settings = dict(steps=3000, lr=4e-3, optimizer="muon", ema=0.99, precision="auto")
-    batch_size = 32
+    settings = dict(
+        steps=4200,
+        accumulate=2,  # batches a step: two processes take one each
+        lr=4e-3,
+        optimizer="muon",
+        ema=0.99,
+        precision="auto",
+    )
+    batch_size = 16
     kl_weight = 2e-4
     noise = 0.8  # of the standard deviation of the latents, at most
 
@@ -168,9 +177,14 @@ class ScenesCLIP(ScenesRecipe):
 
 
 class ScenesDiffusion(ScenesRecipe):
-    """What the two diffusion models share: the process, the captions, and an autoencoder."""
+    """What the two diffusion models share: the process, the captions, and an autoencoder.
+
+    The text encoder starts as CLIP's and learns on with the U-Net. Contrasting whole captions, it
+    had no need to say which of two objects is the red one; a U-Net that paints both has.
+    """
 
     process = Diffusion(straight(shift=2.0), "flow")
+    unet: ClassVar[dict]  # keywords of the U-Net
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
     scale = 3.0  # of guidance
     sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
@@ -181,6 +195,11 @@ class ScenesDiffusion(ScenesRecipe):
         vae, clip = self.components
         self.vae = load_checkpoint(AutoencoderKL, vae) if vae else Pixels()
         self.clip = load_checkpoint(CLIP, clip)
+
+    def model(self) -> nn.Module:
+        model = TextUNet(self.unet, self.clip.text.kwargs)
+        model.text.load_state_dict(self.clip.text.state_dict())
+        return model
 
     def begin(self, **changes) -> Training:
         run = super().begin(**changes)
@@ -198,20 +217,18 @@ class ScenesDiffusion(ScenesRecipe):
             return self.vae.encode(images).float(), self.clip.tokenizer(captions)
 
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor], p=0.1) -> Tensor:
-        x0, ids = data
-        clip = self.clip.to(x0.device)
-        with torch.no_grad():
-            context, empty = clip.text(ids), clip.context([""])  # (B, 24, 128), (1, 24, 128)
-        return self.process.loss(model, x0, drop_condition(context, empty, p), times="logit_normal")
+        x0, ids = data  # ids (B, 24) are the condition, and those of "" its absence
+        ids = drop_condition(ids, self.clip.ids([""]), p)
+        return self.process.loss(model, x0, ids, times="logit_normal")
 
     @torch.no_grad()
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         images, captions = self.held_out(24)
         shape = self.vae.encode(to(self.vae, images[:1])).shape[1:]
-        network = guided(model, self.clip.context([""]), self.scale)
+        empty, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
+        network = guided(model.unet, empty, self.scale)
         draws = generators(range(24))
         noise = to(model, initial_noise(draws, shape))
-        context = self.clip.context(captions)
         z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)
         return self.vae.decode(z).clamp(-1, 1).cpu(), captions
 
@@ -235,20 +252,52 @@ class ScenesLatent(ScenesDiffusion):
 
     name = "scenes-latent"
     components = ("scenes-vae", "scenes-clip")
-    settings = dict(steps=6000, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
-    pool = 600  # batches that are drawn and encoded; later ones are mixed from their scenes
+    settings = dict(
+        steps=6000,
+        accumulate=2,  # batches a step: two processes take one each
+        lr=3e-3,
+        warmup=30,
+        optimizer="muon",
+        ema=0.999,
+        precision="auto",
+    )
+    batch_size = 32
+    pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
     alignment = 0.5  # the weight of what is foretold
+    unet = dict(
+        in_channels=12,
+        channels=128,
+        multipliers=(1, 1),
+        blocks=1,
+        attention=(False, True),
+        mlp=2,
+        context_dim=128,
+        film=True,
+        size=8,
+        align=128,
+    )
 
     def __init__(self, data: Scenes | CaptionedFolder | None = None):
         super().__init__(data)
+        self.couples = Scenes(SIZE, "train", "pair")
         self.encoded = functools.cache(super().batch)  # a latent weighs 16 times less than pixels
 
-    def batch(self, step: int) -> tuple[Tensor, ...]:
-        if step < self.pool:
-            return self.encoded(step)
-        chosen = torch.randint(self.pool * self.batch_size, (self.batch_size,)).tolist()
+    def pairs(self, index: int) -> tuple[Tensor, list[str]]:
+        """Half of each batch are pairs of objects, which are the hardest to learn."""
+        if isinstance(self.data, CaptionedFolder):
+            return super().pairs(index)
+        half = self.batch_size // 2
+        places = range(index * half, (index + 1) * half)
+        some, more = self.data.batch(places), self.couples.batch(places)
+        return torch.cat([some[0], more[0]]), some[1] + more[1]
+
+    def batch(self, index: int) -> tuple[Tensor, ...]:
+        if index < self.pool:
+            return self.encoded(index)
+        share = index % 2  # so that of two processes each keeps one half of the pool
+        chosen = torch.randint(self.pool // 2 * self.batch_size, (self.batch_size,)).tolist()
         places = [divmod(number, self.batch_size) for number in chosen]
-        rows = ([part[n] for part in self.encoded(b)] for b, n in places)
+        rows = ([part[n] for part in self.encoded(2 * b + share)] for b, n in places)
         return tuple(torch.stack(part) for part in zip(*rows, strict=True))
 
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, ...]:
@@ -261,27 +310,12 @@ class ScenesLatent(ScenesDiffusion):
 
     def loss(self, model: nn.Module, data: tuple[Tensor, ...], p=0.1) -> Tensor:
         *data, seen = data
-        with watch(model.middle) as middle:
+        with watch(model.unet.middle) as middle:
             loss = super().loss(model, data, p)
         if not model.training:
             return loss
-        foretold = model.align(middle[0]).float()  # (B, 128, 4, 4)
+        foretold = model.unet.align(middle[0]).float()  # (B, 128, 4, 4)
         return loss + self.alignment * (1 - F.cosine_similarity(foretold, seen)).mean()
-
-    def model(self) -> nn.Module:
-        return UNet(
-            in_channels=12,
-            channels=128,
-            multipliers=(1, 1),
-            blocks=1,
-            attention=(False, True),
-            mlp=2,
-            context_dim=128,
-            pooled=True,
-            film=True,
-            size=8,
-            align=128,
-        )
 
 
 class ScenesPixel(ScenesDiffusion):
@@ -291,18 +325,16 @@ class ScenesPixel(ScenesDiffusion):
     ships = False  # too large for what it can do after its few minutes
     components = (None, "scenes-clip")
     settings = dict(steps=400, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
-
-    def model(self) -> nn.Module:
-        return UNet(
-            in_channels=3,
-            channels=16,
-            multipliers=(1, 2, 3, 4, 8),
-            blocks=1,
-            attention=(False, False, False, True, True),
-            heads=2,
-            mlp=2,
-            context_dim=128,
-        )
+    unet = dict(
+        in_channels=3,
+        channels=16,
+        multipliers=(1, 2, 3, 4, 8),
+        blocks=1,
+        attention=(False, False, False, True, True),
+        heads=2,
+        mlp=2,
+        context_dim=128,
+    )
 
 
 def autocast(device: torch.device) -> torch.autocast:
