@@ -220,6 +220,9 @@ def train(
     data: Annotated[
         Path | None, typer.Option(help="your own pictures with captions, for the scenes' recipes")
     ] = None,
+    until: Annotated[
+        float | None, typer.Option(help="stop once this share is right, such as 0.95")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="start over, do not resume")] = False,
     publish: Annotated[
         bool, typer.Option("--publish", help="put the model into data/checkpoints")
@@ -235,6 +238,8 @@ def train(
     from course_lib.training.recipes import make_recipe
 
     recipe = make_recipe(name, data)
+    if until is not None and not (0 < until <= 1 and data is None):
+        raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
     folder = folder or Path("outputs") / name
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
@@ -243,10 +248,10 @@ def train(
     try:
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-            looks = step.index % recipe.look_every == 0 or step.index == run.steps
-            if looks and run.leads:
-                images, titles = recipe.pictures(run.ema)
-                write_grid(folder / f"step_{step.index:06d}.png", images, titles, columns=8)
+            if step.index % recipe.look_every == 0 or step.index == run.steps:
+                right = look(recipe, run, folder, bool(until)) if run.leads else 0.0
+                if until and run.mean(right) * run.processes >= until:  # the leader's look, for all
+                    break
     except KeyboardInterrupt:
         bar.close()
         typer.echo(f"Stopped at step {run.done}; the same command goes on from the last one kept.")
@@ -256,6 +261,20 @@ def train(
     typer.echo(f"Measuring {name} ...")
     path = recipe.publish(run, None if publish else folder / name)
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
+
+
+def look(recipe, run, folder: Path, judge: bool) -> float:
+    """Draw what the averaged model makes now; the share of it that is right, if that is asked."""
+    from tqdm import tqdm
+
+    from course_lib.report import score
+
+    images, titles = recipe.pictures(run.ema)
+    write_grid(folder / f"step_{run.done:06d}.png", images, titles, columns=8)
+    right = score(recipe, run.ema) if judge else 0.0
+    if judge:
+        tqdm.write(f"step {run.done}: {right:.1%} right after {run.seconds / 60:.1f} minutes")
+    return right
 
 
 @app.command()

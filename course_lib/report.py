@@ -36,6 +36,23 @@ def measure(recipe: Recipe, model, count: int) -> dict[str, float]:
     return figures
 
 
+def score(recipe: Recipe, model, count: int = 32) -> float:
+    """The one share, 0 to 1, by which a training is judged: `course train --until`.
+
+    For the scenes' pictures and reconstructions what the oracle finds right, over all kinds and
+    both splits, `count` of each; for other recipes the figure that they name as their `goal`.
+    """
+    if isinstance(recipe, ScenesDiffusion):
+        figures = pictures_report(assemble(recipe, model), count)
+        shares = [share for name, share in figures.items() if ", new " in name]
+    elif isinstance(recipe, ScenesVAE):
+        figures = reconstruction_report(model, count)
+        shares = [share for name, share in figures.items() if name.endswith("read right")]
+    else:
+        shares = [recipe.measure(model, count)[recipe.goal]]
+    return sum(shares) / len(shares)
+
+
 def assemble(recipe: ScenesDiffusion, model) -> LatentDiffusion:
     """The recipe's pipeline around this model of it."""
     device = next(model.parameters()).device

@@ -54,6 +54,7 @@ class Slope(recipes.Recipe):
 
     name = "slope"
     settings = dict(steps=6, lr=0.1, ema=0.5, save_every=2)
+    goal = "slope"
     look_every = 3
 
     def model(self):
@@ -250,6 +251,17 @@ def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_pa
     assert len((folder / "log.jsonl").read_text().splitlines()) == 6
 
 
+def test_train_until_it_is_good_enough(course, slope, tmp_path):
+    log = tmp_path / "outputs/slope/log.jsonl"
+    done = course("train", "slope", "--until", 0.1)  # AdamW's first steps: 0.1 each, averaged
+    assert done.status == 0 and len(log.read_text().splitlines()) == 3
+    right, minutes = re.search(r"step 3: (.*)% right after (.*) minutes", done.out).groups()
+    assert float(right) >= 10 and float(minutes) == 0
+    done = course("train", "slope", "--until", 1)  # never reached: it goes on to the end
+    assert done.status == 0 and len(log.read_text().splitlines()) == 6
+    assert "step 6: " in done.out
+
+
 def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
     course("train", "slope", "--steps", 4)
     done = course("evaluate", "slope", "--weights", "outputs/slope/slope", "--count", 5)
@@ -266,6 +278,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
     [
         (["train", "digits-dpm"], 2, "unknown recipe 'digits-dpm'; did you mean 'digits-ddpm'?"),
         (["train", "slope", "--steps", "0"], 2, "steps must be at least 1, not 0"),
+        (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
         (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),

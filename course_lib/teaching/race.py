@@ -2,7 +2,8 @@
 
 Trains `scenes-latent` and `scenes-pixel` as their recipes say and stops now and then to let the
 oracle judge pictures of held-out captions, drawn with the averaged weights. Chapter 09 draws what
-comes out, `recorded/race.json`; making it anew takes as long as both trainings. Afterwards
+comes out, `recorded/race.json`; making it anew takes as long as both trainings (with `torchrun
+--standalone --nproc-per-node=2 -m` in place of `python -m`, half as long). Afterwards
 `course train NAME --folder outputs/race/NAME --publish` finds a complete training and publishes it.
 """
 
@@ -11,12 +12,12 @@ import sys
 from pathlib import Path
 
 from course_lib.names import choose
-from course_lib.report import assemble, pictures_report
+from course_lib.report import score
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.recipes import RECIPES
 
 RECORD = Path(__file__).parent / "recorded" / "race.json"
-EVERY = 500  # steps
+EVERY = 750  # steps
 COUNT = 32  # captions of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
 
 
@@ -25,16 +26,14 @@ def race(name: str) -> list[dict[str, float]]:
     recipe, looks = choose("recipe", name, RECIPES)(), []
     run = recipe.begin(folder=Path("outputs") / "race" / name, device="cpu")
     for step in run:
-        if step.index % EVERY == 0 or step.index == run.steps:
+        if run.leads and (step.index % EVERY == 0 or step.index == run.steps):
             looks.append(look(recipe, run.ema, step.index, run.cpu_seconds))
             print(name, looks[-1], flush=True)
     return looks
 
 
 def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
-    figures = pictures_report(assemble(recipe, network), COUNT)
-    shares = [share for name, share in figures.items() if ", new " in name]  # kinds × splits
-    right = sum(shares) / len(shares)
+    right = score(recipe, network, COUNT)
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
 
 
@@ -43,8 +42,9 @@ def main(names: list[str]) -> None:
     make_folder(RECORD.parent)
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for name in names:
-        record[name] = race(name)
-        write_files({RECORD: (json.dumps(record, indent=1) + "\n").encode()})
+        if looks := race(name):  # only the leading process has any
+            record[name] = looks
+            write_files({RECORD: (json.dumps(record, indent=1) + "\n").encode()})
 
 
 if __name__ == "__main__":

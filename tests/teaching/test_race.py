@@ -7,10 +7,8 @@ import pytest
 from course_lib.teaching import race
 
 
-def test_a_look_is_the_mean_over_kinds_and_splits(monkeypatch):
-    figures = {"single, new pairs": 0.5, "pair, new combinations": 1.0, "single: colour": 0.0}
-    monkeypatch.setattr(race, "assemble", lambda recipe, network: None)
-    monkeypatch.setattr(race, "pictures_report", lambda pipeline, count: figures)
+def test_a_look_tells_step_minutes_and_share(monkeypatch):
+    monkeypatch.setattr(race, "score", lambda recipe, network, count: 0.75)
     assert race.look(None, None, step=3, cpu_seconds=90) == {
         "step": 3,
         "cpu_minutes": 1.5,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from course_lib.datasets.captions import parse
 from course_lib.names import choose
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import RECIPES, make_recipe
@@ -91,19 +92,22 @@ def test_captions_the_text_encoder_never_saw_are_refused_by_word(folder):
 
 
 def test_the_latent_recipe_goes_on_with_scenes_that_it_has_encoded():
-    """Later batches are rows of the pool, each with its own caption; any step can come first."""
+    """Later batches are rows of one half of the pool, each with its own caption; any can be first.
+
+    Odd batches go on with odd ones, so that the other of two processes need not encode them.
+    """
     recipe = make_recipe("scenes-latent")
-    recipe.pool = 2
-    first, second = recipe.batch(0), recipe.batch(1)
+    recipe.pool = 4
+    first, second = recipe.batch(1), recipe.batch(3)
     torch.manual_seed(5)
     later = recipe.batch(7)
     fresh = make_recipe("scenes-latent")
-    fresh.pool = 2
+    fresh.pool = 4
     torch.manual_seed(5)
     assert all(map(torch.equal, fresh.batch(7), later))  # resumed: nothing was encoded before
     pool = [torch.cat(pair).flatten(1) for pair in zip(first, second, strict=True)]
     rows = [(pool[0] == x0.flatten()).all(1).nonzero().flatten().tolist() for x0 in later[0]]
-    assert all(len(row) == 1 for row in rows) and len({row[0] for row in rows}) > 32
+    assert all(len(row) == 1 for row in rows) and len({row[0] for row in rows}) > 16
     for part, own in zip(pool, later, strict=True):
         assert torch.equal(part[[row[0] for row in rows]], own.flatten(1))
 
@@ -112,18 +116,36 @@ def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
     recipe = make_recipe("scenes-latent")
     model = recipe.model()
     x0, ids, seen = recipe.batch(0)
-    assert seen.shape == (64, 128, 4, 4) and seen.mean((0, 2, 3)).abs().max() < 1e-4
+    assert seen.shape == (32, 128, 4, 4) and seen.mean((0, 2, 3)).abs().max() < 1e-4
     x0, ids, seen = x0[:8], ids[:8], seen[:8]
     losses = {}
     for mode in (True, False):
         torch.manual_seed(0)
         losses[mode] = recipe.loss(model.train(mode), (x0, ids, seen)).item()
     foretold = []
-    model.align.register_forward_hook(lambda layer, inputs, output: foretold.append(output))
+    model.unet.align.register_forward_hook(lambda layer, inputs, output: foretold.append(output))
     torch.manual_seed(0)
     recipe.loss(model.train(), (x0, ids, seen))
     cosine = torch.nn.functional.cosine_similarity(foretold[0], seen).mean().item()
     assert losses[True] - losses[False] == pytest.approx(0.5 * (1 - cosine), rel=1e-4)
+
+
+def test_the_text_encoder_starts_as_clips_and_learns_on():
+    recipe = make_recipe("scenes-latent")
+    model = recipe.model().train()
+    ids = recipe.clip.ids(["a red circle", "a blue square"])
+    assert torch.equal(model.text(ids), recipe.clip.text(ids))
+    for parameter in model.unet.parameters():  # its zeros would keep every gradient from the words
+        parameter.data += 0.01
+    recipe.loss(model, recipe.batch(0)).backward()
+    assert model.text.token.weight.grad.abs().max() > 0
+    assert recipe.clip.text.token.weight.grad is None  # CLIP itself stays as it is
+
+
+def test_half_of_each_latent_batch_are_pairs_of_objects():
+    recipe = make_recipe("scenes-latent")
+    kinds = [parse(caption).kind for caption in recipe.pairs(3)[1]]
+    assert len(kinds) == 32 and set(kinds[16:]) == {"pair"} and len(set(kinds[:16])) == 3
 
 
 @pytest.mark.parametrize("name", ["digits-ddpm", "scenes-features"])

@@ -44,6 +44,7 @@ class DigitsDDPM(Digits):
     """Handwritten digits out of noise (Ho et al. 2020)."""
 
     name = "digits-ddpm"
+    goal = "like_real"
     settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
     process = Diffusion("linear", "eps")
 
@@ -70,6 +71,7 @@ class DigitsClasses(Digits):
     """The digit one asks for: its class joins the time embedding, guidance does the rest."""
 
     name = "digits-classes"
+    goal = "right_digit"
     settings: ClassVar = DigitsDDPM.settings
     process = DigitsDDPM.process
     scale = 2.0  # of guidance, in the pictures and the measurements
@@ -108,6 +110,7 @@ class DigitsVAE(Digits):
     """Digits through a latent of 16 numbers and back (Kingma & Welling 2014)."""
 
     name = "digits-vae"
+    goal = "like_real"
     settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
     variance = 0.02  # of the decoder's pixels: how much a grey level may be off
 

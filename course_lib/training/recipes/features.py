@@ -37,6 +37,7 @@ class ScenesFeatures(ScenesRecipe):
     """Is there a red circle? Are there three objects? Is one at the top left?"""
 
     name = "scenes-features"
+    goal = "pictures_right"
     settings = dict(steps=1200, lr=3e-3, optimizer="muon", ema=0.99, precision="auto")
     takes_folder = False  # it needs the answers, and these only a scene can give
 

@@ -29,6 +29,7 @@ class Recipe(ABC):
 
     name: str  # of the recipe and of its checkpoint
     settings: ClassVar[dict]  # keywords of `train`
+    goal: str | None = None  # the figure of `measure`, a share, that says how good the model is
     half = True  # publish matrices and kernels in float16
     look_every = 250  # steps between two looks at `pictures`
     ships = True  # whether a trained model is part of the repository

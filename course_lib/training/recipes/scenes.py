@@ -135,6 +135,7 @@ class ScenesCLIP(ScenesRecipe):
     """Captions and pictures in one space (Radford et al. 2021), with captions that lie."""
 
     name = "scenes-clip"
+    goal = "text_to_image"
     settings = dict(steps=550, lr=3e-3, optimizer="muon", ema=0.99, precision="auto")
     batch_size = 96
 
@@ -253,7 +254,7 @@ class ScenesLatent(ScenesDiffusion):
     name = "scenes-latent"
     components = ("scenes-vae", "scenes-clip")
     settings = dict(
-        steps=6000,
+        steps=5500,
         accumulate=2,  # batches a step: two processes take one each
         lr=3e-3,
         warmup=30,
