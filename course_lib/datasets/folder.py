@@ -15,6 +15,7 @@ or, from the command line, `course train scenes-vae --data my_pictures`.
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class CaptionedFolder:
         folder = Path(folder)
         entries = list(_entries(folder, column))
         _refuse_uncaptioned(folder, {path for path, _ in entries})
-        pictures = [_read(path, size) for path, _ in entries]  # each (size, size, 3)
+        pictures = [read_picture(path, path, size) for path, _ in entries]  # each (size, size, 3)
         self.pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # uint8
         self.captions = [caption for _, caption in entries]
         self.size, self.seed = size, seed
@@ -90,12 +91,12 @@ def _refuse_uncaptioned(folder: Path, captioned: set[Path]):
         raise ValueError(f"{folder / 'metadata.jsonl'} lists no pictures")
 
 
-def _read(path: Path, size: int) -> np.ndarray:
+def read_picture(file: Path | BinaryIO, name: str | Path, size: int) -> np.ndarray:
     """One picture, upright, on white where transparent: (size, size, 3) uint8."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image = ImageOps.exif_transpose(image).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise OSError(f"cannot read the picture {path}: {error}") from error
+        raise OSError(f"cannot read the picture {name}: {error}") from error
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return np.array(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))

@@ -11,9 +11,10 @@ def endless(indices: Iterable[int], length: int, seed: int = 0) -> list[int]:
 
     So `data.batch(range(step * 64, (step + 1) * 64))` serves any step of any training.
     """
-    return [int(_epoch(length, seed, i // length)[i % length]) for i in map(int, indices)]
+    return [int(shuffled(length, seed, i // length)[i % length]) for i in map(int, indices)]
 
 
-@lru_cache(maxsize=4)
-def _epoch(length: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(length)
+@lru_cache(maxsize=64)
+def shuffled(length: int, *key: int) -> np.ndarray:
+    """0 … length - 1 in the order that belongs to the key."""
+    return np.random.default_rng(key).permutation(length)

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device
+from accelerate.utils import send_to_device
 from torch import nn
 
 from course_lib.devices import fast_precision, hardware, pick_device
@@ -253,9 +253,7 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'bf16' or 'no'")
     AcceleratorState._reset_state(reset_partial_state=True)
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]  # equal in all anyway
-    cpu = device.type == "cpu"
-    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=handlers)
+    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 
 
 @contextmanager

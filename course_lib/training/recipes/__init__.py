@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from course_lib.datasets.folder import CaptionedFolder
+from course_lib.datasets.shards import Shards
 from course_lib.names import choose
 from course_lib.training.recipes.digits import DigitsClasses, DigitsDDPM, DigitsVAE
 from course_lib.training.recipes.features import ScenesFeatures
@@ -25,7 +26,9 @@ RECIPES: dict[str, type[Recipe]] = {
 
 
 def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
-    """The recipe of that name, on its own data or on a reader's folder of captioned pictures.
+    """The recipe of that name, on its own data or on a reader's captioned pictures.
+
+    folder: of pictures with metadata.jsonl (see `datasets.folder`), or of tar files (see `shards`).
 
     Raises ValueError for an unknown name, and for a folder where a recipe needs other data: digits
     are told apart by labels, and the features are learned from the scenes' own answers.
@@ -36,6 +39,9 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
     if not recipe.takes_folder:
         able = ", ".join(name for name, recipe in RECIPES.items() if recipe.takes_folder)
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
+    if list(Path(folder).glob("*.tar")):
+        streams = recipe.settings.get("accumulate", 1)
+        return recipe(Shards(folder, SIZE, recipe.batch_size, streams))
     return recipe(CaptionedFolder(folder, SIZE))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from course_lib.datasets.captions import contradict
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.scenes import KINDS, Scenes
+from course_lib.datasets.shards import Shards
 from course_lib.devices import fast_precision
 from course_lib.diffusion import (
     Diffusion,
@@ -38,16 +39,17 @@ from course_lib.training.loop import Training, seeded
 from course_lib.training.recipes.recipe import Recipe
 
 SIZE = 64  # pixels
+Data = Scenes | CaptionedFolder | Shards
 LENGTH = 24  # tokens of a caption, with its start and end
 
 
 class ScenesRecipe(Recipe):
-    """What they share: the data, the captioned scenes, or a reader's own `CaptionedFolder`."""
+    """What they share: the data, the captioned scenes, or a reader's own pictures."""
 
     batch_size = 64
     takes_folder = True
 
-    def __init__(self, data: Scenes | CaptionedFolder | None = None):
+    def __init__(self, data: Data | None = None):
         self.data = data or Scenes(SIZE, "train")
 
     def pairs(self, step: int) -> tuple[Tensor, list[str]]:
@@ -57,9 +59,9 @@ class ScenesRecipe(Recipe):
     def held_out(self, count: int) -> tuple[Tensor, list[str]]:
         """New combinations, a third of each kind: pictures and captions that leave nothing unsaid.
 
-        A folder holds nothing out: its own pictures.
+        A reader's pictures hold nothing out: these themselves.
         """
-        if isinstance(self.data, CaptionedFolder):
+        if not isinstance(self.data, Scenes):
             return self.data.batch(range(count))
         images, captions = [], []
         for n, kind in enumerate(KINDS):
@@ -71,7 +73,7 @@ class ScenesRecipe(Recipe):
 
     def lies(self, captions: list[str], seed: Sequence[int]) -> list[str]:
         """A caption like each of these that its picture refutes; none where no grammar is known."""
-        if isinstance(self.data, CaptionedFolder):
+        if not isinstance(self.data, Scenes):
             return []
         rng = np.random.default_rng(seed)
         return [contradict(caption, rng) for caption in captions]
@@ -191,7 +193,7 @@ class ScenesDiffusion(ScenesRecipe):
     sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
     look_every = 500
 
-    def __init__(self, data: Scenes | CaptionedFolder | None = None):
+    def __init__(self, data: Data | None = None):
         super().__init__(data)
         vae, clip = self.components
         self.vae = load_checkpoint(AutoencoderKL, vae) if vae else Pixels()
@@ -278,14 +280,14 @@ class ScenesLatent(ScenesDiffusion):
         align=128,
     )
 
-    def __init__(self, data: Scenes | CaptionedFolder | None = None):
+    def __init__(self, data: Data | None = None):
         super().__init__(data)
         self.couples = Scenes(SIZE, "train", "pair")
         self.encoded = functools.cache(super().batch)  # a latent weighs 16 times less than pixels
 
     def pairs(self, index: int) -> tuple[Tensor, list[str]]:
         """Half of each batch are pairs of objects, which are the hardest to learn."""
-        if isinstance(self.data, CaptionedFolder):
+        if not isinstance(self.data, Scenes):
             return super().pairs(index)
         half = self.batch_size // 2
         places = range(index * half, (index + 1) * half)
@@ -293,6 +295,8 @@ class ScenesLatent(ScenesDiffusion):
         return torch.cat([some[0], more[0]]), some[1] + more[1]
 
     def batch(self, index: int) -> tuple[Tensor, ...]:
+        if isinstance(self.data, Shards):  # a stream: no picture is kept
+            return super().batch(index)
         if index < self.pool:
             return self.encoded(index)
         share = index % 2  # so that of two processes each keeps one half of the pool

@@ -1,0 +1,129 @@
+"""Shards that the tests write: each picture once a round, each stream from files of its own."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from course_lib.datasets import shards
+from course_lib.datasets.shards import Shards
+from course_lib.training.recipes import make_recipe
+
+
+def add(tar, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def png(level):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (level, level, level)).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four shards of 3, 4, 5 and 6 pictures; picture n is of grey level n and called so."""
+    number = iter(range(18))
+    for shard in range(4):
+        with tarfile.open(tmp_path / f"{shard:03}.tar", "w") as tar:
+            add(tar, "readme.md", b"no sample")
+            for _ in range(3 + shard):
+                n = next(number)
+                add(tar, f"a.b/{n:03}.png", png(n))
+                add(tar, f"a.b/{n:03}.txt", f" grey {n}\n".encode())
+    return tmp_path
+
+
+def levels(data, indices):
+    """The grey levels at these positions, once the captions are seen to say the same."""
+    images, captions = data.batch(indices)
+    seen = ((images.mean((1, 2, 3)) + 1) * 127.5).round().int().tolist()
+    assert captions == [f"grey {level}" for level in seen]
+    return seen
+
+
+def test_every_picture_once_a_round_and_rounds_differ(folder):
+    data = Shards(folder, size=8, batch_size=3)
+    rounds = [levels(data, range(18 * n, 18 * n + 18)) for n in range(3)]
+    assert all(sorted(each) == list(range(18)) for each in rounds)
+    assert rounds[0] != rounds[1] != rounds[2]
+    assert all(each != sorted(each) for each in rounds)
+
+
+def test_a_position_says_which_picture_whoever_asks(folder):
+    everything = levels(Shards(folder, 8, 2, streams=2), range(40))
+    other = Shards(folder, 8, 2, streams=2)  # resumed: it has read nothing before
+    assert levels(other, range(31, 37)) == everything[31:37]
+    assert other.caption(5) == f"grey {everything[5]}"
+    assert levels(Shards(folder, 8, 2, 2, seed=1), range(40)) != everything
+
+
+def test_each_stream_opens_its_own_shards(folder, monkeypatch):
+    opened = []
+    real = shards.contents
+    monkeypatch.setattr(shards, "contents", lambda path: opened.append(path.name) or real(path))
+    data = Shards(folder, size=8, batch_size=4, streams=2)
+    first = [data.find(i)[0].name for batch in (0, 2, 4) for i in range(4 * batch, 4 * batch + 4)]
+    assert set(opened) == set(first) == {"000.tar", "002.tar"}
+    second = [data.find(i)[0].name for batch in (1, 3, 5) for i in range(4 * batch, 4 * batch + 4)]
+    assert set(second) == {"001.tar", "003.tar"}
+    assert len(opened) == 4  # each table once
+
+
+def test_pictures_are_read_as_a_folders_are(tmp_path):
+    picture = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        add(tar, "x.PNG", buffer.getvalue())
+        add(tar, "x.txt", b"\xef\xbb\xbfa ramp")
+    images, captions = Shards(tmp_path, size=4).batch([0])
+    wanted = torch.arange(48).view(4, 4, 3).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(images[0], wanted)
+    assert captions == ["a ramp"]
+
+
+def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there are no shards, files such as 000\.tar, in"):
+        Shards(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"4 shards in .* can't feed 5 streams"):
+        Shards(folder, streams=5)
+    path = folder / "000.tar"
+    content = path.read_bytes()
+    for damaged in (content[:2000], b"not a tar", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(OSError, match=r"cannot read the shard .*000\.tar: "):
+            Shards(folder).batch([0])
+    with tarfile.open(path, "w") as tar:
+        add(tar, "b/sea.png", png(3))
+    with pytest.raises(ValueError, match=r"b/sea in .*000\.tar has no caption, b/sea\.txt"):
+        Shards(folder).batch([0])
+    with tarfile.open(path, "w") as tar:
+        add(tar, "sea.png", png(3)[:40])
+        add(tar, "sea.txt", b"the sea")
+    with pytest.raises(OSError, match=r"cannot read the picture sea in .*000\.tar"):
+        Shards(folder).batch(range(18))
+    with tarfile.open(path, "w") as tar:
+        add(tar, "notes.txt", b"nothing to see")
+    with pytest.raises(ValueError, match=r"the shard .*000\.tar holds no pictures"):
+        Shards(folder).batch([0])
+
+
+def test_a_recipe_learns_from_shards_and_goes_on_with_the_same_numbers(folder, tmp_path):
+    losses = {}
+    for name, stops in (("whole", [6]), ("halves", [3, 6])):
+        for stop in stops:
+            recipe = make_recipe("scenes-vae", folder)
+            assert recipe.data.streams == 2 and recipe.data.batch_size == recipe.batch_size
+            recipe.data.batch_size = recipe.batch_size = 4
+            options = dict(steps=6, save_every=3, precision="no", device="cpu")
+            for step in recipe.begin(folder=tmp_path / name, **options):
+                losses[name, step.index] = step.loss
+                if step.index == stop:
+                    break
+    assert all(losses["whole", n] == losses["halves", n] for n in range(1, 7))
