@@ -1,4 +1,4 @@
-"""The command `course`: doctor, lab, progress, demo, sample, train, evaluate.
+"""The command `course`: doctor, lab, progress, demo, sample, train, evaluate, cost.
 
 What a user gets wrong ends in one line on stderr and status 2; what the machine refuses (a full
 disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Everything heavy is
@@ -305,6 +305,39 @@ def evaluate(
         typer.echo(f"| {figure} | {show(value)} | {show(recorded.get(figure))} |")
     if write:
         amend_card(weights or name, metrics={"count": count} | figures)
+
+
+@app.command()
+def cost(
+    name: Name,
+    gpus: Annotated[int, typer.Option(help="how many of them")] = 1,
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, l4 or rtx4090")] = "h100",
+    check: Annotated[
+        bool, typer.Option("--check", help="train here in 1 and 2 processes: how wrong is it?")
+    ] = False,
+) -> None:
+    """Predict a training's time and memory, here and on GPUs, from a step measured here."""
+    import torch
+
+    from course_lib import cost as model
+    from course_lib.names import choose
+    from course_lib.training.recipes import RECIPES
+
+    recipe, card = choose("recipe", name, RECIPES)(), choose("GPU", gpu, model.GPUS)
+    if gpus < 1:
+        raise ValueError(f"gpus must be at least 1, got {gpus}")
+    torch.set_num_threads(1)
+    work = model.measure(recipe)
+    for line in model.report(work, card, gpu, gpus):
+        typer.echo(line)
+    for processes in (1, 2) if check else ():
+        if work.batches % processes == 0:
+            predicted, measured = work.on_cpu(processes), model.check(name, processes)
+            wrong = predicted / measured - 1
+            typer.echo(
+                f"check: {processes} process{'es' * (processes > 1)}: {predicted:.3f} s predicted, "
+                f"{measured:.3f} s measured, {wrong:+.0%}"
+            )
 
 
 def show(value) -> str:

@@ -90,7 +90,7 @@ def test_help_answers_without_torch():
 
 def test_help_names_every_command(course):
     out = course("--help").out
-    for command in ("doctor", "lab", "progress", "demo", "sample", "train", "evaluate"):
+    for command in ("doctor", "lab", "progress", "demo", "sample", "train", "evaluate", "cost"):
         assert f"  {command} " in out
 
 
@@ -280,6 +280,8 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["train", "slope", "--steps", "0"], 2, "steps must be at least 1, not 0"),
         (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
+        (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
+        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, got 0"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
         (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
         (["evaluate", "slope", "--count", "0"], 2, "count must be at least 1, got 0"),

@@ -15,7 +15,8 @@ from course_lib.teaching.form import ROOT
 CODE = sorted((ROOT / "course_lib").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALLOWED = {  # call -> the files that need it, and why
-    "subprocess.run": {"machine.py"},  # course doctor imports torch in a process of its own
+    # course doctor imports torch in a process of its own; course cost --check trains in two
+    "subprocess.run": {"machine.py", "cost.py"},
 }
 FORBIDDEN = re.compile(
     r"^(eval|exec|compile|__import__|os\.(system|popen|exec\w*|spawn\w*)|subprocess\.\w+|"

@@ -1,0 +1,215 @@
+"""What a training costs on other machines: `course cost NAME --gpus 8 --gpu h100`.
+
+A step on N devices, each with its share of the step's batches, takes
+
+    batches + update + exchange
+
+- batches: what was measured here, or on a GPU the larger of arithmetic / (SHARE · peak) and
+  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction;
+- update: clipping, optimiser and average, which every device does in full;
+- exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
+  over each link. It is taken as not overlapping with the arithmetic, though it partly does.
+
+`--check` trains here in one and in two processes and prints by how much the model was wrong.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from course_lib.names import choose
+from course_lib.training import Training
+from course_lib.training.recipes import RECIPES, Recipe
+
+SHARE = 0.35  # of a GPU's peak that a training reaches; an assumption, no GPU was measured
+LAUNCH = 6e-6  # seconds from one operation to the next on a GPU; an assumption as well
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+LOOPBACK = (
+    1.5e9  # bytes a second between two processes of one CPU; an assumption that --check tests
+)
+
+
+@dataclass(frozen=True)
+class GPU:
+    """From the vendor's data sheet: bf16 multiply-adds without sparsity, memory, one-way link."""
+
+    flops: float  # a second
+    memory: float  # bytes
+    link: float  # bytes a second
+
+
+GPUS = {
+    "h100": GPU(989e12, 80e9, 450e9),  # SXM, NVLink 4
+    "h200": GPU(989e12, 141e9, 450e9),
+    "a100": GPU(312e12, 80e9, 300e9),  # SXM, NVLink 3
+    "l4": GPU(121e12, 24e9, 32e9),  # PCIe 4, 16 lanes
+    "rtx4090": GPU(165e12, 24e9, 32e9),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one step of a recipe is made of, measured on this machine's CPU in one process."""
+
+    steps: int
+    batches: int  # a step
+    data_seconds: float  # to draw a batch, or to find it among those kept
+    batch_seconds: float  # forward and backward
+    update_seconds: float
+    flops: float  # of a batch
+    launches: int  # operations of a step
+    gradient: int  # bytes that processes exchange
+    held: int  # bytes of weights, gradients, average and moments
+    activations: int  # bytes that a batch keeps for its backward pass
+
+    def on_cpu(self, processes: int = 1) -> float:
+        """Predicted seconds of a step in so many processes, one core each."""
+        mine = self.batches * (self.data_seconds + self.batch_seconds) / processes
+        return mine + self.update_seconds + exchange(self.gradient, processes, LOOPBACK)
+
+    def on_gpu(self, gpu: GPU, count: int = 1) -> dict[str, float]:
+        """Predicted seconds of a step on so many GPUs, by what they are spent on."""
+        arithmetic = self.batches * self.flops / count / (SHARE * gpu.flops)
+        return {
+            "data": self.batches * self.data_seconds / count,
+            "arithmetic": arithmetic,
+            "launches": max(0.0, self.launches * LAUNCH - arithmetic),
+            "exchange": exchange(self.gradient, count, gpu.link),
+        }
+
+
+def exchange(size: int, devices: int, link: float) -> float:
+    """Seconds of a ring all-reduce of `size` bytes."""
+    return 2 * (devices - 1) / devices * size / link
+
+
+def measure(recipe: Recipe, repeats: int = 5) -> Work:
+    """Take a few steps of the recipe here, on the CPU, and look at where the time goes."""
+    run = recipe.begin(device="cpu")
+    list(islice(run, 2))  # warm: memory and moments are allocated, the second step's data is kept
+    step, gradient, data = (
+        best(work, repeats)
+        for work in (lambda: again(run), run.gradient, lambda: run.batch(run.done * run.accumulate))
+    )
+    counter, launches, kept = FlopCounterMode(display=False), Launches(), Kept()
+    with counter, launches, kept:
+        run.gradient()
+    size = sum(p.numel() * p.element_size() for p in run.weights)
+    states = (state for optimizer in run.optimizers for state in optimizer.state.values())
+    moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
+    return Work(
+        steps=run.steps,
+        batches=run.accumulate,
+        data_seconds=data,
+        batch_seconds=gradient / run.accumulate - data,
+        update_seconds=max(0.0, step - gradient),
+        flops=counter.get_total_flops() / run.accumulate,
+        launches=launches.count,
+        gradient=size,
+        held=3 * size + sum(value.numel() * value.element_size() for value in moments),
+        activations=kept.bytes // run.accumulate,
+    )
+
+
+def again(run: Training) -> None:
+    """The last step once more, so that its data need not be drawn."""
+    run.done -= 1
+    run.advance()
+
+
+def best(work: Callable, repeats: int) -> float:
+    """The shortest of a few runs, in seconds: what the machine can do undisturbed."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that run inside."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+class Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that are kept for backward passes, each piece of memory once."""
+
+    def __init__(self):
+        self.seen = {}
+        super().__init__(self.pack, lambda kept: kept)
+
+    def pack(self, kept):
+        memory = kept.untyped_storage()
+        self.seen[memory.data_ptr()] = memory.nbytes()
+        return kept
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.seen.values())
+
+
+def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
+    """The measurement and the predictions, a line each."""
+    parts = work.on_gpu(gpu, count)
+    spent = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in parts.items())
+    yield (
+        f"a step: {work.batches} × ({1000 * work.data_seconds:.1f} data + "
+        f"{1000 * work.batch_seconds:.1f} forward and backward) + {1000 * work.update_seconds:.1f} "
+        f"update ms on one core; {work.batches * work.flops / 1e9:.1f} GFLOP, "
+        f"{work.launches} operations"
+    )
+    for processes in (p for p in (1, 2) if work.batches % p == 0):
+        minutes = work.steps * work.on_cpu(processes) / 60
+        many = "processes" if processes > 1 else "process"
+        yield f"here, {processes} {many}: {minutes:.1f} minutes for {work.steps:,} steps"
+    minutes = work.steps * sum(parts.values()) / 60
+    yield f"{count} × {kind}: {minutes:.1f} minutes; a step, in ms: {spent}"
+    need = work.held + work.activations
+    yield (
+        f"memory: {need / 2**20:.0f} MiB ({work.held / 2**20:.0f} held, "
+        f"{work.activations / 2**20:.0f} for a batch) of {gpu.memory / 2**20:,.0f} on each"
+    )
+    yield (
+        f"assumed, not measured: {SHARE:.0%} of a GPU's peak, {LAUNCH * 1e6:.0f} µs an operation, "
+        f"{LOOPBACK / 1e9:.1f} GB/s between processes"
+    )
+
+
+# --- the check -------------------------------------------------------------------------------
+
+
+def check(name: str, processes: int) -> float:
+    """Measured seconds of a step of the recipe in so many processes, each on one core."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", "-m", "course_lib.cost", name]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    if done.returncode:
+        raise RuntimeError(f"training in {processes} processes failed: {done.stderr[-300:]}")
+    return float(done.stdout.split()[-1])
+
+
+def main(name: str) -> None:
+    """One of the processes of `check`; the leading one prints the seconds of a step."""
+    run = choose("recipe", name, RECIPES)().begin(device="cpu")
+    list(islice(run, 2))
+    step = best(lambda: again(run), 5)
+    if run.leads:
+        print(step)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
