@@ -187,6 +187,7 @@ class ScenesDiffusion(ScenesRecipe):
     """
 
     process = Diffusion(straight(shift=2.0), "flow")
+    times, weighting = "logit_normal", "simple"
     unet: ClassVar[dict]  # keywords of the U-Net
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
     scale = 3.0  # of guidance
@@ -222,7 +223,7 @@ class ScenesDiffusion(ScenesRecipe):
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor], p=0.1) -> Tensor:
         x0, ids = data  # ids (B, 24) are the condition, and those of "" its absence
         ids = drop_condition(ids, self.clip.ids([""]), p)
-        return self.process.loss(model, x0, ids, times="logit_normal")
+        return self.process.loss(model, x0, ids, times=self.times, weighting=self.weighting)
 
     @torch.no_grad()
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
