@@ -1,6 +1,7 @@
 # make lab            set up .venv, then JupyterLab on the first chapter
 # make demo           set up, then captions in, a labelled picture grid out
 # make test           set up, then lint, tests, and every notebook from top to bottom
+# make test-matrix    the tests under the oldest and the newest torch: tests/MATRIX.md
 # make notebooks      run the notebooks, bring them into the one form they have in git, and fill
 #                     the README's tables
 # make parity         measure the agreement with diffusers and transformers: tests/PARITY.md
@@ -21,7 +22,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test notebooks parity bench wheelhouse clean FORCE
+.PHONY: lab demo test test-matrix notebooks parity bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
@@ -34,6 +35,9 @@ test: .venv/dev.stamp
 	$(RUN) ruff format --check
 	$(THREADS) TQDM_MININTERVAL=1 $(RUN) pytest tests notebooks/ \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
+
+test-matrix:
+	$(THREADS) .ci/test-matrix 2.11.0:0.26.0 2.15.0:0.29.2
 
 notebooks: .venv/dev.stamp
 	$(THREADS) $(RUN) course_lib.teaching.notebooks $(ARGS)
