@@ -5,6 +5,7 @@
 # make notebooks      run the notebooks, bring them into the one form they have in git, and fill
 #                     the README's tables
 # make parity         measure the agreement with diffusers and transformers: tests/PARITY.md
+# make refusals       count the bad input that the tests see refused: tests/REFUSALS.md
 # make bench          the course beside its peers, in time: tests/benchmarks/RESULTS.md
 # make wheelhouse     gather every wheel in wheels/, for machines like this one without a network
 # make clean          remove .venv
@@ -22,7 +23,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test test-matrix notebooks parity bench wheelhouse clean FORCE
+.PHONY: lab demo test test-matrix notebooks parity refusals bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
@@ -47,6 +48,9 @@ parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \
 		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
 		tests/test_stable_diffusion.py
+
+refusals: .venv/dev.stamp
+	$(THREADS) $(RUN) pytest -q --refusals tests
 
 bench: .venv/dev.stamp
 	$(THREADS) $(RUN) tests.benchmarks.bench $(ARGS)

@@ -42,7 +42,9 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = cpu_facts().get("cpu_name") or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads" + (", MPS" if device.type == "mps" else "")
+    threads = torch.get_num_threads()
+    cores = f"{threads} thread{'s' * (threads > 1)}"
+    return f"{name}, {cores}" + (", MPS" if device.type == "mps" else "")
 
 
 def cpu_facts() -> dict:

@@ -13,6 +13,14 @@ matplotlib.use("agg")
 
 def pytest_addoption(parser):
     parser.addoption("--parity", action="store_true", help="write tests/PARITY.md")
+    parser.addoption("--refusals", action="store_true", help="write tests/REFUSALS.md")
+
+
+def pytest_configure(config):
+    if config.getoption("--refusals"):
+        from tests import refusals
+
+        pytest.raises = refusals.counting(pytest.raises)
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -23,6 +31,10 @@ def pytest_sessionfinish(session, exitstatus):
 
         peers = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
         parity.PAGE.write_text(parity.page(f"{peers}, torch {torch.__version__}, on the CPU."))
+    if session.config.getoption("--refusals") and exitstatus == 0:
+        from tests import refusals
+
+        refusals.PAGE.write_text(refusals.page())
 
 
 CAPTIONS = ["a red circle", "a blue square", "two large green rings on a white background"]

@@ -112,7 +112,7 @@ def test_rooms_import_only_from_rooms_below():
         {"diffusion", "models", "datasets"},
         {"training", "evaluation", "stable_diffusion"},
         {"pipelines", "machine"},
-        {"report"},
+        {"report", "cost"},
         {"teaching", "doctor"},
         {"cli"},
     ]

@@ -35,9 +35,14 @@ def models() -> list[str]:
         card, size = read_card(name), (CHECKPOINTS / f"{name}.safetensors").stat().st_size
         rows.append(
             f"| `{name}` | {card['parameters']:,} | {size / 1e6:.1f} MB | {card['steps']:,} "
-            f"| {card['wall_minutes']:.1f} | {card['hardware']} |"
+            f"| {card['wall_minutes']:.1f} | {where(card)} |"
         )
     return rows
+
+
+def where(card: dict) -> str:
+    processes = card.get("processes", 1)
+    return card["hardware"] + (f", in each of {processes} processes" if processes > 1 else "")
 
 
 def figures() -> list[str]:
