@@ -33,7 +33,7 @@ def page() -> str:
         "",
         "Each is one call with a wrong shape, range, dtype, name, file or setting, and one error",
         "whose words the test checks. Made by `make refusals`. Refusals of the command line, which",
-        "end in one line and a status, and the random damage of `tests/test_refusals.py` come on top.",
+        "end in one line and a status, and random damage (`tests/test_refusals.py`) come on top.",
         "",
         f"| tests | {' | '.join(errors)} |",
         f"|---|{'---|' * len(errors)}",
