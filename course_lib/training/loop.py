@@ -36,6 +36,7 @@ from course_lib.training.ema import EMA
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
+from course_lib.training.recompute import recompute as recompute_blocks
 from course_lib.training.state import load_training, save_training
 
 PRECISIONS = dict.fromkeys(("no", "bf16", "fp16"))
@@ -62,6 +63,7 @@ class Training:
     optimizer: "adamw", or "muon" for what it is good at and AdamW for the rest.
     accumulate: the batches whose mean gradient makes one step. Where several processes train
     (`torchrun`, `accelerate launch`), they share these batches equally.
+    recompute: trade arithmetic for memory; the numbers stay the same.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": bf16 where the hardware has it.
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
@@ -87,6 +89,7 @@ class Training:
         clip: float = 1.0,
         ema: float = 0.999,
         accumulate: int = 1,
+        recompute: bool = False,
         precision: str = "no",
         seed: int = 0,
         device: str | torch.device = "auto",
@@ -124,6 +127,8 @@ class Training:
         self.model, self.batch = model.to(self.device), batch
         self.objective = self.accelerator.prepare(Objective(self.model, loss))
         self.average = EMA(self.model, ema)
+        if recompute:
+            recompute_blocks(self.model)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]

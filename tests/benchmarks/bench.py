@@ -26,6 +26,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_lib.cost import Kept, again, best, check
 from course_lib.datasets.scenes import Scenes
 from course_lib.devices import fast_precision, hardware
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
@@ -254,7 +255,7 @@ def share_of_the_limit() -> None:
     a = torch.randn(2048, 2048, device=DEVICE, dtype=torch.bfloat16 if bf16 else torch.float32)
     limit = 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(10))
     for name, network, batch, side in (
-        ("scenes-latent", RECIPES["scenes-latent"]().model(), 64, 8),
+        ("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8),
         ("18 M parameters", UNet(4, channels=128, context_dim=128), 8, 16),
     ):
         network = network.to(DEVICE)
@@ -288,7 +289,56 @@ def data() -> None:
     step = min(seconds(run.advance) for _ in range(5))
     torch.manual_seed(0)
     waiting = min(seconds(lambda: recipe.batch(9)) for _ in range(5))
-    note("share of a latent training step spent on data", f"{waiting / step:.1%}", "< 2 %")
+    share = run.accumulate * waiting / step
+    note("share of a latent training step spent on data", f"{share:.1%}", "< 2 %")
+
+
+def growth() -> None:
+    """Time and kept memory of a forward and backward pass as powers of each size, c · size^k."""
+    base = dict(batch=16, side=16, width=64, tokens=32)
+
+    def cost_of(batch, side, width, tokens):
+        unet = UNet(
+            4, channels=width, multipliers=(1, 2), attention=(True, True), context_dim=128
+        ).to(DEVICE)
+        x, t = torch.randn(batch, 4, side, side, device=DEVICE), torch.zeros(batch, device=DEVICE)
+        context, kept = torch.randn(batch, tokens, 128, device=DEVICE), Kept()
+        with kept:
+            unet(x, t, context)
+        return best(lambda: unet(x, t, context).sum().backward(), 3), kept.bytes
+
+    for name, sizes, expected in (
+        ("batch", (8, 16, 32, 64), "1 and 1"),
+        ("side", (8, 16, 32), "2 and 2, more where attention dominates"),
+        ("width", (64, 128, 256), "2 and 1"),
+        ("tokens", (32, 128, 512), "0 to 1 both"),
+    ):
+        costs = zip(*(cost_of(**base | {name: size}) for size in sizes), strict=True)
+        powers = (slope(sizes, each) for each in costs)
+        value = "time {:.2f}, memory {:.2f}".format(*powers)
+        note(f"power by which a training pass grows with the {name}", value, expected)
+    process, network = Diffusion("straight", "flow"), UNet(4, channels=64).to(DEVICE)
+    noise, steps = torch.randn(4, 4, 16, 16, device=DEVICE), (5, 10, 20, 40)
+    taken = [best(lambda n=n: sample(process, network, noise, steps=n), 3) for n in steps]
+    note("power by which sampling grows with the steps", f"time {slope(steps, taken):.2f}", "1")
+
+
+def slope(sizes, values) -> float:
+    """The k of the least-squares fit values = c · sizes^k."""
+    x, y = (torch.tensor(each, dtype=torch.float64).log() for each in (sizes, values))
+    return (((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()).item()
+
+
+def processes() -> None:
+    """A training step in two processes with a core each, over one process with two threads."""
+    for name in ("scenes-vae", "scenes-latent"):
+        torch.set_num_threads(2)
+        run = RECIPES[name]().begin(device="cpu")
+        run.advance()
+        run.advance()
+        threads, shared = best(lambda run=run: again(run), 5), check(name, 2)
+        value = f"{1000 * threads:.0f} ms in two threads, {1000 * shared:.0f} ms in two processes"
+        note(f"a step of {name}", f"{value}: {threads / shared:.2f} times")
 
 
 def imports() -> None:
@@ -355,7 +405,8 @@ def page(facts: dict) -> str:
 
 def main(arguments: list[str]) -> None:
     torch.manual_seed(0)
-    parts = [networks, training_steps, samplers, whole_pipelines, share_of_the_limit, data, imports]
+    parts = [networks, training_steps, samplers, whole_pipelines, share_of_the_limit, growth, data]
+    parts += [processes, imports]
     for part in parts + [stable_diffusion] * ("--large" in arguments):
         part()
     names = ("torch", "diffusers", "accelerate")
