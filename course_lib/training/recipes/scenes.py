@@ -190,7 +190,7 @@ class ScenesDiffusion(ScenesRecipe):
     times, weighting = "logit_normal", "simple"
     unet: ClassVar[dict]  # keywords of the U-Net
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
-    scale = 3.0  # of guidance
+    scale = 2.5  # of guidance
     sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
     look_every = 500
 
