@@ -256,6 +256,7 @@ def train(
         bar.close()
         typer.echo(f"Stopped at step {run.done}; the same command goes on from the last one kept.")
         raise typer.Exit(130) from None
+    run.part()
     if not run.leads:
         return
     typer.echo(f"Measuring {name} ...")

@@ -207,6 +207,7 @@ def main(name: str) -> None:
     run = choose("recipe", name, RECIPES)().begin(device="cpu")
     list(islice(run, 2))
     step = best(lambda: again(run), 5)
+    run.part()
     if run.leads:
         print(step)
 

@@ -29,6 +29,7 @@ def race(name: str) -> list[dict[str, float]]:
         if run.leads and (step.index % EVERY == 0 or step.index == run.steps):
             looks.append(look(recipe, run.ema, step.index, run.cpu_seconds))
             print(name, looks[-1], flush=True)
+    run.part()
     return looks
 
 

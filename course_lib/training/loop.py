@@ -209,6 +209,11 @@ class Training:
         """Whether this process is the one that writes, draws and speaks for all of them."""
         return self.accelerator.is_main_process
 
+    def part(self) -> None:
+        """After the last step: the processes part, and only the leading one still has work."""
+        if self.processes > 1:
+            self.accelerator.end_training()
+
     def count_time(self, seconds: float, cpu_seconds: float) -> None:
         self.seconds += seconds
         self.cpu_seconds += cpu_seconds

@@ -36,4 +36,5 @@ if __name__ == "__main__":
     for step in islice(run, stop - run.done):
         if os.environ.get("DIES") == os.environ.get("RANK") and step.index == 6:
             os._exit(9)  # no farewell, as after SIGKILL
+    run.part()
     print(f"process {os.environ.get('RANK', 0)} leads: {run.leads}", flush=True)
