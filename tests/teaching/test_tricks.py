@@ -1,0 +1,72 @@
+"""The tricks one by one: each variant differs from the recipe in one thing; records are sound."""
+
+import json
+
+import pytest
+import torch
+
+from course_lib.teaching import tricks
+from course_lib.teaching.tricks import VARIANTS, Full
+
+
+@pytest.fixture(scope="module")
+def full():
+    return Full()
+
+
+def test_a_variant_differs_in_what_it_says(full):
+    seen = {}
+    for label, variant in VARIANTS.items():
+        recipe = variant()
+        learns = any(p.requires_grad for p in recipe.model().text.parameters())
+        process = str(recipe.process.schedule), recipe.process.target
+        facts = (learns, recipe.alignment, process, recipe.times, recipe.weighting, recipe.changes)
+        seen[label] = str(facts)
+    assert len(set(seen.values())) == len(VARIANTS)  # no two are the same
+    assert seen["the recipe"] == str(
+        (True, full.alignment, (str(full.process.schedule), "flow"), "logit_normal", "simple", {})
+    )
+
+
+def test_frozen_words_get_no_gradient():
+    model = tricks.Frozen().model()
+    assert not any(p.requires_grad for p in model.text.parameters())
+    assert all(p.requires_grad for p in model.unet.parameters())
+
+
+def test_a_budget_buys_steps(monkeypatch):
+    class Clock:
+        """A training whose every step takes half a second of CPU time."""
+
+        def __init__(self, steps):
+            self.steps, self.cpu_seconds = steps, 0.0
+
+        def advance(self):
+            self.cpu_seconds += 0.5
+
+    recipe = Full()
+    monkeypatch.setattr(recipe, "begin", lambda steps, **_: Clock(steps))
+    assert tricks.begin(recipe, seed=0, budget=60).steps == 120
+
+
+def test_each_run_has_a_file_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(tricks, "RECORDS", tmp_path)
+    paths = {tricks.path_of(label, seed) for label in VARIANTS for seed in tricks.SEEDS}
+    assert len(paths) == len(VARIANTS) * len(tricks.SEEDS)
+    monkeypatch.setattr(tricks, "run", lambda label, seed: {"variant": label, "seed": seed})
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    tricks.main(["no EMA", "1"])
+    tricks.main(["no EMA", "0"])
+    tricks.main(["the recipe", "1"])
+    found = [(each["variant"], each["seed"]) for each in tricks.records()]
+    assert found == [("the recipe", 1), ("no EMA", 0), ("no EMA", 1)]  # the variants' order
+    with pytest.raises(ValueError, match="unknown variant 'no EMAs'; did you mean 'no EMA'"):
+        monkeypatch.undo()
+        tricks.run("no EMAs", 0)
+
+
+def test_what_ships_is_sound():
+    for each in tricks.records():
+        assert json.loads(tricks.path_of(each["variant"], each["seed"]).read_text()) == each
+        assert 0 <= each["right"] <= 1 and 0 <= each["properties"] <= 1
+        assert 0.5 < each["cpu_seconds"] / tricks.BUDGET < 2  # a step's time was a guess
