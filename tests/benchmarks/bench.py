@@ -256,7 +256,7 @@ def share_of_the_limit() -> None:
     limit = 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(10))
     for name, network, batch, side in (
         ("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8),
-        ("18 M parameters", UNet(4, channels=128, context_dim=128), 8, 16),
+        ("a larger U-Net", UNet(4, channels=128, context_dim=128), 8, 16),
     ):
         network = network.to(DEVICE)
         x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
