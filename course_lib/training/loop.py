@@ -134,6 +134,7 @@ class Training:
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]
         self.done = 0  # optimiser steps
         self.seconds = self.cpu_seconds = self.pace = 0.0  # within steps; saves don't count
+        self.place = {"hardware": hardware(self.device), "processes": self.processes}
         self.folder, self.save_every = make_folder(folder) if folder else None, save_every
         if self.folder:
             self.begin(resume)
@@ -151,8 +152,7 @@ class Training:
             "steps": self.done,
             "wall_minutes": round(self.seconds / 60, 2),
             "cpu_minutes": round(self.cpu_seconds / 60, 2),
-            "hardware": hardware(self.device),
-            "processes": self.processes,
+            **self.place,
             "settings": self.settings,
         }
 

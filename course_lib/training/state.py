@@ -33,6 +33,7 @@ def save_training(training, path: Path) -> None:
         "seconds": training.seconds,
         "cpu_seconds": training.cpu_seconds,
         "settings": training.settings,
+        "place": training.place,
         "scaler": scaler.state_dict() if scaler else None,
     }
     metadata = {"facts": json.dumps(facts), "sha256": digest(tensors)}
@@ -65,6 +66,8 @@ def load_training(training, path: Path) -> None:
         training.accelerator.scaler.load_state_dict(facts["scaler"])
     training.done, training.seconds = facts["done"], facts["seconds"]
     training.cpu_seconds = facts["cpu_seconds"]
+    if training.done == training.steps:  # nothing is left to do here: it was all done there
+        training.place = facts.get("place", training.place)
 
 
 def read_state(path: Path) -> tuple[Tensors, dict]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.training import learning_rate, train
+from course_lib.devices import hardware
+from course_lib.training import learning_rate, loop, train
 from course_lib.training.loop import seeded
 from course_lib.training.state import read_state
 
@@ -156,6 +157,20 @@ def test_times_accumulate(tmp_path):
     *_, last = resumed
     assert last.seconds > step.seconds and last.seconds_left == 0
     assert resumed.card["steps"] == 12 and resumed.card["settings"]["lr"] == 1e-2
+
+
+def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
+    for step in begin(tmp_path):
+        if step.index == 5:
+            break
+    there = hardware(CPU)
+    monkeypatch.setattr(loop, "hardware", lambda device: "another machine")
+    assert begin(tmp_path).card["hardware"] == "another machine"  # it goes on here
+    monkeypatch.undo()
+    list(begin(tmp_path))
+    monkeypatch.setattr(loop, "hardware", lambda device: "another machine")
+    assert begin(tmp_path).card["hardware"] == there  # nothing is left to do
+    assert begin(tmp_path).card["processes"] == 1
 
 
 @pytest.mark.parametrize(
