@@ -212,6 +212,9 @@ class Training:
     def part(self) -> None:
         """After the last step: the processes part, and only the leading one still has work."""
         if self.processes > 1:
+            self.accelerator.wait_for_everyone()
+            self.objective = None  # torch's DDP must go before its process group: one exit in six
+            self.accelerator.free_memory()  # aborts otherwise
             self.accelerator.end_training()
 
     def count_time(self, seconds: float, cpu_seconds: float) -> None:
