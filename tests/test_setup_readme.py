@@ -54,5 +54,5 @@ def test_the_commands_it_shows_exist():
 def test_the_files_it_lays_out_exist():
     layout = TEXT.split("## How the code is laid out")[1].split("```")[1]
     for name in re.findall(r"[\w]+(?:\.py|/)", layout):
-        found = list((ROOT / "course_lib").rglob(name.rstrip("/"))) + list(ROOT.glob(name))
-        assert found, name
+        inside = [*(ROOT / "course_lib").rglob(name), *(ROOT / "tests").glob(name)]
+        assert inside + list(ROOT.glob(name)), name
