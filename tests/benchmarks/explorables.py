@@ -12,12 +12,13 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 TIMED = """
-import random, time
-from statistics import median
 from course_lib.teaching import widgets
-from course_lib.teaching.plots import as_image
 
 def explorable(draw, alt="", start=None, **choices):
+    import random, time  # here: the chapter may use these names for something else
+    from statistics import median
+    from course_lib.teaching.plots import as_image
+
     chance, taken = random.Random(0), []
     for _ in range(13):
         values = {name: chance.choice(list(options)) for name, options in choices.items()}
