@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from course_lib.teaching.style import COLOURS, DASHES, GREY, canvas, png, styled
+from course_lib.teaching.style import COLOURS, DASHES, GREY, PNG_LIMIT, canvas, png, styled
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -99,9 +99,12 @@ def _wrap(text: str, inches: float) -> str:
     return "\n".join(textwrap.wrap(text, max(8, int(inches * 15))))
 
 
-def as_image(figure: Figure, alt: str = "") -> Image:
-    """The figure as a notebook displays it, sharp on any screen; `alt` says it in words."""
-    return Image(png(figure), width=int(figure.get_figwidth() * 90), alt=alt or None)
+def as_image(figure: Figure, alt: str = "", limit: int | None = PNG_LIMIT) -> Image:
+    """The figure as a notebook displays it, sharp on any screen; `alt` says it in words.
+
+    limit: bytes of the PNG; None where it is looked at and not kept.
+    """
+    return Image(png(figure, limit), width=int(figure.get_figwidth() * 90), alt=alt or None)
 
 
 def show(figure: Figure, alt: str = "") -> None:

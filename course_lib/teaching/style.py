@@ -67,12 +67,12 @@ def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7, 3.4)
     return figure, figure.subplots(rows, columns)
 
 
-def png(figure: Figure, limit: int = PNG_LIMIT) -> bytes:
-    """The figure as an opaque PNG of at most `limit` bytes."""
+def png(figure: Figure, limit: int | None = PNG_LIMIT) -> bytes:
+    """The figure as an opaque PNG of at most `limit` bytes; None: of any size, and sooner."""
     buffer = io.BytesIO()
     fast = {"compress_level": 1}  # `shrink` packs it once more
     figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs=fast)
-    return shrink(buffer.getvalue(), limit)
+    return shrink(buffer.getvalue(), limit) if limit else buffer.getvalue()
 
 
 def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:

@@ -8,6 +8,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from course_lib.teaching.plots import as_image
+from course_lib.teaching.style import PNG_LIMIT
 
 
 def explorable(
@@ -23,16 +24,16 @@ def explorable(
     controls = {name: _control(name, choices[name], start[name]) for name in choices}
     kept: dict[tuple, Any] = {}
 
-    def picture() -> Any:
+    def picture(limit: int | None = None) -> Any:
         values = {name: control.value for name, control in controls.items()}
         key = tuple(values.values())
         if key not in kept:
-            kept[key] = as_image(draw(**values), alt)
+            kept[key] = as_image(draw(**values), alt, limit)
         return kept[key]
 
     draw(**{name: values[-1] for name, values in choices.items()})  # fail here, not in a callback
     display(ipywidgets.VBox(list(controls.values())))
-    shown = display(picture(), display_id=True)
+    shown = display(picture(PNG_LIMIT), display_id=True)  # this one is kept in the notebook
     for control in controls.values():
         control.observe(lambda change: shown.update(picture()), names="value")
 

@@ -23,7 +23,7 @@ def explorable(draw, alt="", start=None, **choices):
     for _ in range(13):
         values = {name: chance.choice(list(options)) for name, options in choices.items()}
         begin = time.perf_counter()
-        as_image(draw(**values), alt)
+        as_image(draw(**values), alt, None)
         taken.append(1000 * (time.perf_counter() - begin))
     taken = taken[1:]  # the first one warms up
     print(f"EXPLORABLE {', '.join(choices)}: {median(taken):.0f} ms, at most {max(taken):.0f}")
