@@ -32,9 +32,7 @@ from course_lib.training.recipes import RECIPES, Recipe
 SHARE = 0.35  # of a GPU's peak that a training reaches; an assumption, no GPU was measured
 LAUNCH = 6e-6  # seconds from one operation to the next on a GPU; an assumption as well
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-LOOPBACK = (
-    1.5e9  # bytes a second between two processes of one CPU; an assumption that --check tests
-)
+LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,10 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         for work in (lambda: again(run), run.gradient, lambda: run.batch(run.done * run.accumulate))
     )
     counter, launches, kept = FlopCounterMode(display=False), Launches(), Kept()
-    with counter, launches, kept:
+    with counter, kept:
         run.gradient()
+    with launches:
+        again(run)  # the update is told to a GPU operation by operation, too
     size = sum(p.numel() * p.element_size() for p in run.weights)
     states = (state for optimizer in run.optimizers for state in optimizer.state.values())
     moments = [value for state in states for value in state.values() if torch.is_tensor(value)]

@@ -68,7 +68,11 @@ def test_a_step_is_counted():
     assert work.gradient == 4 * size
     step_counters = 2 * 4  # AdamW keeps one number for each of the two tensors
     assert work.held == 4 * size * (3 + 2) + step_counters
-    assert work.launches > 0 and work.batch_seconds > 0
+    forward_and_backward = cost.Launches()
+    with forward_and_backward:
+        Tiny().begin(device="cpu").gradient()
+    assert work.launches > forward_and_backward.count  # the update's operations count as well
+    assert work.batch_seconds > 0
     x, weight = 5 * 8 * 4, 8 * 3 * 4
     assert 0 < work.activations <= (2 * x + weight) / 2  # of two batches; the weight is kept once
 

@@ -1,6 +1,6 @@
 """A training for several processes: `torchrun … crew.py FOLDER [STOP]` goes on where FOLDER ends.
 
-With STOP it is paused after that step. A step's line is printed by the leading process.
+With STOP it is paused after that step. Each process says at the end whether it leads.
 """
 
 import os
