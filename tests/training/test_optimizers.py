@@ -11,19 +11,27 @@ from course_lib.training.optimizers import Muon, muon, orthogonal
 @pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
 def test_orthogonal_keeps_the_directions_and_evens_out_the_lengths(shape):
     torch.manual_seed(0)
-    matrix = torch.randn(shape)
-    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
-    singular = u.T @ orthogonal(matrix) @ vh.T
-    lengths = singular.diagonal()
-    assert lengths.min() > 0.6 and lengths.max() < 1.3  # five rounds end in 0.68 … 1.13, in bf16
-    assert (singular - lengths.diag()).abs().max() < 0.05  # bf16's rounding
+    matrix = torch.randn(shape, dtype=torch.float64)
+    u, lengths, vh = torch.linalg.svd(matrix, full_matrices=False)
+    lengths = lengths / lengths.norm()
+    for _ in range(4):
+        lengths = 3.4445 * lengths - 4.7750 * lengths**3 + 2.0315 * lengths**5
+    torch.testing.assert_close(u.T @ orthogonal(matrix) @ vh.T, lengths.diag())
+
+
+def test_four_rounds_even_out_lengths_down_to_a_200th_of_the_norm():
+    small = torch.logspace(-2.3, -1, 24, dtype=torch.float64)  # 1/200 … 1/10 of a norm of 1
+    large = (1 - small.square().sum()).sqrt()
+    evened = orthogonal(torch.cat([small, large[None]]).diag()).diagonal()
+    assert evened.min() > 0.66 and evened.max() < 1.21
 
 
 def test_a_matrix_moves_as_under_torch_optim_muon():
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.ones(12, 20)) for _ in range(2))
     mine = Muon([ours], lr=0.1, weight_decay=0.2)
-    twin = torch.optim.Muon([theirs], lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw")
+    alike = dict(lr=0.1, weight_decay=0.2, adjust_lr_fn="match_rms_adamw", ns_steps=4)
+    twin = torch.optim.Muon([theirs], **alike)
     for _ in range(5):
         ours.grad = torch.randn(12, 20)
         theirs.grad = ours.grad.clone()

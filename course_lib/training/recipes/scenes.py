@@ -47,14 +47,21 @@ class ScenesRecipe(Recipe):
     """What they share: the data, the captioned scenes, or a reader's own pictures."""
 
     batch_size = 64
+    crowded = False  # whether half of each batch are pairs of objects, which are the hardest
     takes_folder = True
 
     def __init__(self, data: Data | None = None):
         self.data = data or Scenes(SIZE, "train")
+        self.couples = Scenes(SIZE, "train", "pair")
 
-    def pairs(self, step: int) -> tuple[Tensor, list[str]]:
-        """Pictures and captions of a step: (B, 3, 64, 64) and B sentences."""
-        return self.data.batch(range(step * self.batch_size, (step + 1) * self.batch_size))
+    def pairs(self, index: int) -> tuple[Tensor, list[str]]:
+        """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
+        if not (self.crowded and isinstance(self.data, Scenes)):
+            return self.data.batch(range(index * self.batch_size, (index + 1) * self.batch_size))
+        half = self.batch_size // 2
+        places = range(index * half, (index + 1) * half)
+        some, more = self.data.batch(places), self.couples.batch(places)
+        return torch.cat([some[0], more[0]]), some[1] + more[1]
 
     def held_out(self, count: int) -> tuple[Tensor, list[str]]:
         """New combinations, a third of each kind: pictures and captions that leave nothing unsaid.
@@ -96,6 +103,7 @@ class ScenesVAE(ScenesRecipe):
         precision="auto",
     )
     batch_size = 16
+    crowded = True
     kl_weight = 2e-4
     noise = 0.8  # of the standard deviation of the latents, at most
 
@@ -266,6 +274,7 @@ class ScenesLatent(ScenesDiffusion):
         precision="auto",
     )
     batch_size = 32
+    crowded = True
     pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
     alignment = 0.5  # the weight of what is foretold
     unet = dict(
@@ -283,17 +292,7 @@ class ScenesLatent(ScenesDiffusion):
 
     def __init__(self, data: Data | None = None):
         super().__init__(data)
-        self.couples = Scenes(SIZE, "train", "pair")
         self.encoded = functools.cache(super().batch)  # a latent weighs 16 times less than pixels
-
-    def pairs(self, index: int) -> tuple[Tensor, list[str]]:
-        """Half of each batch are pairs of objects, which are the hardest to learn."""
-        if not isinstance(self.data, Scenes):
-            return super().pairs(index)
-        half = self.batch_size // 2
-        places = range(index * half, (index + 1) * half)
-        some, more = self.data.batch(places), self.couples.batch(places)
-        return torch.cat([some[0], more[0]]), some[1] + more[1]
 
     def batch(self, index: int) -> tuple[Tensor, ...]:
         if isinstance(self.data, Shards):  # a stream: no picture is kept
