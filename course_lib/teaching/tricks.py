@@ -14,13 +14,15 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from course_lib.diffusion import Diffusion, straight
 from course_lib.names import choose
 from course_lib.report import assemble, pictures_report
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.loop import Training
-from course_lib.training.recipes.scenes import ScenesLatent
+from course_lib.training.recipes import Recipe
+from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesLatent
 
 RECORDS = Path(__file__).parent / "recorded" / "tricks"  # a file for each run: they may run at once
 BUDGET = 180  # seconds of CPU time
@@ -109,34 +111,36 @@ VARIANTS = {
 }
 
 
-def begin(recipe: Full, seed: int, budget: float = BUDGET) -> Training:
-    """The training with as many steps as the budget allows on this machine."""
-    trial = recipe.begin(device="cpu", seed=seed, steps=10**6, **recipe.changes)
+def begin(recipe: Recipe, seed: int, budget: float = BUDGET, **changes) -> Training:
+    """The training with as many steps as the budget, CPU seconds, allows on this machine."""
+    changes = dict(device="cpu", seed=seed) | changes
+    trial = recipe.begin(steps=10**6, **changes)
     trial.advance()  # slower than the rest
     before = trial.cpu_seconds
     for _ in range(5):
         trial.advance()
     steps = int(budget / ((trial.cpu_seconds - before) / 5))
-    return recipe.begin(device="cpu", seed=seed, steps=steps, **recipe.changes)
+    return recipe.begin(steps=steps, **changes)
+
+
+def judge(recipe: ScenesDiffusion, model: nn.Module, count: int = COUNT) -> dict[str, float]:
+    """Shares of held-out captions: "right" in everything, and the mean of single "properties"."""
+    figures = pictures_report(assemble(recipe, model), count)
+    whole = [share for name, share in figures.items() if ", new " in name]
+    parts = [share for name, share in figures.items() if ": " in name]
+    means = {"right": sum(whole) / len(whole), "properties": sum(parts) / len(parts)}
+    return {name: round(mean, 4) for name, mean in means.items()}
 
 
 def run(label: str, seed: int) -> dict:
-    """Train one variant and judge it: shares of stated properties and of whole pictures."""
+    """Train one variant and judge it."""
     recipe = choose("variant", label, VARIANTS)()
-    training = begin(recipe, seed)
+    training = begin(recipe, seed, **recipe.changes)
     for _ in training:
         pass
-    figures = pictures_report(assemble(recipe, training.ema), COUNT)
-    whole = [share for name, share in figures.items() if ", new " in name]
-    parts = [share for name, share in figures.items() if ": " in name]
-    return {
-        "variant": label,
-        "seed": seed,
-        "steps": training.steps,
-        "cpu_seconds": round(training.cpu_seconds),
-        "right": round(sum(whole) / len(whole), 4),
-        "properties": round(sum(parts) / len(parts), 4),
-    }
+    facts = {"variant": label, "seed": seed, "steps": training.steps}
+    cost = {"cpu_seconds": round(training.cpu_seconds)}
+    return facts | cost | judge(recipe, training.ema)
 
 
 def path_of(label: str, seed: int) -> Path:

@@ -9,7 +9,6 @@ from course_lib.training.recipes.digits import DigitsClasses, DigitsDDPM, Digits
 from course_lib.training.recipes.features import ScenesFeatures
 from course_lib.training.recipes.recipe import Recipe
 from course_lib.training.recipes.scenes import (
-    SIZE,
     ScenesCLIP,
     ScenesLatent,
     ScenesPixel,
@@ -41,8 +40,8 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
     if list(Path(folder).glob("*.tar")):
         streams = recipe.settings.get("accumulate", 1)
-        return recipe(Shards(folder, SIZE, recipe.batch_size, streams))
-    return recipe(CaptionedFolder(folder, SIZE))
+        return recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
+    return recipe(CaptionedFolder(folder, recipe.size))
 
 
 __all__ = ["RECIPES", "Recipe", "make_recipe"]

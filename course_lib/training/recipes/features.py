@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from course_lib.datasets.grammar import COLOURS, SHAPES, SIZES, Scene
 from course_lib.datasets.scenes import Scenes, render
 from course_lib.models.classifier import Classifier
-from course_lib.training.recipes.scenes import SIZE, ScenesRecipe, to
+from course_lib.training.recipes.scenes import ScenesRecipe, to
 
 QUESTIONS = [
     *(f"on {colour}" for colour in COLOURS),
@@ -42,14 +42,14 @@ class ScenesFeatures(ScenesRecipe):
     takes_folder = False  # it needs the answers, and these only a scene can give
 
     def model(self) -> nn.Module:
-        return Classifier(len(QUESTIONS), size=SIZE)
+        return Classifier(len(QUESTIONS), size=self.size)
 
     def examples(self, data: Scenes, indices) -> tuple[Tensor, Tensor]:
         """Pictures (B, 3, 64, 64) and the answers (B, 71)."""
         drawn = [data.scene(index) for index in indices]
         scenes, centres, radii = zip(*((s, c, r) for s, (c, r) in drawn), strict=True)
         truth = torch.stack([answers(s, c) for s, c in zip(scenes, centres, strict=True)])
-        return render(scenes, centres, radii, SIZE), truth
+        return render(scenes, centres, radii, self.size), truth
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         start = step * self.batch_size
@@ -62,7 +62,7 @@ class ScenesFeatures(ScenesRecipe):
     @torch.no_grad()
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """Held-out pictures, each with the answers above one half."""
-        images, _ = self.examples(Scenes(SIZE, "new combinations"), range(24))
+        images, _ = self.examples(Scenes(self.size, "new combinations"), range(24))
         says = model(to(model, images)).cpu() > 0
         return images, [
             ", ".join(q for q, yes in zip(QUESTIONS, row, strict=True) if yes) for row in says
@@ -71,7 +71,7 @@ class ScenesFeatures(ScenesRecipe):
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> dict[str, float]:
         """Held-out pictures: answers right, and pictures of which every answer is right."""
-        images, truth = self.examples(Scenes(SIZE, "new combinations"), range(count))
+        images, truth = self.examples(Scenes(self.size, "new combinations"), range(count))
         says = torch.cat([model(to(model, part)).cpu() > 0 for part in images.split(100)])
         right = says == (truth > 0.5)
         return {

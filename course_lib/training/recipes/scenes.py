@@ -38,7 +38,6 @@ from course_lib.training.checkpoints import load_checkpoint
 from course_lib.training.loop import Training, seeded
 from course_lib.training.recipes.recipe import Recipe
 
-SIZE = 64  # pixels
 Data = Scenes | CaptionedFolder | Shards
 LENGTH = 24  # tokens of a caption, with its start and end
 
@@ -46,13 +45,14 @@ LENGTH = 24  # tokens of a caption, with its start and end
 class ScenesRecipe(Recipe):
     """What they share: the data, the captioned scenes, or a reader's own pictures."""
 
+    size = 64  # pixels
     batch_size = 64
     crowded = False  # whether half of each batch are pairs of objects, which are the hardest
     takes_folder = True
 
     def __init__(self, data: Data | None = None):
-        self.data = data or Scenes(SIZE, "train")
-        self.couples = Scenes(SIZE, "train", "pair")
+        self.data = data or Scenes(self.size, "train")
+        self.couples = Scenes(self.size, "train", "pair")
 
     def pairs(self, index: int) -> tuple[Tensor, list[str]]:
         """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
@@ -72,7 +72,7 @@ class ScenesRecipe(Recipe):
             return self.data.batch(range(count))
         images, captions = [], []
         for n, kind in enumerate(KINDS):
-            data = Scenes(SIZE, "new combinations", kind, unsaid=0.0)
+            data = Scenes(self.size, "new combinations", kind, unsaid=0.0)
             some = data.batch(range(len(range(n, count, 3))))
             images.append(some[0])
             captions += some[1]
@@ -154,7 +154,7 @@ class ScenesCLIP(ScenesRecipe):
         return CLIP(
             tokenizer=tokenizer.kwargs,
             text=dict(dim=128, layers=2, heads=4),
-            image=dict(size=SIZE, patch=4, channels=32, dim=128, layers=2, heads=4),
+            image=dict(size=self.size, patch=4, channels=32, dim=128, layers=2, heads=4),
         )
 
     def batch(self, step: int) -> tuple[Tensor, list[str], list[str]]:

@@ -1,0 +1,151 @@
+"""The same job in latents and in pixels at 32 × 32, in equal CPU time, three seeds of each.
+
+    python -m course_lib.teaching.spaces              # runs what the record lacks
+    python -m course_lib.teaching.spaces latent 0     # one run: a space and its seed
+
+Both learn to draw captioned scenes on one core, with the same loss, optimiser, batches and start
+for the text encoder. The latent run pays for an autoencoder of its own first. Now and then the
+oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for each run.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.datasets.scenes import Scenes
+from course_lib.evaluation.distances import floor, frechet_distance
+from course_lib.models import AutoencoderKL
+from course_lib.models.classifier import Classifier
+from course_lib.names import choose
+from course_lib.pipelines import text_to_image
+from course_lib.report import assemble, in_batches
+from course_lib.teaching.tricks import begin, judge
+from course_lib.training import load_checkpoint
+from course_lib.training.files import make_folder, write_files
+from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
+
+RECORDS = Path(__file__).parent / "recorded" / "spaces"
+BUDGET = 12 * 60  # seconds of CPU time for each run
+AUTOENCODER = 3 * 60  # of them, the latent run's first
+LOOKS = 6  # in equal steps of the diffusion model's training
+COUNT = 16  # captions of each kind and split, 96 in all: a share of 0.5 is known to ± 0.05
+PICTURES = 200  # for the Fréchet distance at the end
+SEEDS = (0, 1, 2)
+
+
+class SmallVAE(ScenesVAE):
+    """Pictures (3, 32, 32) <-> latents (8, 8, 8): 6 times fewer numbers."""
+
+    size = 32
+
+    def model(self) -> nn.Module:
+        sizes = dict(latent_channels=8, channels=128, multipliers=(1,), decoder_blocks=1)
+        return AutoencoderKL(**sizes, patch=4, planes=16, attention=False)
+
+
+class Pixel(ScenesDiffusion):
+    """Diffusion of the pixels: two stages above those of the latents' U-Net."""
+
+    size, crowded = 32, True
+    components = (None, "scenes-clip")
+    settings = dict(lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
+    unet = dict(
+        in_channels=3,
+        channels=32,
+        multipliers=(1, 2, 4, 4),
+        blocks=1,
+        attention=(False, False, False, True),
+        mlp=2,
+        context_dim=128,
+        film=True,
+    )
+
+
+class Latent(Pixel):
+    """Diffusion of an autoencoder's latents (8, 8, 8)."""
+
+    unet = Pixel.unet | dict(
+        in_channels=8, channels=128, multipliers=(1, 1), attention=(False, True)
+    )
+
+
+def pixel(seed: int) -> tuple[ScenesDiffusion, float]:
+    """The recipe, and the CPU seconds that it has cost so far."""
+    return Pixel(), 0.0
+
+
+def latent(seed: int) -> tuple[ScenesDiffusion, float]:
+    """The recipe around an autoencoder of its own, and the CPU seconds of that one's training."""
+    first, recipe = SmallVAE(), Latent()
+    run = begin(first, seed, AUTOENCODER)
+    for _ in run:
+        pass
+    run.ema.fit_scaling(first.data.batch(range(1000))[0])
+    recipe.vae = run.ema
+    return recipe, run.cpu_seconds
+
+
+SPACES: dict[str, Callable[[int], tuple[ScenesDiffusion, float]]] = {
+    "latent": latent,
+    "pixel": pixel,
+}
+
+
+def run(space: str, seed: int) -> dict:
+    """Train in one space; the looks on the way, and the Fréchet distance at the end."""
+    recipe, spent = choose("space", space, SPACES)(seed)
+    training, looks = begin(recipe, seed, BUDGET - spent), []
+    for step in training:
+        if step.index * LOOKS // training.steps > len(looks):
+            minutes = round((spent + training.cpu_seconds) / 60, 2)
+            looks.append({"cpu_minutes": minutes} | judge(recipe, training.ema, COUNT))
+            print(space, seed, step.index, looks[-1], flush=True)
+    distance, least = distances(recipe, training.ema)
+    facts = {"space": space, "seed": seed, "steps": training.steps, "looks": looks}
+    return facts | {"frechet": round(distance, 2), "floor": round(least, 2)}
+
+
+@torch.no_grad()
+def distances(recipe: ScenesDiffusion, model: nn.Module) -> tuple[float, float]:
+    """Fréchet distance to real pictures and that of real ones among themselves, drawn twice as
+    large for the classifier that looks at them."""
+    eye, pipeline = load_checkpoint(Classifier, "scenes-features"), assemble(recipe, model)
+    data = Scenes(recipe.size, "train", seed=1)
+
+    def features(images: Tensor) -> Tensor:
+        return eye.features(F.interpolate(images, scale_factor=2))
+
+    real = in_batches(lambda some: features(data.batch(some)[0]), range(2 * PICTURES))
+    captions = [data.caption(i) for i in range(PICTURES)]
+    draw = partial(text_to_image, pipeline)
+    drawn = in_batches(lambda texts, seeds: features(draw(texts, seeds)), captions, range(PICTURES))
+    distance = frechet_distance(drawn, real[PICTURES:])
+    return distance, floor(frechet_distance, real, PICTURES)[0]
+
+
+def records() -> list[dict]:
+    """The recorded runs, by space and seed."""
+    found = [json.loads(path.read_text()) for path in RECORDS.glob("*.json")]
+    return sorted(found, key=lambda each: (each["space"], each["seed"]))
+
+
+def main(arguments: list[str]) -> None:
+    torch.set_num_threads(1)
+    make_folder(RECORDS)
+    jobs = [(space, seed) for seed in SEEDS for space in SPACES]
+    if arguments:
+        jobs = [(arguments[0], int(arguments[1]))]
+    for space, seed in jobs:
+        path = RECORDS / f"{space}-{seed}.json"
+        if not path.exists():
+            write_files({path: (json.dumps(run(space, seed)) + "\n").encode()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,81 @@
+"""Latents against pixels at 32 × 32: equal in all but the space; the records are sound."""
+
+import pytest
+import torch
+
+from course_lib.models import Pixels
+from course_lib.teaching import spaces
+from course_lib.teaching.spaces import Latent, Pixel, SmallVAE
+
+
+def test_the_two_differ_in_their_space_and_their_networks_alone():
+    latent, pixel = Latent(), Pixel()
+    assert [name for name in vars(Latent) if not name.startswith("_")] == ["unet"]
+    for name in ("settings", "process", "times", "weighting", "scale", "batch_size", "crowded"):
+        assert getattr(latent, name) == getattr(pixel, name), name
+    assert isinstance(pixel.vae, Pixels) and pixel.size == latent.size == 32
+
+
+def test_both_unets_end_at_the_same_places_and_widths():
+    unets = {each: each().model().unet for each in (Latent, Pixel)}
+    sides = {Latent: 8, Pixel: 32}
+    ends = {}
+    for each, unet in unets.items():
+        stages = len(each.unet["multipliers"])
+        width = each.unet["channels"] * each.unet["multipliers"][-1]
+        ends[each] = (sides[each] // 2 ** (stages - 1), width)
+        x = torch.zeros(1, each.unet["in_channels"], sides[each], sides[each])
+        assert unet(x, torch.zeros(1), torch.zeros(1, 24, 128)).shape == x.shape
+    assert ends[Latent] == ends[Pixel] == (4, 128)
+
+
+def test_the_small_autoencoder_holds_six_times_fewer_numbers():
+    images = SmallVAE().batch(0)
+    latents = SmallVAE().model().encode(images)
+    assert images.shape[1:] == (3, 32, 32) and latents.shape[1:] == (8, 8, 8)
+    assert images[0].numel() == 6 * latents[0].numel()
+
+
+def test_the_latent_run_pays_for_its_autoencoder(monkeypatch):
+    class Training:
+        """Four steps of 10 CPU seconds each."""
+
+        steps, cpu_seconds, ema = 4, 0.0, SmallVAE().model()
+
+        def __iter__(self):
+            for index in range(1, 5):
+                self.cpu_seconds += 10
+                yield type("Step", (), {"index": index})
+
+    budgets = []
+    monkeypatch.setattr(spaces, "begin", lambda r, s, budget: budgets.append(budget) or Training())
+    monkeypatch.setattr(spaces, "judge", lambda *_: {"right": 0.5, "properties": 0.75})
+    monkeypatch.setattr(spaces, "distances", lambda *_: (30.0, 20.0))
+    monkeypatch.setattr(spaces, "LOOKS", 2)
+    found = spaces.run("latent", 0)
+    assert budgets == [spaces.AUTOENCODER, spaces.BUDGET - 40]
+    assert [look["cpu_minutes"] for look in found["looks"]] == [1.0, 1.33]  # 40 + 20, 40 + 40
+    assert spaces.run("pixel", 0)["looks"][-1]["cpu_minutes"] == 0.67
+
+
+def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
+    recipe = Pixel()
+    monkeypatch.setattr(spaces, "PICTURES", 100)
+    monkeypatch.setattr(spaces, "assemble", lambda *_: None)
+    others = spaces.Scenes(32, "train", seed=2)
+    monkeypatch.setattr(spaces, "text_to_image", lambda _, texts, seeds: others.batch(seeds)[0])
+    distance, least = spaces.distances(recipe, None)
+    assert distance < 1.5 * least  # two draws of 100 pictures: measured ratio 1.0
+    monkeypatch.setattr(
+        spaces, "text_to_image", lambda _, texts, seeds: torch.rand(len(texts), 3, 32, 32) * 2 - 1
+    )
+    assert spaces.distances(recipe, None)[0] > 3 * least
+
+
+@pytest.mark.parametrize("jobs, error", [(["latents", "0"], "latent"), (["pixels", "1"], "pixel")])
+def test_unknown_spaces_are_refused(jobs, error, monkeypatch, tmp_path):
+    monkeypatch.setattr(spaces, "RECORDS", tmp_path)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    with pytest.raises(ValueError, match=f"did you mean '{error}'"):
+        spaces.main(jobs)
+    assert not list(tmp_path.iterdir())
