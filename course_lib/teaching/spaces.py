@@ -31,9 +31,9 @@ from course_lib.training.files import make_folder, write_files
 from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
 
 RECORDS = Path(__file__).parent / "recorded" / "spaces"
-BUDGET = 12 * 60  # seconds of CPU time for each run
-AUTOENCODER = 3 * 60  # of them, the latent run's first
-LOOKS = 6  # in equal steps of the diffusion model's training
+BUDGET = 10 * 60  # seconds of CPU time for each run
+AUTOENCODER = 150  # of them, the latent run's first
+LOOKS = 5  # in equal steps of the diffusion model's training
 COUNT = 16  # captions of each kind and split, 96 in all: a share of 0.5 is known to ± 0.05
 PICTURES = 200  # for the Fréchet distance at the end
 SEEDS = (0, 1, 2)
