@@ -265,7 +265,7 @@ class ScenesLatent(ScenesDiffusion):
     name = "scenes-latent"
     components = ("scenes-vae", "scenes-clip")
     settings = dict(
-        steps=5500,
+        steps=4700,
         accumulate=2,  # batches a step: two processes take one each
         lr=3e-3,
         warmup=30,
