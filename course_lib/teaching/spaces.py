@@ -129,6 +129,17 @@ def distances(recipe: ScenesDiffusion, model: nn.Module) -> tuple[float, float]:
     return distance, floor(frechet_distance, real, PICTURES)[0]
 
 
+def reached(looks: list[dict], level: float, what: str = "properties") -> float:
+    """CPU minutes after which that share first held, on straight lines between looks, from 0."""
+    before = {"cpu_minutes": 0.0, what: 0.0}
+    for look in looks:
+        if look[what] >= level:
+            share = (level - before[what]) / (look[what] - before[what])
+            return before["cpu_minutes"] + share * (look["cpu_minutes"] - before["cpu_minutes"])
+        before = look
+    return float("inf")
+
+
 def records() -> list[dict]:
     """The recorded runs, by space and seed."""
     found = [json.loads(path.read_text()) for path in RECORDS.glob("*.json")]

@@ -72,6 +72,18 @@ def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
     assert spaces.distances(recipe, None)[0] > 3 * least
 
 
+def test_a_share_is_reached_between_two_looks():
+    looks = [
+        {"cpu_minutes": 2.0, "properties": 0.2},
+        {"cpu_minutes": 4.0, "properties": 0.6},
+        {"cpu_minutes": 6.0, "properties": 0.5},
+    ]
+    assert spaces.reached(looks, 0.1) == pytest.approx(1.0)
+    assert spaces.reached(looks, 0.5) == pytest.approx(3.5)
+    assert spaces.reached(looks, 0.6) == pytest.approx(4.0)
+    assert spaces.reached(looks, 0.7) == float("inf")
+
+
 @pytest.mark.parametrize("jobs, error", [(["latents", "0"], "latent"), (["pixels", "1"], "pixel")])
 def test_unknown_spaces_are_refused(jobs, error, monkeypatch, tmp_path):
     monkeypatch.setattr(spaces, "RECORDS", tmp_path)
