@@ -183,6 +183,8 @@ def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
         ({"precision": "fp32"}, "unknown precision 'fp32'"),
         ({"precision": "fp16"}, "'fp16' needs a GPU"),
         ({"precision": "fp16", "optimizer": "muon"}, "'fp16' goes with 'adamw' only"),
+        ({"shard": True}, "shard=True needs several processes: start them with torchrun"),
+        ({"shard": True, "optimizer": "muon"}, "shard=True goes with neither 'muon' nor 'fp16'"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"device": "gpu"}, "unknown device 'gpu'; known: auto, cuda, mps, cpu"),
     ],
