@@ -66,8 +66,8 @@ class Training:
     accumulate: the batches whose mean gradient makes one step. Where several processes train
     (`torchrun`, `accelerate launch`), they share these batches equally.
     recompute: trade arithmetic for memory; the numbers stay the same.
-    shard: several processes hold a part of the training each, not each all of it (see
-    `sharding.py`). Then `ema` is gathered anew: until they `part`, all of them must ask for it.
+    shard: each process holds a part of the training, not all of it (see `sharding.py`). Then `ema`
+    is gathered from all processes each time; until they `part`, all must ask for it.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": bf16 where the hardware has it.
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
@@ -113,8 +113,10 @@ class Training:
         make_optimizers = choose("optimizer", optimizer, OPTIMIZERS)
         if precision == "fp16" and optimizer != "adamw":  # Accelerate unscales for one optimiser
             raise ValueError(f"precision 'fp16' goes with 'adamw' only, not {optimizer!r}")
-        if shard and (optimizer != "adamw" or precision == "fp16"):  # Muon needs whole matrices
-            raise ValueError(f"shard=True goes with neither {optimizer!r} nor 'fp16'")
+        if shard and (optimizer == "muon" or precision == "fp16"):
+            raise ValueError(
+                "shard=True goes with neither 'muon', which needs whole matrices, nor 'fp16'"
+            )
         self.device = own_device(pick_device(device))
         precision = fast_precision(self.device) if precision == "auto" else precision
         self.settings = {
@@ -226,7 +228,7 @@ class Training:
     def part(self) -> None:
         """After the last step: the processes part, and only the leading one still has work."""
         if self.processes > 1:
-            self.average.model, self.sharded = self.ema, False
+            self.average.model, self.sharded = self.ema, False  # whole from now on
             self.accelerator.wait_for_everyone()
             self.objective = None  # torch's DDP must go before its process group: one exit in six
             self.accelerator.free_memory()  # aborts otherwise

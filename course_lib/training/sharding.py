@@ -6,7 +6,7 @@ average: 20 bytes a parameter under AdamW in float32. A block's weights are whol
 computes: gathered before its forward and its backward pass, given up after each (torch's FSDP).
 
 Stable Diffusion's U-Net has 859,520,964 parameters: 17.2 GB, of which 2.15 GB on each of 8 GPUs,
-beside the activations and what one block needs. A script trains it so,
+beside the activations and a few blocks' weights of up to 0.2 GB. A script trains it so,
 
     run = train(UNet(**SD15_UNET), loss, batch, steps=100_000, accumulate=8, shard=True,
                 recompute=True, precision="auto", folder="outputs/sd")

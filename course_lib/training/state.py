@@ -92,7 +92,7 @@ def read_state(path: Path) -> tuple[Tensors, dict]:
 def flatten(tree: dict, device: str, prefix: str = "") -> Tensors:
     """{"model": {"w": …}, "optimizer": {0: {0: {…}}}} -> "model.w", "optimizer.0.0.step", …"""
     flat = {}
-    for name, value in tree.items():
+    for name, value in sorted(tree.items()):  # all processes gather in one order
         if isinstance(value, dict):
             flat |= flatten(value, device, f"{prefix}{name}.")
         else:
