@@ -56,8 +56,7 @@ def cut(tensor: Tensor, like: Tensor | None) -> Tensor:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    mine = distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
-    return mine.clone()  # a view would keep the whole in memory
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def is_part(tensor: Tensor | None) -> bool:
