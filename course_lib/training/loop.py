@@ -37,8 +37,7 @@ from course_lib.training.files import make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
 from course_lib.training.recompute import recompute as recompute_blocks
-from course_lib.training.sharding import shard as shard_out
-from course_lib.training.sharding import whole_model
+from course_lib.training.sharding import share_out, whole_model
 from course_lib.training.state import load_training, save_training
 
 PRECISIONS = dict.fromkeys(("no", "bf16", "fp16"))
@@ -144,7 +143,7 @@ class Training:
             recompute_blocks(self.model)
         self.sharded = shard
         if shard:
-            shard_out(self.objective, self.average.model, self.device)
+            share_out(self.objective, self.average.model, self.device)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]

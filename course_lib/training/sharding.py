@@ -30,7 +30,7 @@ from course_lib.training.recompute import BLOCKS
 # torch's modules for this are imported in the functions: they take half a second
 
 
-def shard(objective: nn.Module, average: nn.Module, device: torch.device) -> None:
+def share_out(objective: nn.Module, average: nn.Module, device: torch.device) -> None:
     """Leave this process its part of the parameters of `objective.model` and of its average.
 
     Weights are gathered by the forward of the objective, which thus must be what is called.
@@ -42,8 +42,8 @@ def shard(objective: nn.Module, average: nn.Module, device: torch.device) -> Non
     for block in (m for m in objective.modules() if isinstance(m, BLOCKS)):
         fully_shard(block, mesh=mesh)
     fully_shard(objective, mesh=mesh)  # what is in no block
-    parts = {name: mine.clone() for name, mine in objective.model.state_dict().items()}
-    average.load_state_dict(parts, assign=True)
+    parts = {name: part.clone() for name, part in objective.model.state_dict().items()}
+    average.load_state_dict(parts, assign=True)  # it begins as the weights
 
 
 def split(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:

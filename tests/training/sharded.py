@@ -22,7 +22,7 @@ def begin(folder=None, **changes):
     model = UNet(3, context_dim=6, **small)  # the last kernel's 3 rows: two parts of unequal size
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)  # no block begins as the identity
-    settings = dict(steps=8, warmup=2, lr=1e-3, ema=0.9, save_every=4, accumulate=4, clip=0.5)
+    settings = dict(steps=6, warmup=2, lr=1e-3, ema=0.9, save_every=3, accumulate=4, clip=0.5)
     settings |= dict(recompute=True, device="cpu", folder=folder) | changes
     return train(model, loss, batch, **settings)
 

@@ -20,10 +20,10 @@ ROUNDING = 1e-6  # relative to the largest number of a tensor: float32 sums in a
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """One process, all 8 steps; `half_way` is its folder after 4 of them."""
+    """One process, all 6 steps; `half_way` is its folder after 3 of them."""
     folder = tmp_path_factory.mktemp("alone")
     run = sharded.begin(folder)
-    list(islice(run, 4))
+    list(islice(run, 3))
     shutil.copytree(folder, folder / "half_way")
     list(run)
     return folder
@@ -31,16 +31,16 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first_half(tmp_path_factory):
-    """Two processes, the first 4 steps: the folder, and what each of them said."""
-    return in_shards(tmp_path_factory.mktemp("first"), stop=4)
+    """Two processes, the first 3 steps: the folder, and what each of them said."""
+    return in_shards(tmp_path_factory.mktemp("first"), stop=3)
 
 
 @pytest.fixture(scope="module")
 def second_half(alone, tmp_path_factory):
-    """Two processes, the last 4 steps, from where one process was half-way."""
+    """Two processes, the last 3 steps, from where one process was half-way."""
     folder = tmp_path_factory.mktemp("second")
     shutil.copytree(alone / "half_way", folder, dirs_exist_ok=True)
-    return in_shards(folder, stop=8)
+    return in_shards(folder, stop=6)
 
 
 def in_shards(folder, stop):
