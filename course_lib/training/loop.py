@@ -37,6 +37,7 @@ from course_lib.training.files import make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
 from course_lib.training.recompute import recompute as recompute_blocks
+from course_lib.training.sharding import share_out, whole_model
 from course_lib.training.state import load_training, save_training
 
 PRECISIONS = dict.fromkeys(("no", "bf16", "fp16"))
@@ -64,6 +65,8 @@ class Training:
     accumulate: the batches whose mean gradient makes one step. Where several processes train
     (`torchrun`, `accelerate launch`), they share these batches equally.
     recompute: trade arithmetic for memory; the numbers stay the same.
+    shard: each process holds a part of the training, not all of it (see `sharding.py`). Then `ema`
+    is gathered from all processes each time; until they `part`, all must ask for it.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": bf16 where the hardware has it.
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
@@ -90,6 +93,7 @@ class Training:
         ema: float = 0.999,
         accumulate: int = 1,
         recompute: bool = False,
+        shard: bool = False,
         precision: str = "no",
         seed: int = 0,
         device: str | torch.device = "auto",
@@ -108,6 +112,10 @@ class Training:
         make_optimizers = choose("optimizer", optimizer, OPTIMIZERS)
         if precision == "fp16" and optimizer != "adamw":  # Accelerate unscales for one optimiser
             raise ValueError(f"precision 'fp16' goes with 'adamw' only, not {optimizer!r}")
+        if shard and (optimizer == "muon" or precision == "fp16"):
+            raise ValueError(
+                "shard=True goes with neither 'muon', which needs whole matrices, nor 'fp16'"
+            )
         self.device = own_device(pick_device(device))
         precision = fast_precision(self.device) if precision == "auto" else precision
         self.settings = {
@@ -124,11 +132,18 @@ class Training:
                 f"{self.processes} processes can't share a step of accumulate={accumulate} batches "
                 "equally"
             )
+        if shard and self.processes == 1:
+            raise ValueError("shard=True needs several processes: start them with torchrun")
         self.model, self.batch = model.to(self.device), batch
-        self.objective = self.accelerator.prepare(Objective(self.model, loss))
+        objective = Objective(self.model, loss)
+        # in "evaluation mode" the precision alone is prepared, and not the exchange of gradients
+        self.objective = self.accelerator.prepare_model(objective, evaluation_mode=shard)
         self.average = EMA(self.model, ema)
         if recompute:
             recompute_blocks(self.model)
+        self.sharded = shard
+        if shard:
+            share_out(self.objective, self.average.model, self.device)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]
@@ -142,7 +157,7 @@ class Training:
     @property
     def ema(self) -> nn.Module:
         """The averaged model, in eval mode: the one to sample from and to publish."""
-        return self.average.model
+        return whole_model(self.average.model) if self.sharded else self.average.model
 
     @property
     def card(self) -> dict:
@@ -179,7 +194,7 @@ class Training:
         cpu = self.mean(time.process_time() - cpu) * self.processes
         self.count_time(time.perf_counter() - wall, cpu)
         step = Step(self.done, loss, lr, self.seconds, self.pace * (self.steps - self.done))
-        if self.folder and self.leads:
+        if self.folder:
             self.record(step)
         return step
 
@@ -212,6 +227,7 @@ class Training:
     def part(self) -> None:
         """After the last step: the processes part, and only the leading one still has work."""
         if self.processes > 1:
+            self.average.model, self.sharded = self.ema, False  # whole from now on
             self.accelerator.wait_for_everyone()
             self.objective = None  # torch's DDP must go before its process group: one exit in six
             self.accelerator.free_memory()  # aborts otherwise
@@ -232,10 +248,11 @@ class Training:
             write_files({log: b"".join(lines[: self.done])})
 
     def record(self, step: Step) -> None:
-        """Append the step to the log; replace the state when it is time."""
+        """Append the step to the log; replace the state, with all processes, when it is time."""
         line = {"step": step.index, "loss": step.loss, "lr": step.lr, "seconds": step.seconds}
-        with open(self.folder / "log.jsonl", "a") as log:
-            log.write(json.dumps(line) + "\n")
+        if self.leads:
+            with open(self.folder / "log.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
         if step.index % self.save_every == 0 or step.index == self.steps:
             save_training(self, self.folder / "state.safetensors")
 

@@ -13,20 +13,25 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from course_lib.training.files import write_files
+from course_lib.training.sharding import split, whole
 
 Tensors = dict[str, torch.Tensor]
 ADVICE = "delete it to train from the start, or bring back a copy"
 
 
 def save_training(training, path: Path) -> None:
-    """Replace the state at `path`; an OSError (disk full, …) leaves the old one in place."""
-    tensors = flatten(
-        {
-            "model": training.model.state_dict(),
-            "ema": training.ema.state_dict(),
-            "optimizer": {n: o.state_dict()["state"] for n, o in enumerate(training.optimizers)},
-        }
-    )
+    """Replace the state at `path`; an OSError (disk full, …) leaves the old one in place.
+
+    Every process calls it, since each may hold a part of the tensors; the leading one writes.
+    """
+    tree = {
+        "model": training.model.state_dict(),
+        "ema": training.average.model.state_dict(),
+        "optimizer": {n: o.state_dict()["state"] for n, o in enumerate(training.optimizers)},
+    }
+    tensors = flatten(tree, "cpu" if training.leads else "meta")  # meta: gathered and forgotten
+    if not training.leads:
+        return
     scaler = training.accelerator.scaler  # of fp16's gradients; None in other precisions
     facts = {
         "done": training.done,
@@ -53,14 +58,16 @@ def load_training(training, path: Path) -> None:
                 "keep the settings, take another folder, or start over with resume=False"
             )
     try:
-        training.model.load_state_dict(branch(tensors, "model"))
-        training.ema.load_state_dict(branch(tensors, "ema"))
+        for name, model in {"model": training.model, "ema": training.average.model}.items():
+            model.load_state_dict(split(branch(tensors, name), model.state_dict()))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} holds the state of another model: {reason}") from error
     for n, optimizer in enumerate(training.optimizers):
         groups = optimizer.state_dict()["param_groups"]
+        weights = [p for group in optimizer.param_groups for p in group["params"]]
         moments = by_parameter(branch(tensors, f"optimizer.{n}"))
+        moments = {i: split(m, dict.fromkeys(m, weights[i])) for i, m in moments.items()}
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
     if training.accelerator.scaler:
         training.accelerator.scaler.load_state_dict(facts["scaler"])
@@ -82,14 +89,14 @@ def read_state(path: Path) -> tuple[Tensors, dict]:
     return tensors, json.loads(metadata["facts"])
 
 
-def flatten(tree: dict, prefix: str = "") -> Tensors:
+def flatten(tree: dict, device: str, prefix: str = "") -> Tensors:
     """{"model": {"w": …}, "optimizer": {0: {0: {…}}}} -> "model.w", "optimizer.0.0.step", …"""
     flat = {}
-    for name, value in tree.items():
+    for name, value in sorted(tree.items()):  # all processes gather in one order
         if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, device, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = value.detach().cpu().contiguous()
+            flat[f"{prefix}{name}"] = whole(value.detach()).to(device).contiguous()
     return flat
 
 

@@ -25,9 +25,9 @@ def crew():
     return module
 
 
-def launch(folder, *arguments, processes=2, **environment):
+def launch(folder, *arguments, script=CREW, processes=2, **environment):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [*launcher, f"--nproc-per-node={processes}", CREW, folder, *map(str, arguments)]
+    command = [*launcher, f"--nproc-per-node={processes}", script, folder, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
     return subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
 

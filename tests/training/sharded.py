@@ -1,0 +1,71 @@
+"""A training in shards: `torchrun … sharded.py FOLDER STOP` goes on from where FOLDER ends.
+
+Each process says what it holds and its losses in bf16; the leading one publishes the average.
+"""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from course_lib.models import UNet
+from course_lib.training import save_checkpoint, train
+
+torch.set_num_threads(1)
+
+
+def begin(folder=None, **changes):
+    torch.manual_seed(3)
+    small = dict(channels=8, multipliers=(1, 2), attention=(False, True), blocks=1, heads=2)
+    model = UNet(3, context_dim=6, **small)  # the last kernel's 3 rows: two parts of unequal size
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)  # no block begins as the identity
+    settings = dict(steps=6, warmup=2, lr=1e-3, ema=0.9, save_every=3, accumulate=4, clip=0.5)
+    settings |= dict(recompute=True, device="cpu", folder=folder) | changes
+    return train(model, loss, batch, **settings)
+
+
+def loss(model, x):
+    context = torch.randn(len(x), 2, 6)
+    return (model(x + torch.randn_like(x), torch.rand(len(x)), context) - x).square().mean()
+
+
+def batch(index):
+    return torch.randn(4, 3, 8, 8) + index % 3
+
+
+def in_bf16(**changes):
+    return [step.loss for step in islice(begin(precision="bf16", **changes), 2)]
+
+
+def held(run):
+    """How many numbers of each kind this process has in memory, each piece of memory once."""
+    kinds = {
+        "weights": run.weights,
+        "gradients": [p.grad for p in run.weights],
+        "moments": [state["exp_avg"] for state in run.optimizers[0].state.values()],
+        "average": run.average.model.parameters(),
+    }
+    pieces = {kind: [t.to_local().untyped_storage() for t in kinds[kind]] for kind in kinds}
+    sizes = {kind: {s.data_ptr(): s.nbytes() // 4 for s in pieces[kind]} for kind in kinds}
+    return {kind: sum(each.values()) for kind, each in sizes.items()}
+
+
+def main(folder, stop):
+    facts = {"bf16": in_bf16(shard=True)}
+    run = begin(folder, shard=True)
+    for step in islice(run, stop - run.done):
+        if step.index == 2:
+            average = run.ema  # all gather it, the leading one draws
+            if run.leads:
+                average(torch.ones(1, 3, 8, 8), torch.ones(1), torch.ones(1, 2, 6))
+    print(json.dumps(facts | held(run)), flush=True)
+    run.part()
+    if run.leads:
+        save_checkpoint(folder / "published.safetensors", run.ema, **run.card)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
