@@ -211,8 +211,6 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
-    if not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, got {scale}")
     empty = model.clip.context([negative])  # (1, L, D)
     network = fast(guided(model.unet, empty, scale), model.device)
     return network, model.clip.context(captions), generators(seeds)

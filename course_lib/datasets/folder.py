@@ -36,6 +36,8 @@ class CaptionedFolder:
     """
 
     def __init__(self, folder: str | Path, size: int = 64, column: str = "text", seed: int = 0):
+        if size < 1:
+            raise ValueError(f"size must be at least 1 pixel, got {size}")
         folder = Path(folder)
         entries = list(_entries(folder, column))
         _refuse_uncaptioned(folder, {path for path, _ in entries})

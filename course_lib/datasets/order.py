@@ -11,7 +11,18 @@ def endless(indices: Iterable[int], length: int, seed: int = 0) -> list[int]:
 
     So `data.batch(range(step * 64, (step + 1) * 64))` serves any step of any training.
     """
-    return [int(shuffled(length, seed, i // length)[i % length]) for i in map(int, indices)]
+    return [int(shuffled(length, seed, i // length)[i % length]) for i in positions(indices)]
+
+
+def positions(indices: Iterable[int]) -> list[int]:
+    """The indices as a list; ValueError unless they are whole numbers from 0, and at least one."""
+    indices = list(indices)
+    if not indices:
+        raise ValueError("a batch needs at least one index, got none")
+    for i in indices:
+        if not (i >= 0 and i % 1 == 0):
+            raise ValueError(f"an index is a whole number from 0, got {i}")
+    return [int(i) for i in indices]
 
 
 @lru_cache(maxsize=64)

@@ -23,6 +23,7 @@ from course_lib.datasets.grammar import (
     Object,
     Scene,
 )
+from course_lib.datasets.order import positions
 from course_lib.names import choose
 
 # Whole (shape, colour) pairs that no training picture contains: one for each shape.
@@ -216,9 +217,12 @@ class Scenes:
             raise ValueError(f"scenes are 32 or 64 pixels wide, not {size}")
         self.split = choose("split", split, {s: s for s in SPLITS})
         self.kind = kind and choose("kind of scene", kind, {k: k for k in KINDS})
+        if not 0 <= unsaid <= 1:
+            raise ValueError(f"unsaid is a probability, got {unsaid}")
         self.size, self.seed, self.unsaid = size, seed, unsaid
 
     def _draw(self, index: int) -> tuple[Scene, np.random.Generator]:
+        (index,) = positions([index])
         key = [self.seed, SPLITS.index(self.split), KINDS.index(self.kind) if self.kind else 3]
         rng = np.random.default_rng([*key, index])
         while split_of(scene := random_scene(rng, self.kind)) != self.split:
@@ -239,8 +243,8 @@ class Scenes:
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [-1, 1] and their captions."""
         scenes, centres, radii, texts = [], [], [], []
-        for index in indices:
-            scene, rng = self._draw(int(index))
+        for index in positions(indices):
+            scene, rng = self._draw(index)
             middle, radius = place_objects(scene, rng)
             scenes.append(scene)
             centres.append(middle)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from course_lib.datasets.folder import SUFFIXES, read_picture
-from course_lib.datasets.order import shuffled
+from course_lib.datasets.order import positions, shuffled
 
 
 class Sample(NamedTuple):
@@ -46,6 +46,9 @@ class Shards:
     def __init__(
         self, folder: str | Path, size: int = 64, batch_size: int = 64, streams: int = 1, seed=0
     ):
+        for name, value in {"size": size, "batch_size": batch_size, "streams": streams}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self.paths = sorted(Path(folder).glob("*.tar"))
         if not self.paths:
             raise FileNotFoundError(f"there are no shards, files such as 000.tar, in {folder}")
@@ -56,7 +59,8 @@ class Shards:
 
     def find(self, index: int) -> tuple[Path, Sample]:
         """The shard and the sample at a position."""
-        batch, place = divmod(int(index), self.batch_size)
+        (index,) = positions([index])
+        batch, place = divmod(index, self.batch_size)
         turn, stream = divmod(batch, self.streams)
         shards = [(path, self.contents(path)) for path in self.paths[stream :: self.streams]]
         total = sum(len(samples) for _, samples in shards)
@@ -75,7 +79,7 @@ class Shards:
 
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [-1, 1] and captions, at these positions."""
-        indices, pictures = list(indices), []
+        indices, pictures = positions(indices), []
         for path, sample in map(self.find, indices):
             name = f"{sample.name} in {path}"
             pictures.append(read_picture(BytesIO(read(path, *sample.picture)), name, self.size))

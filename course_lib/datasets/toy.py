@@ -44,6 +44,7 @@ def two_circles(n: int, generator: torch.Generator | None = None, noise: float =
 
 def checkerboard(n: int, generator: torch.Generator | None = None):
     """The eight dark squares of a 4 x 4 board, each evenly filled."""
+    check(n, noise=0)
     column, pair = (
         torch.randint(4, (n,), generator=generator),
         torch.randint(2, (n,), generator=generator),
@@ -55,6 +56,7 @@ def checkerboard(n: int, generator: torch.Generator | None = None):
 
 def ring_centres(components: int = 8, std: float = 0.1) -> torch.Tensor:
     """Means (components, 2) of `gaussian_ring`, for the closed forms of `diffusion.exact`."""
+    check(components, std)
     radius = math.sqrt(2 * (1 - std**2))
     angle = 2 * math.pi * torch.arange(components) / components
     return radius * torch.stack([angle.cos(), angle.sin()], dim=-1)
@@ -64,6 +66,7 @@ def gaussian_ring(
     n: int, generator: torch.Generator | None = None, components: int = 8, std: float = 0.1
 ):
     """Equal Gaussians evenly spaced on a circle: the mixture whose exact score is known."""
+    check(n, std)
     which = torch.randint(components, (n,), generator=generator)
     return ring_centres(components, std)[which] + std * torch.randn(n, 2, generator=generator)
 
@@ -79,9 +82,18 @@ TOYS: dict[str, Callable[..., torch.Tensor]] = {
 
 def _along(curve, n, generator, noise):
     """Points (n, 2) evenly spread in u along the curve, standardised, with Gaussian noise added."""
+    check(n, noise)
     whole = curve(
         (torch.arange(10_000) + 0.5) / 10_000
     )  # (10000, 2): its mean and spread are exact
     spread = ((whole - whole.mean(0)) ** 2).mean().sqrt() / math.sqrt(1 - noise**2)
     points = (curve(torch.rand(n, generator=generator)) - whole.mean(0)) / spread
     return points + noise * torch.randn(n, 2, generator=generator)
+
+
+def check(n: int, noise: float):
+    """ValueError for a number of points below 0, or noise that leaves no variance of 1."""
+    if n < 0:
+        raise ValueError(f"the number of points must be at least 0, got {n}")
+    if not 0 <= noise < 1:
+        raise ValueError(f"noise must lie in [0, 1), got {noise}")

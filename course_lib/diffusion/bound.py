@@ -9,13 +9,13 @@ network is from the true posterior, and L_0, listed at t = 0, what the last step
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from math import log, sqrt
+from math import inf, log, sqrt
 
 import torch
 from torch import Tensor
 
 from course_lib.diffusion.noise import fresh_noise
-from course_lib.diffusion.process import Diffusion, Network, floating
+from course_lib.diffusion.process import Diffusion, Network
 from course_lib.diffusion.samplers import (
     Level,
     Predict,
@@ -28,6 +28,7 @@ from course_lib.diffusion.samplers import (
     time_grid,
 )
 from course_lib.names import choose
+from course_lib.refusals import alike, floating
 
 
 def beta_tilde(now: Level, then: Level) -> float:
@@ -47,6 +48,9 @@ def posterior(
     process: Diffusion, x0: Tensor, xt: Tensor, t: float, s: float
 ) -> tuple[Tensor, float]:
     """Mean and variance of q(x_s | x_t, x_0), s < t (eqs. 6 and 7, for any schedule)."""
+    alike("xt", xt, "x0", x0)
+    if not s < t:
+        raise ValueError(f"s must be a cleaner time than t, got s={s:g} and t={t:g}")
     now, then = level(process.schedule, t), level(process.schedule, s)
     return posterior_mean(x0, xt, now, then), beta_tilde(now, then)
 
@@ -75,8 +79,9 @@ def variational_bound(
     """
     spread = choose("variance", variance, VARIANCES)
     floating("x0", x0)
-    if colours is not None and not x0.abs().max() <= 1:
-        raise ValueError(f"x0 must lie in [-1, 1], got {x0.min():g} ... {x0.max():g}")
+    limit = inf if colours is None else 1
+    if not (x0.abs() <= limit).all():  # nor is NaN
+        raise ValueError(f"x0 must lie in [-{limit}, {limit}], got {x0.min():g} ... {x0.max():g}")
     steps = process.schedule.timesteps if steps is None else steps
     if steps == 1 and variance == "small":
         raise ValueError("the small variance of a single step is 0: take 2 steps or 'large'")

@@ -11,12 +11,11 @@ from course_lib.diffusion.process import (
     Diffusion,
     Network,
     broadcast,
-    floating,
     for_network,
-    same_shape,
 )
 from course_lib.diffusion.schedules import linear
 from course_lib.names import choose
+from course_lib.refusals import alike, floating, same_device, some
 
 
 class DDPM(nn.Module):
@@ -63,20 +62,22 @@ class DDPM(nn.Module):
         x: clean data (B, ...) in [-1, 1]; t: indices (B,), uniform if None; noise like x, or None
         """
         floating("x", x)
+        some("x", x)
         t = torch.randint(len(self.betas), (len(x),), device=x.device) if t is None else t
         noise = torch.randn_like(x) if noise is None else noise
         eps = self.network(self.add_noise(x, t, noise), for_network(t, x), context)
-        same_shape("the network's answer", eps, "its input", x)
+        alike("the network's answer", eps, "its input", x)
         return mse_loss(eps, noise)
 
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t in one jump from x_0 (eq. 4)."""
-        same_shape("noise", noise, "x", x0)
+        alike("noise", noise, "x", x0)
         alpha_bar, noise_var = self.at(t, x0, self.alpha_bars, self.noise_vars)
         return alpha_bar.sqrt() * x0 + noise_var.sqrt() * noise
 
     def posterior(self, x0: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (B, ...) and variance (B, 1, ...) of q(x_{t-1} | x_t, x_0) (eqs. 6 and 7)."""
+        alike("xt", xt, "x0", x0)
         mean_x0, mean_xt, variance = self.at(t, x0, self.mean_x0, self.mean_xt, self.beta_tildes)
         return mean_x0 * x0 + mean_xt * xt, variance
 
@@ -113,6 +114,9 @@ class DDPM(nn.Module):
 
     def at(self, t: Tensor, x: Tensor, *tables: Tensor) -> list[Tensor]:
         """Each table's entries at t, shaped to multiply x; ValueError for bad indices."""
+        same_device("x", x, "this DDPM", self.betas)
+        same_device("t", t, "this DDPM", self.betas)
         if t.is_floating_point() or not ((t >= 0) & (t < len(self.betas))).all():
-            raise ValueError(f"t must hold whole indices in 0 ... {len(self.betas) - 1}, got {t}")
+            got = f"{t.dtype} in {t.min():g} ... {t.max():g}"
+            raise ValueError(f"t must hold whole indices in 0 ... {len(self.betas) - 1}, got {got}")
         return [broadcast(table[t], x) for table in tables]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from course_lib.diffusion.process import Diffusion
 from course_lib.diffusion.schedules import Time
+from course_lib.refusals import finite, floating, same_device
 
 
 class GaussianMixture(nn.Module):
@@ -31,6 +32,12 @@ class GaussianMixture(nn.Module):
         weights: Tensor | None = None,
     ):
         super().__init__()
+        same_device("covariances", covariances, "the tensor of means", means)
+        for name, x in {"means": means, "covariances": covariances}.items():
+            floating(name, x)
+            finite(name, x)
+        if means.dim() != 2:
+            raise ValueError(f"means must be (K, D), got {tuple(means.shape)}")
         K, D = means.shape
         if covariances.shape not in ((K,), (K, D, D)):
             raise ValueError(
@@ -38,7 +45,7 @@ class GaussianMixture(nn.Module):
             )
         weights = torch.ones(K) if weights is None else weights
         if weights.shape != (K,) or not (weights > 0).all():
-            raise ValueError(f"weights must be {K} positive numbers, got {weights}")
+            raise ValueError(f"weights must be {K} positive numbers, got {weights.tolist()}")
         variances, axes = covariances[:, None], None  # (K, 1)
         if covariances.dim() == 3:
             if not torch.allclose(covariances, covariances.mT):
@@ -73,7 +80,9 @@ class GaussianMixture(nn.Module):
 
     def log_likelihood(self, x: Tensor, t: Time = 0.0, context: Tensor | None = None) -> Tensor:
         """log p_t(x), (B,), in nats; at t = 0 that of the data."""
-        return self.seen(x, t, context)[0].logsumexp(1)
+        log_joint, _ = self.seen(x, t, context)
+        finite("x", x)
+        return log_joint.logsumexp(1)
 
     def loss_floor(self, x: Tensor, t: Time, context: Tensor | None = None) -> Tensor:
         """The lowest mean squared error any network can have at xt = x, (B,).
@@ -82,6 +91,7 @@ class GaussianMixture(nn.Module):
         under the training loss.
         """
         alpha, sigma, total = self.levels(x, t)
+        finite("x", x)
         log_joint, whitened = self.seen(x, t, context)
         guesses = self.guesses(x, t, whitened)  # (B, K, D)
         within = self.variances * sigma**2 / total
@@ -92,6 +102,8 @@ class GaussianMixture(nn.Module):
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Data x0: (count, D)."""
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
         weights = self.log_weights.exp()
         k = torch.multinomial(weights, count, replacement=True, generator=generator)
         noise = torch.empty_like(self.means[k]).normal_(generator=generator)
@@ -104,8 +116,10 @@ class GaussianMixture(nn.Module):
 
     def levels(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """alpha and sigma (B or 1, 1, 1), and the variances of xt in each component."""
-        if x[0].numel() != self.means.shape[1]:
-            raise ValueError(f"x has {x[0].numel()} numbers a sample, not {self.means.shape[1]}")
+        D = self.means.shape[1]
+        if x.dim() < 2 or x.shape[1:].numel() != D:
+            raise ValueError(f"x is {tuple(x.shape)}, expected (B, ...) with {D} numbers a sample")
+        same_device("x", x, "the mixture", self.means)
         alpha, sigma = self.process.at(t, x.flatten(1)[:, None])
         return alpha, sigma, alpha**2 * self.variances + sigma**2
 
@@ -118,6 +132,7 @@ class GaussianMixture(nn.Module):
         log_normals = -(offsets.square() / total + (2 * torch.pi * total).log()).sum(2) / 2
         log_joint = self.log_weights + log_normals
         if context is not None:
+            check_labels(context, x, len(self.means))
             k = torch.arange(len(self.means), device=x.device)
             other = (context[:, None] != k) & (context[:, None] < len(k))
             log_joint = log_joint.masked_fill(other, -torch.inf)
@@ -144,3 +159,12 @@ class Gaussian(GaussianMixture):
     def __init__(self, process: Diffusion, mean: Tensor, covariance: Tensor | float):
         covariance = torch.as_tensor(covariance, dtype=mean.dtype, device=mean.device)
         super().__init__(process, mean[None], covariance[None])
+
+
+def check_labels(labels: Tensor, x: Tensor, K: int) -> None:
+    """ValueError unless they are the numbers of components, one for each sample of x."""
+    same_device("context", labels, "x", x)
+    whole = labels.shape == (len(x),) and not labels.is_floating_point()
+    if not whole or not ((labels >= 0) & (labels <= K)).all():
+        got = f"{tuple(labels.shape)} {labels.dtype}"
+        raise ValueError(f"context must be ({len(x)},) whole labels in 0 ... {K}, got {got}")

@@ -5,6 +5,8 @@ or (L, D), one for each sample, (B, L, D), or the null class as an int. With ano
 context as `empty`, guidance leads away from that caption: a negative prompt.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,8 @@ def guided(network: Network, empty: Tensor | int, scale: float) -> Network:
 
     One call on a batch of 2B; scale = 1 is the network itself.
     """
+    if not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number, got {scale}")
     if scale == 1:
         return network
 
@@ -43,6 +47,8 @@ def blank(empty: Tensor | int, context: Tensor) -> Tensor:
     if context is None:
         raise ValueError("guidance needs a context, got None")
     empty = torch.as_tensor(empty, device=context.device)
+    if empty.is_floating_point() != context.is_floating_point():
+        raise ValueError(f"empty is {empty.dtype}, but the context is {context.dtype}")
     try:
         return empty.to(context.dtype).expand_as(context)
     except RuntimeError:

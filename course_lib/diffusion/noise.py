@@ -8,6 +8,8 @@ from torch import Tensor
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
     """One random generator for each sample; those on "cpu" are the same on every machine."""
+    if any(seed % 1 for seed in seeds):
+        raise ValueError(f"seeds must be whole numbers, got {seeds}")
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
 
 

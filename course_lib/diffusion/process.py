@@ -12,6 +12,7 @@ from torch import Tensor
 
 from course_lib.diffusion.schedules import SCHEDULES, Schedule, Time, as_time
 from course_lib.names import choose
+from course_lib.refusals import alike, floating, some
 
 Network = Callable[..., Tensor]  # answer = network(x, timestep, context)
 
@@ -73,19 +74,19 @@ class Diffusion:
 
     def add_noise(self, x0: Tensor, t: Time, eps: Tensor) -> Tensor:
         """xt ~ q(xt | x0) (Ho et al. 2020, eq. 4)."""
-        same_shape("eps", eps, "x0", x0)
+        alike("eps", eps, "x0", x0)
         alpha, sigma = self.at(t, x0)
         return alpha * x0 + sigma * eps
 
     def answer(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
         """What a perfect network would answer, had it seen x0 and eps."""
-        same_shape("eps", eps, "x0", x0)
+        alike("eps", eps, "x0", x0)
         a, b = self.row(*self.at(t, x0))
         return a * x0 + b * eps
 
     def split(self, answer: Tensor, xt: Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """(x0, eps) from the network's answer; ValueError where the answer does not fix them."""
-        same_shape("answer", answer, "xt", xt)
+        alike("answer", answer, "xt", xt)
         self.determinant(t)
         return solve(self.row, answer, xt, *self.at(t, xt))
 
@@ -123,6 +124,7 @@ class Diffusion:
         """
         weigh = choose("weighting", weighting, WEIGHTINGS)
         draw = choose("distribution of times", times, TIMES)
+        some("x0", x0)
         t = self.schedule.snap(draw(len(x0)), torch.ceil) if t is None else t
         errors = self.errors(network, x0, context, t, eps)
         return (weigh(self, t).to(errors) * errors).mean()
@@ -139,7 +141,7 @@ class Diffusion:
         eps = torch.randn_like(x0) if eps is None else eps
         xt = self.add_noise(x0, t, eps)
         answer = network(xt, self.timestep(t, xt), context)
-        same_shape("the network's answer", answer, "its input", xt)
+        alike("the network's answer", answer, "its input", xt)
         return (answer - self.answer(x0, eps, t)).square().flatten(1).mean(1)
 
 
@@ -154,7 +156,7 @@ def broadcast(values: Tensor, x: Tensor) -> Tensor:
     """One value for each sample, (B,), or one for all, shaped to multiply x of (B, ...)."""
     if values.dim() > 1 or (values.dim() == 1 and len(values) not in (1, len(x))):
         raise ValueError(
-            f"one value or {len(x)} needed for a batch of {len(x)}, got {values.shape}"
+            f"one value or {len(x)} needed for a batch of {len(x)}, got {tuple(values.shape)}"
         )
     return values.reshape(-1, *[1] * (x.dim() - 1))
 
@@ -162,14 +164,5 @@ def broadcast(values: Tensor, x: Tensor) -> Tensor:
 def for_network(timestep: Tensor | float, x: Tensor) -> Tensor:
     """The timestep as networks take it: one for each sample, never in half precision."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    return torch.as_tensor(timestep, dtype=dtype, device=x.device).expand(len(x))
-
-
-def same_shape(name: str, x: Tensor, other: str, y: Tensor) -> None:
-    if x.shape != y.shape:
-        raise ValueError(f"{name} is {tuple(x.shape)}, but {other} is {tuple(y.shape)}")
-
-
-def floating(name: str, x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise ValueError(f"{name} must be floating point, scaled to about [-1, 1]; got {x.dtype}")
+    timestep = torch.as_tensor(timestep, dtype=dtype, device=x.device)
+    return broadcast(timestep, x).flatten().expand(len(x))

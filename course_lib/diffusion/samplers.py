@@ -19,13 +19,12 @@ from course_lib.diffusion.process import (
     TARGETS,
     Diffusion,
     Network,
-    floating,
     for_network,
-    same_shape,
     solve,
 )
 from course_lib.diffusion.schedules import Schedule
 from course_lib.names import choose
+from course_lib.refusals import alike, floating
 
 
 class Level(NamedTuple):
@@ -62,6 +61,9 @@ def step(x0: Tensor, eps: Tensor, now: Level, then: Level, eta: float = 0.0, noi
 
     eta = 1 is DDPM's posterior, eta = 0 is DDIM; to the clean level it returns x0.
     """
+    alike("eps", eps, "x0", x0)
+    if isinstance(noise, Tensor):
+        alike("noise", noise, "x0", x0)
     std = step_std(now, then, eta)
     return then.alpha * x0 + sqrt(max(then.sigma**2 - std**2, 0)) * eps + std * noise
 
@@ -207,9 +209,9 @@ def predictor(process: Diffusion, network: Network, context: Tensor | None, clip
     """(x, level) -> (x0, eps), by one call of the network."""
 
     def predict(x: Tensor, now: Level) -> Pair:
-        answer = network(x, for_network(now.timestep, x), context).to(x.dtype)
-        same_shape("the network's answer", answer, "its input", x)
-        x0, eps = solve(process.row, answer, x, now.alpha, now.sigma)
+        answer = network(x, for_network(now.timestep, x), context)
+        alike("the network's answer", answer, "its input", x)
+        x0, eps = solve(process.row, answer.to(x.dtype), x, now.alpha, now.sigma)
         if clip is None:
             return x0, eps
         x0 = clip(x0) if callable(clip) else x0.clamp(-clip, clip)

@@ -54,8 +54,10 @@ class Table(Schedule):
 
     def __init__(self, betas: Tensor):
         self.betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
-        if self.betas.dim() != 1 or not ((self.betas > 0) & (self.betas <= 1)).all():
-            raise ValueError(f"betas must be a vector of numbers in (0, 1], got {betas}")
+        inside = (self.betas > 0) & (self.betas <= 1)
+        if self.betas.dim() != 1 or not len(self.betas) or not inside.all():
+            got = f"{tuple(self.betas.shape)} with {int((~inside).sum())} outside"
+            raise ValueError(f"betas must be a vector of numbers in (0, 1], got {got}")
         self.timesteps = len(self.betas)
         self.alphas = 1 - self.betas
         self.alpha_bars = self.alphas.cumprod(0)

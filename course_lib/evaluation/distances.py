@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from course_lib.refusals import finite
+
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """Fréchet distance of two Gaussians fitted to features (N, D) and (M, D) (Heusel et al. 2017):
@@ -71,6 +73,6 @@ def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"features are {shapes}, expected (N, D) and (M, D), at least 2 of each")
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("features are not all finite")
+    finite("features", a)
+    finite("features", b)
     return a.detach().double().cpu(), b.detach().double().cpu()

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from course_lib.refusals import finite, floating, same_device
+
 
 def nearest_neighbours(
     images: Tensor, training: Tensor, k: int = 1, chunk: int = 256
@@ -18,6 +20,10 @@ def nearest_neighbours(
         raise ValueError(f"pictures and training pictures are of different shapes, {shapes}")
     if not 1 <= k <= len(training):
         raise ValueError(f"k is {k}, expected 1 to {len(training)}")
+    same_device("images", images, "the training data", training)
+    for name, x in {"images": images, "training": training}.items():
+        floating(name, x)
+        finite(name, x)
     found = [_nearest(some, training, k) for some in images.split(chunk)]
     distances, indices = zip(*found, strict=True)
     return torch.cat(distances), torch.cat(indices)

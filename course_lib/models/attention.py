@@ -146,8 +146,13 @@ def attention_maps(model):
 def heat(maps, size):
     """Mean of collected maps over layers, heads and calls, as pictures: (B, L, size, size)."""
     pictures = []
+    if not any(maps.values()):
+        raise ValueError("no attention maps were collected: call the model inside the block")
     for layer in (m for calls in maps.values() for m in calls):
-        side = math.isqrt(layer.shape[2])
+        side = math.isqrt(layer.shape[2]) if layer.ndim == 4 else 0
+        if side**2 != layer.shape[2] or not layer.numel() or not layer.is_floating_point():
+            shape = f"{tuple(layer.shape)} {layer.dtype}"
+            raise ValueError(f"a map is {shape}, expected floats (B, heads, H*W, L) of a square")
         picture = layer.mean(1).transpose(1, 2).unflatten(2, (side, side))  # (B, L, H, W)
         pictures.append(F.interpolate(picture, (size, size), mode="bilinear"))
     return torch.stack(pictures).mean(0)

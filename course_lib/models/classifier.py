@@ -31,7 +31,7 @@ class Classifier(nn.Module):
         self.answer = nn.Linear(dim, questions)
 
     def features(self, images):
-        check_image(images, self.in_channels, 1, "Classifier")
+        check_image(images, self.in_channels, 1, self)
         check_range(images)
         if images.shape[2:] != (self.size, self.size):
             size = f"{images.shape[2]}×{images.shape[3]}"

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course_lib.refusals import same_device
+
 
 def keeps_kwargs(init):
     """Decorates `__init__`: `Model(**model.kwargs)` builds the same model again."""
@@ -24,14 +26,24 @@ def keeps_kwargs(init):
     return wrapper
 
 
-def check_image(x, channels, multiple, owner, what="images"):
-    """Refuses (ValueError) what is not floating point, (B, channels, H, W), H and W multiples."""
+def check_fits(what, x, model):
+    """Refuses (ValueError) what is not floating point, or can't meet the model's weights."""
+    owner, weight = f"this {type(model).__name__}", next(model.parameters(), x)
     if not x.is_floating_point():
-        raise ValueError(f"{what} are {x.dtype}, but this {owner} takes floating point")
-    if x.ndim != 4 or x.shape[1] != channels:
-        raise ValueError(
-            f"{what} are {tuple(x.shape)}, but this {owner} takes (B, {channels}, H, W)"
-        )
+        raise ValueError(f"{what} are {x.dtype}, but {owner} takes floating point")
+    same_device(what, x, owner, weight)
+    cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
+    if x.dtype != weight.dtype and not cast:
+        raise ValueError(f"{what} are {x.dtype}, but {owner} is {weight.dtype}")
+
+
+def check_image(x, channels, multiple, model, what="images"):
+    """Refuses (ValueError) what does not fit or is not (B, channels, H, W), H and W multiples."""
+    check_fits(what, x, model)
+    owner = type(model).__name__
+    if x.ndim != 4 or x.shape[1] != channels or not x.numel():
+        wanted = f"(B, {channels}, H, W), at least one"
+        raise ValueError(f"{what} are {tuple(x.shape)}, but this {owner} takes {wanted}")
     if x.shape[2] % multiple or x.shape[3] % multiple:
         size = f"{x.shape[2]}×{x.shape[3]}"
         raise ValueError(f"{what} are {size}, but this {owner} needs sides divisible by {multiple}")
@@ -42,7 +54,7 @@ def check_range(images):
     if torch.compiler.is_compiling() or images.is_meta:
         return  # their values are not known
     low, high = images.aminmax()
-    if low < -1.5 or high > 1.5:
+    if not (low >= -1.5 and high <= 1.5):  # nor is NaN
         raise ValueError(f"images are in [{low:.3g}, {high:.3g}], expected [-1, 1]")
 
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course_lib.refusals import alike, finite, same_device
+
 from .attention import Attention
 from .layers import Down, ResBlock, check_image, check_range, conv, keeps_kwargs, norm, tokens
 from .tokenizer import Tokenizer
@@ -63,15 +65,20 @@ class TextEncoder(nn.Module):
 
     def pool(self, ids, context):
         """The context at each caption's first end of text: (B, L, dim) -> (B, dim)."""
+        if context.shape[:2] != ids.shape or ids.is_floating_point():
+            shapes = f"{tuple(ids.shape)} {ids.dtype}, but the context is {tuple(context.shape)}"
+            raise ValueError(f"token ids are {shapes}")
+        same_device("token ids", ids, "the context", context)
         ends = (ids == self.vocab_size - 1).int().argmax(dim=1)  # (B,)
         return context[torch.arange(len(ids), device=ids.device), ends]
 
     def check(self, ids):
         built = f"this TextEncoder was built with length={self.length}, vocab_size="
+        same_device("token ids", ids, "this TextEncoder", self.token.weight)
         if ids.ndim != 2 or ids.shape[1] > self.length or ids.is_floating_point():
             shape = f"{tuple(ids.shape)} {ids.dtype}"
             raise ValueError(f"token ids are {shape}, but {built}{self.vocab_size}")
-        if torch.compiler.is_compiling() or ids.is_meta:
+        if torch.compiler.is_compiling() or ids.is_meta or not len(ids):
             return  # their values are not known
         if not 0 <= ids.min() <= ids.max() < self.vocab_size:
             raise ValueError(f"token id {ids.max()} is out of range: {built}{self.vocab_size}")
@@ -106,7 +113,7 @@ class ImageEncoder(nn.Module):
 
     def patches(self, images):
         """One feature for each square of the picture: (B, (size / multiple)², dim), row by row."""
-        check_image(images, self.in_channels, self.multiple, "ImageEncoder")
+        check_image(images, self.in_channels, self.multiple, self)
         check_range(images)
         if images.shape[2:] != (self.size, self.size):
             size = f"{images.shape[2]}×{images.shape[3]}"
@@ -172,6 +179,9 @@ def clip_loss(image_features, text_features, logit_scale, negatives=None):
     negatives (M, D): captions with swapped objects or relations, true of no image in the batch;
     without them the text encoder need not learn word order (Yuksekgonul et al. 2023).
     """
+    check_pairs(image_features, text_features)
+    if negatives is not None:
+        alike("a negative", negatives[:1], "a caption", text_features[:1])
     captions = text_features if negatives is None else torch.cat([text_features, negatives])
     scale = logit_scale.exp().clamp(max=100)
     logits = scale * image_features @ captions.T  # (B, B + M)
@@ -183,10 +193,20 @@ def clip_loss(image_features, text_features, logit_scale, negatives=None):
 
 def retrieval(image_features, text_features):
     """Share of images that find their own caption first, and of captions their image."""
+    check_pairs(image_features, text_features)
+    finite("image features", image_features)
+    finite("text features", text_features)
     similarity = image_features @ text_features.T  # (B, B)
     pairs = torch.arange(len(similarity), device=similarity.device)
     found = [similarity.argmax(dim) == pairs for dim in (1, 0)]
     return tuple(hits.double().mean().item() for hits in found)
+
+
+def check_pairs(image_features, text_features):
+    """ValueError unless they are the features of one or more pairs, (B, D) each."""
+    alike("text_features", text_features, "image_features", image_features)
+    if image_features.ndim != 2 or not len(image_features):
+        raise ValueError(f"features are {tuple(image_features.shape)}, expected (B, D), B from 1")
 
 
 # Stable Diffusion 1.5's text encoder, that of CLIP ViT-L/14: 123,060,480 parameters

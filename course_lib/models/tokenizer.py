@@ -63,7 +63,8 @@ class Tokenizer:
         """Ids of one caption or a list of them, padded: LongTensor (B, length)."""
         captions = [captions] if isinstance(captions, str) else captions
         rows = [self.encode(caption) for caption in captions]
-        return torch.tensor([row + [self.end] * (self.length - len(row)) for row in rows])
+        rows = [row + [self.end] * (self.length - len(row)) for row in rows]
+        return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
 
     def tokens(self, caption):
         """What stands at each of the `length` positions, to label attention maps: list of str."""
@@ -73,6 +74,10 @@ class Tokenizer:
     def decode(self, ids):
         """The caption of a row of ids (L,), or the list of captions of (B, L)."""
         ids = torch.as_tensor(ids)
+        if ids.ndim not in (1, 2) or ids.is_floating_point():
+            raise ValueError(
+                f"ids are {tuple(ids.shape)} {ids.dtype}, expected whole, (L,) or (B, L)"
+            )
         if ids.ndim == 2:
             return [self.decode(row) for row in ids]
         kept = [i for i in ids.tolist() if i not in (self.start, self.end)]

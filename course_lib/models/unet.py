@@ -4,12 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course_lib.refusals import same_device
+
 from .attention import Attention, SpatialTransformer
 from .layers import (
     Down,
     ResBlock,
     TimeEmbedding,
     Up,
+    check_fits,
     check_image,
     conv,
     grid,
@@ -162,18 +165,21 @@ class UNet(nn.Module):
 
     def check(self, x, timestep, context):
         """ValueError where something is not what this UNet was built for."""
-        check_image(x, self.in_channels, self.multiple, "UNet", "inputs")
+        check_image(x, self.in_channels, self.multiple, self, "inputs")
         batch = len(x)
         if timestep.shape not in {(), (batch,)}:
             raise ValueError(f"timestep is {tuple(timestep.shape)}, expected ({batch},)")
+        same_device("timestep", timestep, "the input", x)
         if self.classes:
-            return check_labels(context, batch, self.classes)
+            return check_labels(context, x, self.classes)
         shape = None if context is None else tuple(context.shape)
         built = f"this UNet was built with context_dim={self.context_dim}"
         if (shape is None) != (self.context_dim is None):
             raise ValueError(f"context is {shape}, but {built}")
         if shape and (len(shape) != 3 or shape[0] != batch or shape[2] != self.context_dim):
             raise ValueError(f"context is {shape}, but {built} and the batch is {batch}")
+        if shape:
+            check_fits("contexts", context, self)
 
 
 def foreteller(channels, dim):
@@ -185,12 +191,14 @@ def foreteller(channels, dim):
     return nn.Sequential(*layers)
 
 
-def check_labels(labels, batch, classes):
-    """ValueError unless labels are (batch,) integers in 0..classes, `classes` being the null."""
+def check_labels(labels, x, classes):
+    """ValueError unless labels are (B,) integers in 0..classes, `classes` being the null."""
+    batch = len(x)
     wanted = f"({batch},) integers in 0..{classes}"
     if labels is None or labels.is_floating_point() or labels.shape != (batch,):
         received = None if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
         raise ValueError(f"labels are {received}, but this UNet takes {wanted}")
+    same_device("labels", labels, "the input", x)
     if torch.compiler.is_compiling() or labels.is_meta:
         return  # their values are not known
     low, high = labels.aminmax()
@@ -243,9 +251,14 @@ class UNetBlock(nn.Module):
         self.skip = nn.Identity() if in_c == out_c else nn.Conv2d(in_c, out_c, 1)
 
     def forward(self, x, time, text, return_maps=False):
-        check_image(x, self.in_c, 1, "UNetBlock", "inputs")
-        if text.ndim != 3 or text.shape[2] != self.text_emb_dim:
-            wanted = f"(B, L, {self.text_emb_dim})"
+        check_image(x, self.in_c, 1, self, "inputs")
+        check_fits("times", time, self)
+        check_fits("texts", text, self)
+        if time.shape != (len(x), self.time.in_features):
+            wanted = (len(x), self.time.in_features)
+            raise ValueError(f"time is {tuple(time.shape)}, but this UNetBlock takes {wanted}")
+        if text.ndim != 3 or text.shape[::2] != (len(x), self.text_emb_dim):
+            wanted = f"(B, L, {self.text_emb_dim}), and the batch is {len(x)}"
             raise ValueError(f"text is {tuple(text.shape)}, but this UNetBlock takes {wanted}")
         h = self.conv1(F.silu(self.norm1(x)))  # (B, out_c, H, W)
         h = h + self.time(F.silu(time))[..., None, None]

@@ -4,8 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from course_lib.refusals import alike
+
 from .attention import ImageAttention
-from .layers import Down, ResBlock, Up, check_image, check_range, conv, keeps_kwargs, norm
+from .layers import (
+    Down,
+    ResBlock,
+    Up,
+    check_fits,
+    check_image,
+    check_range,
+    conv,
+    keeps_kwargs,
+    norm,
+)
 
 
 def gaussian_kl(mu, logvar):
@@ -15,6 +27,7 @@ def gaussian_kl(mu, logvar):
 
 def reparameterize(mu, logvar):
     """A draw from N(mu, exp(logvar)) through which gradients flow (Kingma & Welling 2014, §2.4)."""
+    alike("mu", mu, "logvar", logvar)
     return mu + (0.5 * logvar).exp() * torch.randn_like(mu)
 
 
@@ -92,7 +105,7 @@ class VAE(nn.Module):
 
     def encode(self, x):
         """Mean and log-variance of q(z | x): two of (B, latent)."""
-        check_image(x, self.in_channels, 8, "VAE")
+        check_image(x, self.in_channels, 8, self)
         check_range(x)
         if x.shape[2:] != (self.size, self.size):
             size = f"{x.shape[2]}×{x.shape[3]}"
@@ -105,6 +118,7 @@ class VAE(nn.Module):
 
     def decode(self, z):
         """Images (B, in_channels, size, size) of latents (B, latent)."""
+        check_fits("latents", z, self)
         if z.ndim != 2 or z.shape[1] != self.latent:
             raise ValueError(f"latents are {tuple(z.shape)}, but this VAE takes (B, {self.latent})")
         return self.decoder(z)
@@ -167,7 +181,7 @@ class AutoencoderKL(nn.Module):
 
     def encode_moments(self, x):
         """Mean and log-variance of q(z | x), unscaled: two of (B, latent_channels, h, w)."""
-        check_image(x, self.in_channels, self.factor, "AutoencoderKL")
+        check_image(x, self.in_channels, self.factor, self)
         check_range(x)
         mu, logvar = self.to_moments(self.encoder(x)).chunk(2, dim=1)
         return mu, logvar.clamp(-30, 20)
@@ -180,7 +194,7 @@ class AutoencoderKL(nn.Module):
 
     def decode(self, z):
         """Images (B, in_channels, H, W) of scaled latents; about [-1, 1], not clamped."""
-        check_image(z, self.latent_channels, 1, "AutoencoderKL", "latents")
+        check_image(z, self.latent_channels, 1, self, "latents")
         return self.reconstruct(z / self.scaling_factor.view(-1, 1, 1) + self.shift.view(-1, 1, 1))
 
     def reconstruct(self, z):
@@ -236,9 +250,10 @@ class Pixels(nn.Module):
         self.register_buffer("scaling_factor", torch.ones(3))
 
     def encode(self, x, sample=False):
-        check_image(x, 3, 1, "Pixels")
+        check_image(x, 3, 1, self)
         check_range(x)
         return x
 
     def decode(self, z):
+        check_image(z, 3, 1, self, "latents")
         return z

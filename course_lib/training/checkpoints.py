@@ -20,6 +20,7 @@ from torch import nn
 from course_lib.devices import pick_device
 from course_lib.names import choose
 from course_lib.paths import CHECKPOINTS
+from course_lib.refusals import finite
 from course_lib.training.files import make_folder, write_files
 
 ADVICE = "bring back both files (git checkout -- data/checkpoints), or train the model again"
@@ -30,10 +31,13 @@ def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = Fal
 
     A bare name goes to `data/checkpoints`. The model has `kwargs`, which rebuild it. `half` stores
     matrices and kernels in float16; vectors (biases, norms, a latent's scale) stay as they are.
-    Further keywords go into the card. ValueError for weights that float16 cannot hold.
+    Further keywords go into the card. ValueError for weights that are not finite, or that float16
+    cannot hold.
     """
     path = locate(name_or_path)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    for name, weights in tensors.items():
+        finite(name, weights)
     if half:
         tensors |= {k: halve(tensors[k], k) for k, p in model.named_parameters() if p.ndim > 1}
     weights = save(tensors, {"format": "pt"})
@@ -67,6 +71,8 @@ def load_checkpoint(
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then overwritten
             model = cls(**card["kwargs"])
         tensors = load(weights)
+        for name, weight in tensors.items():
+            finite(f"{path}, {name}", weight)
         model.load_state_dict(
             {k: v.float() if v.dtype == torch.half else v for k, v in tensors.items()}
         )

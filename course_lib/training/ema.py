@@ -9,6 +9,8 @@ import copy
 import torch
 from torch import nn
 
+from course_lib.refusals import alike
+
 
 class EMA:
     """`model` is a frozen copy that follows the trained one.
@@ -29,6 +31,7 @@ class EMA:
         """Follow `model` after its optimiser step number `step`, the first being 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, weights in zip(self.model.parameters(), model.parameters(), strict=True):
+            alike("a weight", weights, "its average", average)
             average.lerp_(weights, 1 - decay)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

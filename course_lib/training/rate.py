@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+from course_lib.names import choose
+
 DECAYS: dict[str, Callable[[float], float]] = {  # progress in [0, 1] -> fraction of the peak
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
     "linear": lambda progress: 1 - progress,
@@ -12,6 +14,9 @@ DECAYS: dict[str, Callable[[float], float]] = {  # progress in [0, 1] -> fractio
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: str = "cosine") -> float:
     """The rate of step 0 … steps - 1: linear warm-up to `peak`, then the decay, over at `steps`."""
+    shape = choose("decay", decay, DECAYS)
+    if not 0 <= step <= steps:
+        raise ValueError(f"step must lie in 0 ... {steps}, got {step}")
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * DECAYS[decay]((step - warmup) / (steps - warmup))
+    return peak * shape((step - warmup) / max(steps - warmup, 1))
