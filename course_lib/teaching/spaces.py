@@ -52,7 +52,7 @@ class SmallVAE(ScenesVAE):
 class Pixel(ScenesDiffusion):
     """Diffusion of the pixels: two stages above those of the latents' U-Net."""
 
-    size, crowded = 32, True
+    size, kinds = 32, ScenesVAE.kinds
     components = (None, "scenes-clip")
     settings = dict(lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
     unet = dict(

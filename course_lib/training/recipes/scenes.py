@@ -47,21 +47,25 @@ class ScenesRecipe(Recipe):
 
     size = 64  # pixels
     batch_size = 64
-    crowded = False  # whether half of each batch are pairs of objects, which are the hardest
+    kinds: ClassVar[dict] = {
+        None: 1.0
+    }  # of scene, each with its part of a batch; None is a mixture
     takes_folder = True
 
     def __init__(self, data: Data | None = None):
         self.data = data or Scenes(self.size, "train")
-        self.couples = Scenes(self.size, "train", "pair")
 
     def pairs(self, index: int) -> tuple[Tensor, list[str]]:
         """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
-        if not (self.crowded and isinstance(self.data, Scenes)):
-            return self.data.batch(range(index * self.batch_size, (index + 1) * self.batch_size))
-        half = self.batch_size // 2
-        places = range(index * half, (index + 1) * half)
-        some, more = self.data.batch(places), self.couples.batch(places)
-        return torch.cat([some[0], more[0]]), some[1] + more[1]
+        kinds = self.kinds if isinstance(self.data, Scenes) else {None: 1.0}
+        images, captions = [], []
+        for kind, part in kinds.items():
+            data = Scenes(self.size, "train", kind) if kind else self.data
+            count = int(part * self.batch_size)
+            some = data.batch(range(index * count, (index + 1) * count))
+            images.append(some[0])
+            captions += some[1]
+        return torch.cat(images), captions
 
     def held_out(self, count: int) -> tuple[Tensor, list[str]]:
         """New combinations, a third of each kind: pictures and captions that leave nothing unsaid.
@@ -103,7 +107,7 @@ class ScenesVAE(ScenesRecipe):
         precision="auto",
     )
     batch_size = 16
-    crowded = True
+    kinds: ClassVar[dict] = {None: 1 / 2, "pair": 1 / 2}  # pairs are the hardest
     kl_weight = 2e-4
     noise = 0.8  # of the standard deviation of the latents, at most
 
@@ -265,7 +269,7 @@ class ScenesLatent(ScenesDiffusion):
     name = "scenes-latent"
     components = ("scenes-vae", "scenes-clip")
     settings = dict(
-        steps=4700,
+        steps=5000,
         accumulate=2,  # batches a step: two processes take one each
         lr=3e-3,
         warmup=30,
@@ -274,7 +278,7 @@ class ScenesLatent(ScenesDiffusion):
         precision="auto",
     )
     batch_size = 32
-    crowded = True
+    kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 9 / 16, "count": 1 / 4}
     pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
     alignment = 0.5  # the weight of what is foretold
     unet = dict(
