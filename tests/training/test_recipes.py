@@ -142,10 +142,14 @@ def test_the_text_encoder_starts_as_clips_and_learns_on():
     assert recipe.clip.text.token.weight.grad is None  # CLIP itself stays as it is
 
 
-def test_half_of_each_latent_batch_are_pairs_of_objects():
-    recipe = make_recipe("scenes-latent")
+def test_batches_hold_the_kinds_in_the_parts_that_the_recipe_says():
+    recipe = RECIPES["scenes-latent"]()
     kinds = [parse(caption).kind for caption in recipe.pairs(3)[1]]
-    assert len(kinds) == 32 and set(kinds[16:]) == {"pair"} and len(set(kinds[:16])) == 3
+    assert kinds == ["single"] * 6 + ["pair"] * 18 + ["count"] * 8
+    kinds = [parse(caption).kind for caption in RECIPES["scenes-vae"]().pairs(3)[1]]
+    assert kinds[8:] == ["pair"] * 8 and len(set(kinds[:8])) == 3
+    for recipe in RECIPES.values():
+        assert sum(getattr(recipe, "kinds", {None: 1}).values()) == 1
 
 
 @pytest.mark.parametrize("name", ["digits-ddpm", "scenes-features"])
