@@ -130,14 +130,8 @@ def distances(recipe: ScenesDiffusion, model: nn.Module) -> tuple[float, float]:
 
 
 def reached(looks: list[dict], level: float, what: str = "properties") -> float:
-    """CPU minutes after which that share first held, on straight lines between looks, from 0."""
-    before = {"cpu_minutes": 0.0, what: 0.0}
-    for look in looks:
-        if look[what] >= level:
-            share = (level - before[what]) / (look[what] - before[what])
-            return before["cpu_minutes"] + share * (look["cpu_minutes"] - before["cpu_minutes"])
-        before = look
-    return float("inf")
+    """CPU minutes at the first look that saw that share; infinity if none did."""
+    return next((look["cpu_minutes"] for look in looks if look[what] >= level), float("inf"))
 
 
 def records() -> list[dict]:

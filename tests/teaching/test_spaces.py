@@ -72,16 +72,23 @@ def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
     assert spaces.distances(recipe, None)[0] > 3 * least
 
 
-def test_a_share_is_reached_between_two_looks():
-    looks = [
-        {"cpu_minutes": 2.0, "properties": 0.2},
-        {"cpu_minutes": 4.0, "properties": 0.6},
-        {"cpu_minutes": 6.0, "properties": 0.5},
+def test_a_share_is_reached_at_the_first_look_that_saw_it():
+    looks = [{"cpu_minutes": 2.0, "right": 0.2}, {"cpu_minutes": 4.0, "right": 0.6}]
+    assert [spaces.reached(looks, level, "right") for level in (0.2, 0.3)] == [2.0, 4.0]
+    assert spaces.reached(looks, 0.7, "right") == float("inf")
+
+
+def test_the_records_are_of_every_space_and_seed_in_equal_minutes():
+    runs = spaces.records()
+    assert [(r["space"], r["seed"]) for r in runs] == [
+        (space, seed) for space in spaces.SPACES for seed in spaces.SEEDS
     ]
-    assert spaces.reached(looks, 0.1) == pytest.approx(1.0)
-    assert spaces.reached(looks, 0.5) == pytest.approx(3.5)
-    assert spaces.reached(looks, 0.6) == pytest.approx(4.0)
-    assert spaces.reached(looks, 0.7) == float("inf")
+    for each in runs:
+        minutes = [look["cpu_minutes"] for look in each["looks"]]
+        assert len(minutes) == spaces.LOOKS and minutes == sorted(minutes)
+        # the number of steps follows a timing of five of them, good to a tenth
+        assert minutes[-1] * 60 == pytest.approx(spaces.BUDGET, rel=0.1)
+        assert each["frechet"] > each["floor"] > 0
 
 
 @pytest.mark.parametrize("jobs, error", [(["latents", "0"], "latent"), (["pixels", "1"], "pixel")])
