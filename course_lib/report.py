@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.datasets.scenes import KINDS, SPLITS, Scenes
@@ -106,16 +107,19 @@ def distance_report(model: LatentDiffusion, count: int, **options) -> dict[str, 
     """Fréchet distance of `count` pictures to as many real ones, in the features of a classifier.
 
     The captions are new ones of the training's kind. The floor is what `count` real pictures
-    score against as many others: no model can be expected below it.
+    score against as many others: no model can be expected below it. Smaller pictures are drawn
+    larger for the classifier, the real ones too.
     """
     eye = load_checkpoint(Classifier, "scenes-features", model.device)
-    data = Scenes(64, "train", seed=1)
-    real = in_batches(
-        lambda some: eye.features(data.batch(some)[0].to(model.device)), range(2 * count)
-    )
+    data = Scenes(model.size, "train", seed=1)
+
+    def features(images: Tensor) -> Tensor:
+        return eye.features(F.interpolate(images.to(model.device), eye.size))
+
+    real = in_batches(lambda some: features(data.batch(some)[0]), range(2 * count))
     captions = [data.caption(i) for i in range(count)]
     drawn = in_batches(
-        lambda texts, seeds: eye.features(text_to_image(model, texts, seeds, **options)),
+        lambda texts, seeds: features(text_to_image(model, texts, seeds, **options)),
         *(captions, range(count)),
     )
     return {

@@ -180,6 +180,7 @@ def clip_loss(image_features, text_features, logit_scale, negatives=None):
     without them the text encoder need not learn word order (Yuksekgonul et al. 2023).
     """
     check_pairs(image_features, text_features)
+    same_device("logit_scale", logit_scale, "the features", image_features)
     if negatives is not None:
         alike("a negative", negatives[:1], "a caption", text_features[:1])
     captions = text_features if negatives is None else torch.cat([text_features, negatives])

@@ -11,22 +11,15 @@ oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for 
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from course_lib.datasets.scenes import Scenes
-from course_lib.evaluation.distances import floor, frechet_distance
 from course_lib.models import AutoencoderKL
-from course_lib.models.classifier import Classifier
 from course_lib.names import choose
-from course_lib.pipelines import text_to_image
-from course_lib.report import assemble, in_batches
+from course_lib.report import assemble, distance_report
 from course_lib.teaching.tricks import begin, judge
-from course_lib.training import load_checkpoint
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
 
@@ -106,27 +99,9 @@ def run(space: str, seed: int) -> dict:
             minutes = round((spent + training.cpu_seconds) / 60, 2)
             looks.append({"cpu_minutes": minutes} | judge(recipe, training.ema, COUNT))
             print(space, seed, step.index, looks[-1], flush=True)
-    distance, least = distances(recipe, training.ema)
+    distances = distance_report(assemble(recipe, training.ema), PICTURES)
     facts = {"space": space, "seed": seed, "steps": training.steps, "looks": looks}
-    return facts | {"frechet": round(distance, 2), "floor": round(least, 2)}
-
-
-@torch.no_grad()
-def distances(recipe: ScenesDiffusion, model: nn.Module) -> tuple[float, float]:
-    """Fréchet distance to real pictures and that of real ones among themselves, drawn twice as
-    large for the classifier that looks at them."""
-    eye, pipeline = load_checkpoint(Classifier, "scenes-features"), assemble(recipe, model)
-    data = Scenes(recipe.size, "train", seed=1)
-
-    def features(images: Tensor) -> Tensor:
-        return eye.features(F.interpolate(images, scale_factor=2))
-
-    real = in_batches(lambda some: features(data.batch(some)[0]), range(2 * PICTURES))
-    captions = [data.caption(i) for i in range(PICTURES)]
-    draw = partial(text_to_image, pipeline)
-    drawn = in_batches(lambda texts, seeds: features(draw(texts, seeds)), captions, range(PICTURES))
-    distance = frechet_distance(drawn, real[PICTURES:])
-    return distance, floor(frechet_distance, real, PICTURES)[0]
+    return facts | {name: round(value, 2) for name, value in distances.items()}
 
 
 def reached(looks: list[dict], level: float, what: str = "properties") -> float:

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from course_lib import report
+from course_lib.datasets.scenes import Scenes
 from course_lib.models import Pixels
 from course_lib.teaching import spaces
 from course_lib.teaching.spaces import Latent, Pixel, SmallVAE
@@ -50,7 +52,8 @@ def test_the_latent_run_pays_for_its_autoencoder(monkeypatch):
     budgets = []
     monkeypatch.setattr(spaces, "begin", lambda r, s, budget: budgets.append(budget) or Training())
     monkeypatch.setattr(spaces, "judge", lambda *_: {"right": 0.5, "properties": 0.75})
-    monkeypatch.setattr(spaces, "distances", lambda *_: (30.0, 20.0))
+    monkeypatch.setattr(spaces, "assemble", lambda *_: None)
+    monkeypatch.setattr(spaces, "distance_report", lambda *_: {"frechet distance": 30.0})
     monkeypatch.setattr(spaces, "LOOKS", 2)
     found = spaces.run("latent", 0)
     assert budgets == [spaces.AUTOENCODER, spaces.BUDGET - 40]
@@ -59,17 +62,14 @@ def test_the_latent_run_pays_for_its_autoencoder(monkeypatch):
 
 
 def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
-    recipe = Pixel()
-    monkeypatch.setattr(spaces, "PICTURES", 100)
-    monkeypatch.setattr(spaces, "assemble", lambda *_: None)
-    others = spaces.Scenes(32, "train", seed=2)
-    monkeypatch.setattr(spaces, "text_to_image", lambda _, texts, seeds: others.batch(seeds)[0])
-    distance, least = spaces.distances(recipe, None)
-    assert distance < 1.5 * least  # two draws of 100 pictures: measured ratio 1.0
-    monkeypatch.setattr(
-        spaces, "text_to_image", lambda _, texts, seeds: torch.rand(len(texts), 3, 32, 32) * 2 - 1
-    )
-    assert spaces.distances(recipe, None)[0] > 3 * least
+    pipeline = report.assemble(Pixel(), Pixel().model())
+    others = Scenes(32, "train", seed=2)
+    monkeypatch.setattr(report, "text_to_image", lambda _, texts, seeds: others.batch(seeds)[0])
+    real = report.distance_report(pipeline, 100)
+    assert real["frechet distance"] < 1.5 * real["frechet floor"]  # measured ratio 1.0
+    noise = lambda _, texts, seeds: torch.rand(len(texts), 3, 32, 32) * 2 - 1  # noqa: E731
+    monkeypatch.setattr(report, "text_to_image", noise)
+    assert report.distance_report(pipeline, 100)["frechet distance"] > 3 * real["frechet floor"]
 
 
 def test_a_share_is_reached_at_the_first_look_that_saw_it():
@@ -88,7 +88,7 @@ def test_the_records_are_of_every_space_and_seed_in_equal_minutes():
         assert len(minutes) == spaces.LOOKS and minutes == sorted(minutes)
         # the number of steps follows a timing of five of them: 8.9 to 9.8 minutes came of 10
         assert minutes[-1] * 60 == pytest.approx(spaces.BUDGET, rel=0.12)
-        assert each["frechet"] > each["floor"] > 0
+        assert each["frechet distance"] > each["frechet floor"] > 0
 
 
 @pytest.mark.parametrize("jobs, error", [(["latents", "0"], "latent"), (["pixels", "1"], "pixel")])

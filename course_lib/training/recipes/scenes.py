@@ -47,9 +47,7 @@ class ScenesRecipe(Recipe):
 
     size = 64  # pixels
     batch_size = 64
-    kinds: ClassVar[dict] = {
-        None: 1.0
-    }  # of scene, each with its part of a batch; None is a mixture
+    kinds: ClassVar[dict] = {None: 1.0}  # of scene -> its part of a batch; None: as they come
     takes_folder = True
 
     def __init__(self, data: Data | None = None):
