@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from course_lib.paths import ROOT
+
 app = typer.Typer(
     help="From DDPM to Stable Diffusion: the course's command line.",
     add_completion=False,
@@ -21,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
 DEMO = [
     "a large red circle on a blue background",
     "a small yellow square at the top left on a purple background",
@@ -67,6 +68,9 @@ def lab(context: typer.Context) -> None:
         arguments.append("--allow-root")  # in a container; JupyterLab refuses root otherwise
     if not has_desktop():
         arguments.append("--no-browser")  # or a text browser would take the terminal
+    for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in a folder of their own
+        if path := os.environ.get(name):
+            os.environ[name] = os.path.abspath(path)
     os.chdir(ROOT)
     from jupyterlab.labapp import main as jupyterlab
 
@@ -149,8 +153,8 @@ def draw(
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     if published := is_published(model):
-        pipeline = open_published(model, tokenizer, size or 512, device)
-    elif tokenizer or size:
+        pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
+    elif tokenizer is not None or size is not None:
         raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
     else:
         pipeline = load_pipeline(model, device)
@@ -260,7 +264,11 @@ def train(
     if not run.leads:
         return
     typer.echo(f"Measuring {name} ...")
-    path = recipe.publish(run, None if publish else folder / name)
+    told = {"--data": data, "--steps": steps, "--until": until}
+    told = [f"{option} {value}" for option, value in told.items() if value is not None]
+    command = " ".join([f"course train {name}", *told])
+    path = None if publish else folder / f"{name}.safetensors"
+    path = recipe.publish(run, path, command=command)
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
 
 
@@ -325,8 +333,12 @@ def cost(
     from course_lib.training.recipes import RECIPES
 
     recipe, card = choose("recipe", name, RECIPES)(), choose("GPU", gpu, model.GPUS)
-    if gpus < 1:
-        raise ValueError(f"gpus must be at least 1, got {gpus}")
+    batches = recipe.settings.get("accumulate", 1)
+    if gpus < 1 or batches % gpus:
+        raise ValueError(
+            f"gpus must be at least 1, and share the {batches} batches of a step of {name} "
+            f"equally; got {gpus}"
+        )
     torch.set_num_threads(1)
     work = model.measure(recipe)
     for line in model.report(work, card, gpu, gpus):
@@ -347,6 +359,8 @@ def show(value) -> str:
 
 def main() -> None:
     """Run the command line; errors that are no bug of ours end in one line."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows pipe may know no ✓
+        stream.reconfigure(errors="replace")
     try:
         app(prog_name="course")
     except ValueError as error:

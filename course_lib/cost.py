@@ -8,7 +8,8 @@ A step on N devices, each with its share of the step's batches, takes
   launches · LAUNCH: a small network keeps a GPU waiting for its next instruction;
 - update: clipping, optimiser and average, which every device does in full;
 - exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
-  over each link. It is taken as not overlapping with the arithmetic, though it partly does.
+  over each link, two bytes each in a bf16 training. It is taken as not overlapping with the
+  arithmetic, though it partly does.
 
 `--check` trains here in one and in two processes and prints by how much the model was wrong.
 """
@@ -63,7 +64,8 @@ class Work:
     batch_seconds: float  # forward and backward
     update_seconds: float
     flops: float  # of a batch
-    launches: int  # operations of a step
+    launches: int  # operations of a batch
+    update_launches: int  # and of the update
     gradient: int  # bytes that processes exchange
     held: int  # bytes of weights, gradients, average and moments
     activations: int  # bytes that a batch keeps for its backward pass
@@ -75,11 +77,13 @@ class Work:
 
     def on_gpu(self, gpu: GPU, count: int = 1) -> dict[str, float]:
         """Predicted seconds of a step on so many GPUs, by what they are spent on."""
-        arithmetic = self.batches * self.flops / count / (SHARE * gpu.flops)
+        mine = self.batches / count
+        arithmetic = mine * self.flops / (SHARE * gpu.flops)
+        launches = (mine * self.launches + self.update_launches) * LAUNCH
         return {
-            "data": self.batches * self.data_seconds / count,
+            "data": mine * self.data_seconds,
             "arithmetic": arithmetic,
-            "launches": max(0.0, self.launches * LAUNCH - arithmetic),
+            "launches": max(0.0, launches - arithmetic),
             "exchange": exchange(self.gradient, count, gpu.link),
         }
 
@@ -97,10 +101,13 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         best(work, repeats)
         for work in (lambda: again(run), run.gradient, lambda: run.batch(run.done * run.accumulate))
     )
-    counter, launches, kept = FlopCounterMode(display=False), Launches(), Kept()
+    counter, kept = FlopCounterMode(display=False), Kept()
     with counter, kept:
         run.gradient()
+    launches, all_launches = Launches(), Launches()
     with launches:
+        run.gradient()
+    with all_launches:
         again(run)  # the update is told to a GPU operation by operation, too
     size = sum(p.numel() * p.element_size() for p in run.weights)
     states = (state for optimizer in run.optimizers for state in optimizer.state.values())
@@ -112,8 +119,9 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         batch_seconds=gradient / run.accumulate - data,
         update_seconds=max(0.0, step - gradient),
         flops=counter.get_total_flops() / run.accumulate,
-        launches=launches.count,
-        gradient=size,
+        launches=launches.count // run.accumulate,
+        update_launches=all_launches.count - launches.count,
+        gradient=size // 2 if run.settings["precision"] == "bf16" else size,
         held=3 * size + sum(value.numel() * value.element_size() for value in moments),
         activations=kept.bytes // run.accumulate,
     )
@@ -170,7 +178,7 @@ def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
         f"a step: {work.batches} × ({1000 * work.data_seconds:.1f} data + "
         f"{1000 * work.batch_seconds:.1f} forward and backward) + {1000 * work.update_seconds:.1f} "
         f"update ms on one core; {work.batches * work.flops / 1e9:.1f} GFLOP, "
-        f"{work.launches} operations"
+        f"{work.batches * work.launches + work.update_launches} operations"
     )
     for processes in (p for p in (1, 2) if work.batches % p == 0):
         minutes = work.steps * work.on_cpu(processes) / 60

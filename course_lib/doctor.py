@@ -8,15 +8,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from course_lib import machine
-from course_lib.paths import CHECKPOINTS, DATA
+from course_lib.paths import CHECKPOINTS, DATA, ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 REINSTALL = "pip install -c constraints.txt -e ."
 

@@ -91,9 +91,11 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such container, or its limit is the word "max"
+        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(pages["inactive_file"])  # of files that were read; given up when asked for
+    except (OSError, ValueError, KeyError):  # no such container, or its limit is the word "max"
         return free
-    return min(free, limit - used)
+    return min(free, limit - used + cached)
 
 
 def write_error(folder: Path) -> str | None:

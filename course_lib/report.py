@@ -67,14 +67,15 @@ def held_out(count: int) -> Iterator[tuple[str, Tensor, list[str]]]:
 
 
 def faithful(images: Tensor, captions: list[str]) -> tuple[float, dict[str, float]]:
-    """The share of pictures in which all that the caption says holds; and each property's share."""
+    """The share of pictures in which all that the caption says holds; and each property's share,
+    of the pictures whose captions say it."""
     verdicts = PromptOracle().judge(images, captions)
     names = {name.removeprefix("first ").removeprefix("second ") for v in verdicts for name in v}
-    shares = {
-        name: sum(all(ok for key, ok in v.items() if key.endswith(name)) for v in verdicts)
-        / len(verdicts)
-        for name in sorted(names)
-    }
+    shares = {}
+    for name in sorted(names):
+        said = [[ok for key, ok in v.items() if key.endswith(name)] for v in verdicts]
+        said = [each for each in said if each]  # not every caption says it of its picture
+        shares[name] = sum(map(all, said)) / len(said)
     return shares.pop("all"), shares
 
 

@@ -251,6 +251,43 @@ def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_pa
     assert len((folder / "log.jsonl").read_text().splitlines()) == 6
 
 
+def test_only_publish_touches_the_shipped_models(course, slope, tmp_path, monkeypatch):
+    from course_lib.training import checkpoints
+
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    done = course("train", "slope", "--folder", ".", "--steps", 4)
+    assert done.status == 0 and "slope.safetensors: 4 steps" in done.out
+    assert (tmp_path / "slope.safetensors").exists() and not [*(tmp_path / "shipped").iterdir()]
+    card = json.loads((tmp_path / "slope.json").read_text())
+    assert card["command"] == "course train slope --steps 4"
+    course("train", "slope", "--folder", ".", "--steps", 4, "--publish")
+    assert {path.name for path in (tmp_path / "shipped").iterdir()} == {
+        "slope.json",
+        "slope.safetensors",
+    }
+
+
+def test_a_pipe_that_knows_no_tick_gets_a_question_mark(tmp_path):
+    environment = os.environ | {
+        "PYTHONIOENCODING": "cp1252",
+        "COURSE_PROGRESS": str(tmp_path / "p"),
+    }
+    command = [sys.executable, "-m", "course_lib.cli", "progress"]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0 and b"? 0.1" in done.stdout, done.stderr
+
+
+def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
+    from jupyterlab import labapp
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.setattr(labapp, "main", lambda arguments: None)
+    cli.lab(SimpleNamespace(args=[]))
+    assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
+
+
 def test_train_until_it_is_good_enough(course, slope, tmp_path):
     log = tmp_path / "outputs/slope/log.jsonl"
     done = course("train", "slope", "--until", 0.1)  # AdamW's first steps: 0.1 each, averaged
@@ -281,7 +318,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
-        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, got 0"),
+        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
         (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
         (["evaluate", "slope", "--count", "0"], 2, "count must be at least 1, got 0"),

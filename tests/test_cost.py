@@ -11,7 +11,7 @@ from course_lib.training.recipes import Recipe
 
 WORK = cost.Work(
     steps=200, batches=4, data_seconds=0.01, batch_seconds=0.09, update_seconds=0.05,
-    flops=0.35e12, launches=10, gradient=3_000_000_000, held=0, activations=0,
+    flops=0.35e12, launches=10, update_launches=20, gradient=3_000_000_000, held=0, activations=0,
 )  # fmt: skip
 
 
@@ -54,9 +54,10 @@ def test_a_gpu_computes_or_waits_for_launches():
     parts = WORK.on_gpu(gpu, count=2)
     expected = {"data": 0.02, "arithmetic": 2.0, "launches": 0.0, "exchange": 0.5}
     assert parts == pytest.approx(expected)
-    fast = cost.GPU(flops=1e20, memory=1e9, link=6e9)  # nothing left but launches: 10 of 6 µs
-    parts = WORK.on_gpu(fast)
-    assert parts["arithmetic"] + parts["launches"] == pytest.approx(60e-6)
+    fast = cost.GPU(flops=1e20, memory=1e9, link=6e9)  # nothing left but launches of 6 µs
+    for count, launches in ((1, 4 * 10 + 20), (2, 2 * 10 + 20)):
+        parts = WORK.on_gpu(fast, count)
+        assert parts["arithmetic"] + parts["launches"] == pytest.approx(launches * 6e-6)
 
 
 def test_a_step_is_counted():
@@ -71,10 +72,17 @@ def test_a_step_is_counted():
     forward_and_backward = cost.Launches()
     with forward_and_backward:
         Tiny().begin(device="cpu").gradient()
-    assert work.launches > forward_and_backward.count  # the update's operations count as well
+    assert work.launches == forward_and_backward.count // 2  # of one batch
+    assert work.update_launches > 0
     assert work.batch_seconds > 0
     x, weight = 5 * 8 * 4, 8 * 3 * 4
     assert 0 < work.activations <= (2 * x + weight) / 2  # of two batches; the weight is kept once
+
+
+def test_a_bf16_training_exchanges_half_the_bytes():
+    recipe = Tiny()
+    recipe.settings = recipe.settings | {"precision": "bf16"}
+    assert cost.measure(recipe, repeats=1).gradient == 2 * (8 * 3 + 3)
 
 
 def test_operations_are_counted_one_by_one():

@@ -166,7 +166,8 @@ def test_memory_within_a_container(tmp_path):
     (tmp_path / "memory.current").write_text("1000\n")
     assert machine.free_memory(tmp_path) > 0.5 * free
     (tmp_path / "memory.max").write_text("5000\n")
-    assert machine.free_memory(tmp_path) == 4000
+    (tmp_path / "memory.stat").write_text("anon 700\ninactive_file 200\n")
+    assert machine.free_memory(tmp_path) == 4200  # pages of files that were read are given back
 
 
 @pytest.mark.parametrize(

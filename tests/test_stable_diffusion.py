@@ -320,6 +320,12 @@ def test_refuses_one_weight_under_two_names(copy):
         ("text_encoder", "hidden_act", "gelu", ["hidden_act is 'gelu'"]),
         ("scheduler", "beta_schedule", "linear", ["beta_schedule is 'linear'"]),
         ("scheduler", "prediction_type", "flow", ["'flow'"]),
+        ("scheduler", "prediction_type", [], ["a strange value"]),
+        ("unet", "block_out_channels", 320, ["a strange value"]),
+        ("unet", "block_out_channels", [], ["a strange value"]),
+        ("unet", "down_block_types", None, ["a strange value"]),
+        ("unet", "layers_per_block", [2, 2], ["not Stable Diffusion 1", "[2, 2]"]),
+        ("text_encoder", "hidden_size", 0, ["a strange value"]),
     ],
 )
 def test_refuses_models_that_ours_cannot_be(copy, part, key, value, words):

@@ -89,15 +89,6 @@ _PLACE = re.compile(rf"\b{_either(PLACE_OF)}(?= |$)")
 _NOUN_PHRASE = rf"{_either(COUNT_OF)}(?: {_either(SIZE_OF)})?(?: {_COLOUR})? {_either(SHAPE_OF)}"
 _WHAT = re.compile(rf"{_NOUN_PHRASE}(?: {_either(RELATION_OF)} {_NOUN_PHRASE})?")
 
-WORDS = sorted(
-    {
-        word
-        for phrase in [*SIZE_OF, *PLACE_OF, *RELATION_OF, *COUNT_OF, *SHAPE_OF, *COLOURS]
-        for word in phrase.split()
-    }
-    | {"on", "against", "background"}
-)
-
 
 def parse(caption: str) -> Scene:
     """What a caption says; properties it leaves open are None.

@@ -66,7 +66,10 @@ def _entries(folder: Path, column: str):
         raise FileNotFoundError(f"there is no folder {folder}")
     if not metadata.is_file():
         raise FileNotFoundError(f"{folder} has no metadata.jsonl, with lines such as {EXAMPLE}")
-    lines = metadata.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = metadata.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{metadata} is not UTF-8 text: {error}") from None
     for number, line in ((n, line) for n, line in enumerate(lines, 1) if line.strip()):
         try:
             entry = json.loads(line)

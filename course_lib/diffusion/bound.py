@@ -115,8 +115,8 @@ def kl(mean: Tensor, var: float, other_mean: Tensor, other_var: float) -> Tensor
 
 def log_density(x0: Tensor, mean: Tensor, std: float, colours: int | None) -> Tensor:
     """log N(x0; mean, std²) for each dimension, or the log of its integral over x0's colour."""
-    normal = torch.distributions.Normal(mean.double().cpu(), std)
-    x0_ = x0.double().cpu()
+    normal = torch.distributions.Normal(mean.cpu().double(), std)
+    x0_ = x0.cpu().double()
     if colours is None:
         return normal.log_prob(x0_).to(x0)
     half = 1 / (colours - 1)

@@ -146,10 +146,14 @@ class Diffusion:
 
 
 def solve(row: Callable, answer: Tensor, xt: Tensor, alpha, sigma) -> tuple[Tensor, Tensor]:
-    """(x0, eps) from `xt = alpha * x0 + sigma * eps` and `answer = a * x0 + b * eps`."""
+    """(x0, eps) from `xt = alpha * x0 + sigma * eps` and `answer = a * x0 + b * eps`.
+
+    The coefficients are divided by the determinant, and not the data: they are fewer numbers.
+    """
     a, b = row(alpha, sigma)
     det = alpha * b - sigma * a
-    return (b * xt - sigma * answer) / det, (alpha * answer - a * xt) / det
+    alpha, sigma, a, b = alpha / det, sigma / det, a / det, b / det
+    return b * xt - sigma * answer, alpha * answer - a * xt
 
 
 def broadcast(values: Tensor, x: Tensor) -> Tensor:
@@ -163,6 +167,7 @@ def broadcast(values: Tensor, x: Tensor) -> Tensor:
 
 def for_network(timestep: Tensor | float, x: Tensor) -> Tensor:
     """The timestep as networks take it: one for each sample, never in half precision."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    timestep = torch.as_tensor(timestep, dtype=dtype, device=x.device)
-    return broadcast(timestep, x).flatten().expand(len(x))
+    to = dict(dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    if not isinstance(timestep, Tensor):
+        return torch.full((len(x),), timestep, **to)
+    return broadcast(timestep.to(**to), x).flatten().expand(len(x))

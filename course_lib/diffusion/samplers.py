@@ -65,7 +65,8 @@ def step(x0: Tensor, eps: Tensor, now: Level, then: Level, eta: float = 0.0, noi
     if isinstance(noise, Tensor):
         alike("noise", noise, "x0", x0)
     std = step_std(now, then, eta)
-    return then.alpha * x0 + sqrt(max(then.sigma**2 - std**2, 0)) * eps + std * noise
+    mean = then.alpha * x0 + sqrt(max(then.sigma**2 - std**2, 0)) * eps
+    return mean + std * noise if std else mean
 
 
 # A sampler names the (x0, eps) to step with. It may ask `predict(x, level)`, one call of the

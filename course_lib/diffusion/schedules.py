@@ -36,7 +36,7 @@ class Schedule:
 
     def time(self, timestep: Time) -> Tensor:
         """The inverse of `timestep`."""
-        return as_time(torch.as_tensor(timestep).double().cpu() / self.timesteps)
+        return as_time(torch.as_tensor(timestep).cpu().double() / self.timesteps)
 
     def snap(self, t: Time, rounding: Callable[[Tensor], Tensor] = torch.round) -> Tensor:
         """The time of a table's entry nearest to t; a continuous schedule has every t."""
@@ -76,7 +76,7 @@ class Table(Schedule):
         return self.timesteps * as_time(t) - 1
 
     def time(self, timestep: Time) -> Tensor:
-        return super().time(torch.as_tensor(timestep).double() + 1)
+        return super().time(torch.as_tensor(timestep).cpu().double() + 1)
 
     def snap(self, t: Time, rounding: Callable[[Tensor], Tensor] = torch.round) -> Tensor:
         return rounding(self.timesteps * as_time(t)).clamp(min=1) / self.timesteps

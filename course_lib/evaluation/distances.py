@@ -75,4 +75,4 @@ def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"features are {shapes}, expected (N, D) and (M, D), at least 2 of each")
     finite("features", a)
     finite("features", b)
-    return a.detach().double().cpu(), b.detach().double().cpu()
+    return a.detach().cpu().double(), b.detach().cpu().double()

@@ -80,8 +80,9 @@ class TextEncoder(nn.Module):
             raise ValueError(f"token ids are {shape}, but {built}{self.vocab_size}")
         if torch.compiler.is_compiling() or ids.is_meta or not len(ids):
             return  # their values are not known
-        if not 0 <= ids.min() <= ids.max() < self.vocab_size:
-            raise ValueError(f"token id {ids.max()} is out of range: {built}{self.vocab_size}")
+        low, high = ids.aminmax()
+        if low < 0 or high >= self.vocab_size:
+            raise ValueError(f"token ids are in {low}..{high}, but {built}{self.vocab_size}")
 
 
 class ImageEncoder(nn.Module):
@@ -200,7 +201,7 @@ def retrieval(image_features, text_features):
     similarity = image_features @ text_features.T  # (B, B)
     pairs = torch.arange(len(similarity), device=similarity.device)
     found = [similarity.argmax(dim) == pairs for dim in (1, 0)]
-    return tuple(hits.double().mean().item() for hits in found)
+    return tuple(hits.float().mean().item() for hits in found)
 
 
 def check_pairs(image_features, text_features):

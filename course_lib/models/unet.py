@@ -166,6 +166,9 @@ class UNet(nn.Module):
     def check(self, x, timestep, context):
         """ValueError where something is not what this UNet was built for."""
         check_image(x, self.in_channels, self.multiple, self, "inputs")
+        if self.position is not None and x.shape[2:] != self.position.shape[1:]:
+            sizes = (" × ".join(map(str, each.shape[-2:])) for each in (x, self.position))
+            raise ValueError("inputs are {}, but this UNet was built for {}".format(*sizes))
         batch = len(x)
         if timestep.shape not in {(), (batch,)}:
             raise ValueError(f"timestep is {tuple(timestep.shape)}, expected ({batch},)")

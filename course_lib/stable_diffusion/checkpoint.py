@@ -262,10 +262,12 @@ def read_sizes(folder: Path) -> Sizes:
     same(vae, "vae", [("norm_num_groups", 32)])
     same(text, "text_encoder", [("hidden_act", "quick_gelu")])
     try:
-        if not isinstance(unet["attention_head_dim"], int):
+        heads = unet["attention_head_dim"]
+        layers = unet["layers_per_block"], vae["layers_per_block"]
+        if not all(isinstance(each, int) for each in (heads, *layers)):
             raise ValueError(
-                f"{folder} is not Stable Diffusion 1: heads differ by stage, "
-                f"{unet['attention_head_dim']}"
+                f"{folder} is not Stable Diffusion 1: heads or layers differ by stage, "
+                f"{heads} and {layers}"
             )
         return Sizes(
             unet=dict(
@@ -273,7 +275,7 @@ def read_sizes(folder: Path) -> Sizes:
                 **widths(unet["block_out_channels"]),
                 blocks=unet["layers_per_block"],
                 attention=tuple("CrossAttn" in kind for kind in unet["down_block_types"]),
-                heads=unet["attention_head_dim"],  # diffusers' name for the number of heads
+                heads=heads,  # diffusers' name for the number of heads
                 context_dim=unet["cross_attention_dim"],
             ),
             vae=dict(
@@ -294,6 +296,8 @@ def read_sizes(folder: Path) -> Sizes:
         )
     except KeyError as error:
         raise ValueError(f"a config.json in {folder} lacks, or has a strange, {error}") from None
+    except (TypeError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"a config.json in {folder} holds a strange value: {error}") from None
 
 
 def widths(channels: Sequence[int]) -> dict:

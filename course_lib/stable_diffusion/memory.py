@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import psutil
 import torch
 
 from course_lib.devices import fast_precision
+from course_lib.machine import free_memory
 from course_lib.stable_diffusion.checkpoint import count_weights
 
 GB = 1e9
@@ -46,4 +46,4 @@ def work_bytes(size: int) -> float:
 def free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    return free_memory()

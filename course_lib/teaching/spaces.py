@@ -8,28 +8,20 @@ for the text encoder. The latent run pays for an autoencoder of its own first. N
 oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for each run.
 """
 
-import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import torch
 from torch import nn
 
 from course_lib.models import AutoencoderKL
 from course_lib.names import choose
-from course_lib.report import assemble, distance_report
-from course_lib.teaching.tricks import begin, judge
-from course_lib.training.files import make_folder, write_files
+from course_lib.teaching.runs import RECORDED, Runs
+from course_lib.teaching.tricks import begin, distances, judge
 from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
 
-RECORDS = Path(__file__).parent / "recorded" / "spaces"
 BUDGET = 10 * 60  # seconds of CPU time for each run
 AUTOENCODER = 150  # of them, the latent run's first
 LOOKS = 5  # in equal steps of the diffusion model's training
 COUNT = 16  # captions of each kind and split, 96 in all: a share of 0.5 is known to ± 0.05
-PICTURES = 200  # for the Fréchet distance at the end
-SEEDS = (0, 1, 2)
 
 
 class SmallVAE(ScenesVAE):
@@ -99,9 +91,8 @@ def run(space: str, seed: int) -> dict:
             minutes = round((spent + training.cpu_seconds) / 60, 2)
             looks.append({"cpu_minutes": minutes} | judge(recipe, training.ema, COUNT))
             print(space, seed, step.index, looks[-1], flush=True)
-    distances = distance_report(assemble(recipe, training.ema), PICTURES)
     facts = {"space": space, "seed": seed, "steps": training.steps, "looks": looks}
-    return facts | {name: round(value, 2) for name, value in distances.items()}
+    return facts | distances(recipe, training.ema)
 
 
 def reached(looks: list[dict], level: float, what: str = "properties") -> float:
@@ -109,23 +100,7 @@ def reached(looks: list[dict], level: float, what: str = "properties") -> float:
     return next((look["cpu_minutes"] for look in looks if look[what] >= level), float("inf"))
 
 
-def records() -> list[dict]:
-    """The recorded runs, by space and seed."""
-    found = [json.loads(path.read_text()) for path in RECORDS.glob("*.json")]
-    return sorted(found, key=lambda each: (each["space"], each["seed"]))
-
-
-def main(arguments: list[str]) -> None:
-    torch.set_num_threads(1)
-    make_folder(RECORDS)
-    jobs = [(space, seed) for seed in SEEDS for space in SPACES]
-    if arguments:
-        jobs = [(arguments[0], int(arguments[1]))]
-    for space, seed in jobs:
-        path = RECORDS / f"{space}-{seed}.json"
-        if not path.exists():
-            write_files({path: (json.dumps(run(space, seed)) + "\n").encode()})
-
+RUNS = Runs(RECORDED / "spaces", run, list(SPACES), (0, 1, 2))
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    RUNS.main("spaces")

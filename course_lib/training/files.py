@@ -14,13 +14,13 @@ def write_files(contents: dict[Path, bytes]) -> None:
     try:
         for path, content in contents.items():
             write_through(temporary[path], content)
+        for path in contents:
+            os.replace(temporary[path], path)
     except OSError as error:
         for left_over in temporary.values():
             left_over.unlink(missing_ok=True)
         kept = "; what was there is untouched" if path.exists() else ""
         raise OSError(error.errno, f"could not write {path}: {error.strerror}{kept}") from error
-    for path in contents:
-        os.replace(temporary[path], path)
 
 
 def write_through(path: Path, content: bytes) -> None:

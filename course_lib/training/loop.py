@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
-from accelerate.utils import send_to_device
+from accelerate.utils import DDPCommunicationHookType, send_to_device
 from torch import nn
 
 from course_lib.devices import fast_precision, hardware, pick_device
@@ -282,8 +282,15 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     choose("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'bf16' or 'no'")
+    # gradients travel between processes as precise as they were computed: in bf16, half the bytes
+    travel = DDPCommunicationHookType.BF16 if precision == "bf16" else DDPCommunicationHookType.NO
+    exchange = DistributedDataParallelKwargs(comm_hook=travel)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # the one that Accelerate takes
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    return Accelerator(
+        mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[exchange]
+    )
 
 
 @contextmanager

@@ -10,23 +10,31 @@ import torch
 from torch import Tensor, nn
 
 
-def orthogonal(matrices: Tensor, rounds: int = 4) -> Tensor:
+def orthogonal(matrices: Tensor, pairs: int = 2) -> Tensor:
     """About U·Vᵀ of each U·S·Vᵀ: every direction as long as any other (Jordan et al. 2024).
 
     Newton-Schulz: each round maps the singular values s to a·s + b·s³ + c·s⁵, which is chosen to
     lift small ones fast: from 1/200 of the matrix's norm upwards they end between 0.66 and 1.2.
     (..., M, N) -> (..., M, N). The paper makes five rounds; four train no worse here, three do
-    (tests/benchmarks/LOG.md).
+    (tests/benchmarks/LOG.md). They go in pairs, since the Gram matrix of the second follows from
+    that of the first, and is small.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # all singular values at most 1
-    one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
-    for _ in range(rounds):
+    for _ in range(pairs):
         gram = x @ x.mT
-        x = (a * one + b * gram + c * gram @ gram) @ x
+        first = round_of(gram)
+        second = round_of(first @ gram @ first)
+        x = second @ first @ x
     return x if wide else x.mT
+
+
+def round_of(gram: Tensor) -> Tensor:
+    """The matrix that makes a round of Newton-Schulz, given X·Xᵀ: a·1 + b·X·Xᵀ + c·(X·Xᵀ)²."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    one = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return a * one + b * gram + c * gram @ gram
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,11 +55,12 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     alike[p.flatten(1).shape].append(p)
             for shape, kernels in alike.items():
-                ahead = [self.look_ahead(p, group["momentum"]) for p in kernels]  # (M, N) each
+                ahead = [self.look_ahead(p, group["momentum"]).bfloat16() for p in kernels]
                 size = 0.2 * max(shape) ** 0.5
-                updates = orthogonal(torch.stack(ahead).bfloat16())  # enough for a direction
+                updates = orthogonal(torch.stack(ahead))  # bf16 is enough for a direction
                 for p, update in zip(kernels, updates, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"])
+                    if group["weight_decay"]:
+                        p.mul_(1 - group["lr"] * group["weight_decay"])
                     p.add_(update.view_as(p), alpha=-group["lr"] * size)
 
     def look_ahead(self, p: Tensor, momentum: float) -> Tensor:

@@ -55,7 +55,7 @@ def load_training(training, path: Path) -> None:
         if facts["settings"].get(name) != value:
             raise ValueError(
                 f"{path} was trained with {name}={facts['settings'].get(name)}, not {value}: "
-                "keep the settings, take another folder, or start over with resume=False"
+                "keep the settings, take another folder, or start over (resume=False, --fresh)"
             )
     try:
         for name, model in {"model": training.model, "ema": training.average.model}.items():
@@ -81,7 +81,9 @@ def read_state(path: Path) -> tuple[Tensors, dict]:
     """The tensors and facts written last; ValueError in one line when the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            tensors, metadata = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118
+            # copies: Windows replaces no file that is still mapped into memory
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete training state ({error}); {ADVICE}") from error
     if not metadata or digest(tensors) != metadata.get("sha256"):

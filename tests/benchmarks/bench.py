@@ -3,11 +3,14 @@
     make bench                        # a few minutes
     make bench ARGS=--large           # with Stable Diffusion 1.5's own U-Net: 4 GB more
 
+With `pip install denoising-diffusion-pytorch` in the same environment, its U-Net is timed too.
+
 Each comparison does the same work with the same weights in one process, ours and theirs in turn,
 after it was checked that both give the same answer. A ratio is their time over ours: above 1 we
 are faster. What is shown is the median of the pairs' ratios, and the range of the middle half.
 """
 
+import functools
 import json
 import platform
 import subprocess
@@ -31,6 +34,8 @@ from course_lib.datasets.scenes import Scenes
 from course_lib.devices import fast_precision, hardware
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
+from course_lib.pipelines import load_pipeline
+from course_lib.report import milliseconds_per_picture
 from course_lib.stable_diffusion import times
 from course_lib.stable_diffusion.names import DIFFUSERS_UNET, renamed
 from course_lib.training import train
@@ -79,6 +84,24 @@ def note(what: str, value: str, goal: str = "") -> None:
     print(f"{what}: {value}", flush=True)
 
 
+def most_memory(work: Callable[[], object]) -> float:
+    """The most that the work needed beside what was held before, in GB; on a CPU, Linux only."""
+    if DEVICE.type == "cuda":
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return (torch.cuda.max_memory_allocated() - held) / 1e9
+    Path("/proc/self/clear_refs").write_text("5")  # the peak falls to what is held
+    held = resident("VmRSS")
+    work()
+    return (resident("VmHWM") - held) / 1e9
+
+
+def resident(which: str) -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{which}:")[1].split()[0])
+
+
 def same(ours: torch.Tensor, theirs: torch.Tensor, bound: float = 1e-4) -> None:
     difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
     assert difference < bound, f"not the same work: answers differ by {difference:.2g}"
@@ -108,7 +131,10 @@ def twin(channels, multipliers, attention, context_dim, blocks=1) -> tuple[UNet,
 
 
 def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
-    """The same for a U-Net without attention and context: diffusers' `UNet2DModel`."""
+    """The same for a U-Net without attention and context: diffusers' `UNet2DModel`.
+
+    Below 128 channels they differ in one thing: how many groups normalise the joined features.
+    """
     none = (False,) * len(multipliers)
     ours = UNet(3, channels=channels, multipliers=multipliers, attention=none, blocks=2).to(DEVICE)
     theirs = diffusers.UNet2DModel(
@@ -118,6 +144,7 @@ def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
         down_block_types=["DownBlock2D"] * len(multipliers),
         up_block_types=["UpBlock2D"] * len(multipliers),
         downsample_padding=1,
+        norm_num_groups=min(32, channels // 4),
         flip_sin_to_cos=True,
         freq_shift=0,
         add_attention=False,
@@ -162,8 +189,13 @@ def networks() -> None:
 
 def training_steps() -> None:
     """Network, loss, optimiser, average; theirs as in diffusers' unconditional example."""
-    ours, theirs = plain_twin(128, (1, 1))
-    images = torch.rand(16, 3, 32, 32) * 2 - 1
+    training_step(channels=128, batch=16, side=32)
+    training_step(channels=32, batch=64, side=16)  # as small as the recipes of the digits
+
+
+def training_step(channels: int, batch: int, side: int) -> None:
+    ours, theirs = plain_twin(channels, (1, 1))
+    images = torch.rand(batch, 3, side, side) * 2 - 1
     process = Diffusion("linear", "eps")
     precision = fast_precision(DEVICE)
     run = train(ours, process.loss, lambda step: images, steps=10**6, lr=1e-4, precision=precision)
@@ -189,7 +221,9 @@ def training_steps() -> None:
         average.step(theirs.parameters())
         return loss.item()
 
-    compare(f"training step, pixel U-Net, batch 16, {precision}", run.advance, their_step, 1.3)
+    size = f"{sum(p.numel() for p in ours.parameters()) / 1e6:.1f} M parameters"
+    what = f"training step, pixel U-Net ({size}), batch {batch} of {side} × {side}, {precision}"
+    compare(what, run.advance, their_step, 1.3)
 
 
 def samplers() -> None:
@@ -249,33 +283,68 @@ def whole_pipelines() -> None:
         compare(f"20 guided steps, batch {batch}, float32", by_us, by_them, 1.2)
 
 
+def shipped() -> None:
+    """What a reader waits for: pictures of the shipped model, from captions to pixels."""
+    taken = milliseconds_per_picture(load_pipeline("scenes-latent", "cpu"))
+    what = "a picture of scenes-latent, 20 guided steps, in a batch of 64, one thread of a CPU"
+    note(what, f"{taken:.0f} ms", "≤ 70 ms")
+
+
+def another_unet() -> None:
+    """`denoising-diffusion-pytorch`'s U-Net, another architecture of about as many parameters."""
+    try:
+        from denoising_diffusion_pytorch import Unet
+    except ImportError:
+        note("denoising-diffusion-pytorch", "not installed; with it there is a row of its U-Net")
+        return
+    theirs = Unet(64, dim_mults=(1, 2, 4), channels=3).to(DEVICE)
+    ours = UNet(3, channels=64, multipliers=(1, 2, 4), blocks=2, attention=(False, False, True))
+    ours, x = ours.to(DEVICE), torch.randn(8, 3, 32, 32, device=DEVICE)
+    t = torch.full((8,), 500.0, device=DEVICE)
+    sizes = [sum(p.numel() for p in each.parameters()) / 1e6 for each in (ours, theirs)]
+    for precision in ("float32", "bf16"):
+
+        def step(network, bf16=precision == "bf16"):
+            with torch.autocast(DEVICE.type, torch.bfloat16, bf16):
+                answer = network(x, t)
+            answer.float().square().mean().backward()
+
+        what = "pixel U-Net ({:.1f} M parameters) against denoising-diffusion-pytorch's ({:.1f} M)"
+        what = f"{what.format(*sizes)}, forward and backward, {precision}"
+        compare(what, lambda s=step: s(ours), lambda s=step: s(theirs), 1.15)
+
+
 def share_of_the_limit() -> None:
-    """Floating-point operations a second of a training step, over a large matrix product's."""
-    bf16 = fast_precision(DEVICE) == "bf16"
-    a = torch.randn(2048, 2048, device=DEVICE, dtype=torch.bfloat16 if bf16 else torch.float32)
-    limit = 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(10))
+    """Floating-point operations a second, over those of a large matrix product."""
     for name, network, batch, side in (
         ("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8),
-        ("a larger U-Net", UNet(4, channels=128, context_dim=128), 8, 16),
+        ("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16),
     ):
         network = network.to(DEVICE)
         x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
         t, context = x.new_full((batch,), 500.0), torch.randn(batch, 24, 128, device=DEVICE)
+        size = f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
+        for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+            a = torch.randn(2048, 2048, device=DEVICE, dtype=dtype)
+            limit = speed(lambda a=a: a @ a)
+            with torch.autocast(DEVICE.type, torch.bfloat16, dtype == torch.bfloat16):
+                forward = functools.partial(network, x, t, context)
+                training = speed(lambda f=forward: f().float().square().mean().backward())
+                with torch.no_grad():
+                    sampling = speed(forward)
+            note(
+                f"{name} ({size}, batch {batch}), {precision}: share of a large matrix product",
+                f"training {training / limit:.0%}, sampling {sampling / limit:.0%} "
+                f"of {limit / 1e9:.0f} GFLOP/s",
+                "50 % from 15 M parameters on a CPU",
+            )
 
-        def step(network=network, x=x, t=t, context=context):
-            with torch.autocast(DEVICE.type, torch.bfloat16, bf16):
-                answer = network(x, t, context)
-            answer.float().square().mean().backward()
 
-        with FlopCounterMode(display=False) as counter:
-            step()
-        speed = counter.get_total_flops() / min(seconds(step) for _ in range(5))
-        size = sum(p.numel() for p in network.parameters()) / 1e6
-        note(
-            f"{name} ({size:.1f} M): training's share of a large matrix product's speed",
-            f"{speed / limit:.0%} of {limit / 1e9:.0f} GFLOP/s",
-            "50 % from 15 M parameters on a CPU",
-        )
+def speed(work: Callable) -> float:
+    """Floating-point operations a second, in the fastest of five calls after a first one."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / min(seconds(work) for _ in range(5))
 
 
 def data() -> None:
@@ -378,6 +447,10 @@ def stable_diffusion() -> None:
 
         what = "Stable Diffusion 1.5's U-Net at 64 × 64 latents, float32"
         compare(what, lambda: forward(ours), lambda: forward(theirs), 1.0)
+        peaks = [most_memory(lambda n=network: forward(n)) for network in (ours, theirs) * 3]
+        mine, other = max(peaks[::2]), max(peaks[1::2])
+        value = f"{mine:.2f} GB beside the weights; diffusers {other:.2f} GB"
+        note("its peak memory", value, "no more")
 
 
 # ---- the page ----------------------------------------------------------------------------------
@@ -405,8 +478,8 @@ def page(facts: dict) -> str:
 
 def main(arguments: list[str]) -> None:
     torch.manual_seed(0)
-    parts = [networks, training_steps, samplers, whole_pipelines, share_of_the_limit, growth, data]
-    parts += [processes, imports]
+    parts = [networks, another_unet, training_steps, samplers, whole_pipelines, shipped]
+    parts += [share_of_the_limit, growth, data, processes, imports]
     for part in parts + [stable_diffusion] * ("--large" in arguments):
         part()
     names = ("torch", "diffusers", "accelerate")

@@ -139,6 +139,13 @@ def test_time_and_labels_survive_the_norms():
     assert (answer - other).std() > 0.01 * answer.std()
 
 
+def test_a_unet_that_knows_its_size_refuses_others():
+    unet = UNet(channels=16, multipliers=(1, 2), attention=(False, True), size=8)
+    assert unet(torch.zeros(1, 3, 8, 8), torch.zeros(1)).shape == (1, 3, 8, 8)
+    with pytest.raises(ValueError, match="inputs are 16 × 8, but this UNet was built for 8 × 8"):
+        unet(torch.zeros(1, 3, 16, 8), torch.zeros(1))
+
+
 def test_other_numbers_of_channels_come_out():
     unet = UNet(in_channels=8, out_channels=16, **PLAIN)
     assert unet(torch.randn(1, 8, 12, 4), torch.zeros(1)).shape == (1, 16, 12, 4)

@@ -1,7 +1,6 @@
 """The tricks one by one: each variant differs from the recipe in one thing; records are sound."""
 
 import pytest
-import torch
 
 from course_lib.teaching import tricks
 from course_lib.teaching.tricks import VARIANTS, Full
@@ -45,19 +44,3 @@ def test_a_budget_buys_steps(monkeypatch):
     recipe = Full()
     monkeypatch.setattr(recipe, "begin", lambda steps, **_: Clock(steps))
     assert tricks.begin(recipe, seed=0, budget=60).steps == 120
-
-
-def test_each_run_has_a_file_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(tricks, "RECORDS", tmp_path)
-    paths = {tricks.path_of(label, seed) for label in VARIANTS for seed in tricks.SEEDS}
-    assert len(paths) == len(VARIANTS) * len(tricks.SEEDS)
-    monkeypatch.setattr(tricks, "run", lambda label, seed: {"variant": label, "seed": seed})
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    tricks.main(["no EMA", "1"])
-    tricks.main(["no EMA", "0"])
-    tricks.main(["the recipe", "1"])
-    found = [(each["variant"], each["seed"]) for each in tricks.records()]
-    assert found == [("the recipe", 1), ("no EMA", 0), ("no EMA", 1)]  # the variants' order
-    with pytest.raises(ValueError, match="unknown variant 'no EMAs'; did you mean 'no EMA'"):
-        monkeypatch.undo()
-        tricks.run("no EMAs", 0)

@@ -1,6 +1,7 @@
 """A training for several processes: `torchrun … crew.py FOLDER [STOP]` goes on where FOLDER ends.
 
-With STOP it is paused after that step. Each process says at the end whether it leads.
+With STOP it is paused after that step. Each process says at the end whether it leads. PRECISION in
+the environment is the training's.
 """
 
 import os
@@ -32,7 +33,7 @@ def batch(index):
 
 if __name__ == "__main__":
     folder, stop = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 12
-    run = begin(folder)
+    run = begin(folder, precision=os.environ.get("PRECISION", "no"))
     for step in islice(run, stop - run.done):
         if os.environ.get("DIES") == os.environ.get("RANK") and step.index == 6:
             os._exit(9)  # no farewell, as after SIGKILL

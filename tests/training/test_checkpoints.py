@@ -141,6 +141,17 @@ def test_a_full_disk_leaves_the_old_pair(saved, ending):
     assert len(list(saved[0].iterdir())) == 2
 
 
+def test_a_file_that_another_program_holds_stays(saved, monkeypatch):
+    def held(source, target):
+        raise PermissionError(13, "Access is denied", str(target))  # as Windows would
+
+    monkeypatch.setattr(os, "replace", held)
+    with pytest.raises(OSError, match=r"could not write .*: Access is denied; what was there is"):
+        save_checkpoint("digits-net", Net(width=5))
+    assert len(list(saved[0].iterdir())) == 2
+    load_checkpoint(Net, "digits-net")
+
+
 def test_facts_a_card_cannot_hold(saved):
     with pytest.raises(ValueError, match=r"not JSON compliant"):
         save_checkpoint("digits-net", saved[1], metrics={"loss": float("nan")})

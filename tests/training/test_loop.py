@@ -1,6 +1,8 @@
 """The loop against a plain torch loop, and what it promises about resuming, seeds and refusals."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -157,6 +159,13 @@ def test_times_accumulate(tmp_path):
     *_, last = resumed
     assert last.seconds > step.seconds and last.seconds_left == 0
     assert resumed.card["steps"] == 12 and resumed.card["settings"]["lr"] == 1e-2
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="needs Linux's /proc")
+def test_a_resumed_run_has_let_go_of_its_state(tmp_path):
+    list(begin(tmp_path))
+    resumed = begin(tmp_path)  # Windows could not replace a file that is still mapped
+    assert resumed.done == 12 and str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):

@@ -65,6 +65,17 @@ def test_two_processes_are_one_training(alone, together):
     assert sorted(path.name for path in together.iterdir()) == ["log.jsonl", "state.safetensors"]
 
 
+def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    list(crew.begin(alone, precision="bf16"))
+    out = launch(together, PRECISION="bf16")
+    assert out.returncode == 0, out.stderr
+    apart = (losses(together) / losses(alone) - 1).abs()
+    # twelve steps of at most lr = 0.01, each a bf16 rounding (2**-8) or two off its direction
+    assert apart.max() < 12 * 0.01 * 2 * 2**-8
+    assert apart.max() > 10 * ROUNDING  # but not as float32 would have carried them
+
+
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
 def test_another_number_of_processes_goes_on(crew, alone, tmp_path, first, then):
     for processes, stop in ((first, 8), (then, 12)):

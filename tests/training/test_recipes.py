@@ -86,6 +86,15 @@ def test_clip_learns_a_folder_without_captions_that_lie(folder):
     assert recipe.measure(recipe.model(), 64).keys() == {"image_to_text", "text_to_image"}
 
 
+def test_clip_refuses_a_long_caption_before_it_trains(folder):
+    lines = (folder / "metadata.jsonl").read_text().splitlines()
+    entry = json.loads(lines[-1]) | {"text": " ".join(["word"] * 30)}
+    lines[-1] = json.dumps(entry)
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="24"):
+        make_recipe("scenes-clip", folder).model()
+
+
 def test_captions_the_text_encoder_never_saw_are_refused_by_word(folder):
     with pytest.raises(ValueError, match=r"unknown words: '(sea|sand)'"):
         make_recipe("scenes-latent", folder).batch(0)
@@ -145,11 +154,28 @@ def test_the_text_encoder_starts_as_clips_and_learns_on():
 def test_batches_hold_the_kinds_in_the_parts_that_the_recipe_says():
     recipe = RECIPES["scenes-latent"]()
     kinds = [parse(caption).kind for caption in recipe.pairs(3)[1]]
-    assert kinds == ["single"] * 6 + ["pair"] * 18 + ["count"] * 8
+    assert kinds == ["single"] * 6 + ["pair"] * 20 + ["count"] * 6
     kinds = [parse(caption).kind for caption in RECIPES["scenes-vae"]().pairs(3)[1]]
     assert kinds[8:] == ["pair"] * 8 and len(set(kinds[:8])) == 3
     for recipe in RECIPES.values():
         assert sum(getattr(recipe, "kinds", {None: 1}).values()) == 1
+
+
+def test_the_rival_in_pixels_draws_too(monkeypatch):
+    from course_lib.training.recipes import scenes
+
+    steps = []
+    monkeypatch.setattr(scenes, "sample", lambda *a, **_: steps.append(a) or a[2])
+    recipe = RECIPES["scenes-pixel"]()
+    images, captions = recipe.pictures(recipe.model())
+    assert images.shape == (24, 3, 64, 64) and len(captions) == 24 and len(steps) == 1
+
+
+def test_small_counts_are_measured_on_what_there_is():
+    recipe = RECIPES["scenes-clip"]()
+    few, some = (recipe.measure(recipe.model(), count) for count in (1, 64))
+    assert few == some  # never less than one game of 64
+    assert [len(recipe.held_out(count)[1]) for count in (1, 2, 5)] == [1, 2, 5]
 
 
 @pytest.mark.parametrize("name", ["digits-ddpm", "scenes-features"])

@@ -179,7 +179,7 @@ def averaged_over_all_positions(ids, context, end):
 
 def averaged_over_the_words(ids, context, end):
     """You averaged up to the end of text. Other encoders do that, but in this one the mask keeps
-    every position but the end from having read the whole caption."""
+    all positions before the last word from having read the whole caption."""
     first = (ids == end).int().argmax(dim=1)
     known = (torch.arange(ids.shape[1]) <= first[:, None]).float()[:, :, None]
     return (context * known).sum(1) / known.sum(1)

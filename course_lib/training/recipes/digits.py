@@ -19,6 +19,7 @@ from course_lib.diffusion import (
     sample,
 )
 from course_lib.models import VAE, UNet
+from course_lib.models.vae import gaussian_kl
 from course_lib.training.loop import seeded
 from course_lib.training.recipes.recipe import Recipe
 
@@ -51,7 +52,7 @@ class DigitsDDPM(Digits):
     def model(self) -> nn.Module:
         return UNet(**SMALL)
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, index: int) -> Tensor:
         return self.images[self.draw_indices()]
 
     def loss(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class DigitsClasses(Digits):
     def model(self) -> nn.Module:
         return UNet(**SMALL, classes=10)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
         chosen = self.draw_indices()
         return self.images[chosen], self.labels[chosen]
 
@@ -117,7 +118,7 @@ class DigitsVAE(Digits):
     def model(self) -> nn.Module:
         return VAE(in_channels=1, size=SIZE, channels=16, latent=16)
 
-    def batch(self, step: int) -> Tensor:
+    def batch(self, index: int) -> Tensor:
         return self.images[self.draw_indices()]
 
     def loss(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ class DigitsVAE(Digits):
         z = initial_noise(generators(range(count)), (model.latent,))
         return {
             "psnr": 10 * math.log10(4 / error),  # dB; pixels span 2
-            "nats": 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean().item(),
+            "nats": gaussian_kl(mu, logvar).sum(1).mean().item(),
             "like_real": like_real(model.decode(z.to(where(model))).cpu(), self),
         }
 

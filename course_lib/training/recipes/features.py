@@ -51,8 +51,8 @@ class ScenesFeatures(ScenesRecipe):
         truth = torch.stack([answers(s, c) for s, c in zip(scenes, centres, strict=True)])
         return render(scenes, centres, radii, self.size), truth
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        start = step * self.batch_size
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        start = index * self.batch_size
         return self.examples(self.data, range(start, start + self.batch_size))
 
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor]) -> Tensor:

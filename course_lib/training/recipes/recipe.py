@@ -40,8 +40,8 @@ class Recipe(ABC):
         """The model with its initial weights, drawn from torch's random numbers."""
 
     @abstractmethod
-    def batch(self, step: int):
-        """A step's data, drawn from torch's random numbers, which `train` seeds for the step."""
+    def batch(self, index: int):
+        """A batch's data, drawn from torch's random numbers, which `train` seeds by its index."""
 
     @abstractmethod
     def loss(self, model: nn.Module, data) -> Tensor:
@@ -64,10 +64,19 @@ class Recipe(ABC):
             model = self.model()
         return train(model, self.loss, self.batch, **settings)
 
-    def publish(self, run: Training, name_or_path: str | Path | None = None, count=500) -> Path:
-        """Measure the averaged model and write it, with its card, to `data/checkpoints`."""
+    def publish(
+        self,
+        run: Training,
+        name_or_path: str | Path | None = None,
+        count: int = 500,
+        command: str | None = None,
+    ) -> Path:
+        """Measure the averaged model and write it, with its card, to `data/checkpoints`.
+
+        command: what was typed, if it was more than `course train NAME`.
+        """
         facts = {
-            "command": f"course train {self.name}",
+            "command": command or f"course train {self.name}",
             "metrics": {"count": count} | self.measure(run.ema, count),
             "curve": curve(run.folder / "log.jsonl") if run.folder else [],
         }

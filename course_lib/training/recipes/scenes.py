@@ -73,7 +73,7 @@ class ScenesRecipe(Recipe):
         if not isinstance(self.data, Scenes):
             return self.data.batch(range(count))
         images, captions = [], []
-        for n, kind in enumerate(KINDS):
+        for n, kind in enumerate(KINDS[:count]):
             data = Scenes(self.size, "new combinations", kind, unsaid=0.0)
             some = data.batch(range(len(range(n, count, 3))))
             images.append(some[0])
@@ -120,8 +120,8 @@ class ScenesVAE(ScenesRecipe):
             attention=False,
         )
 
-    def batch(self, step: int) -> Tensor:
-        return self.pairs(step)[0]
+    def batch(self, index: int) -> Tensor:
+        return self.pairs(index)[0]
 
     def loss(self, model: nn.Module, images: Tensor) -> Tensor:
         return model.loss(images, self.kl_weight, self.noise)[0]
@@ -152,16 +152,19 @@ class ScenesCLIP(ScenesRecipe):
     batch_size = 96
 
     def model(self) -> nn.Module:
-        tokenizer = Tokenizer.train(map(self.data.caption, range(5000)), 256, LENGTH)
+        count = len(self.data) if isinstance(self.data, CaptionedFolder) else 5000
+        captions = [self.data.caption(index) for index in range(count)]
+        tokenizer = Tokenizer.train(captions, 256, LENGTH)
+        tokenizer(captions)  # refuses one that is too long now, and not half-way through
         return CLIP(
             tokenizer=tokenizer.kwargs,
             text=dict(dim=128, layers=2, heads=4),
             image=dict(size=self.size, patch=4, channels=32, dim=128, layers=2, heads=4),
         )
 
-    def batch(self, step: int) -> tuple[Tensor, list[str], list[str]]:
-        images, captions = self.pairs(step)
-        return images, captions, self.lies(captions, [self.data.seed, step])
+    def batch(self, index: int) -> tuple[Tensor, list[str], list[str]]:
+        images, captions = self.pairs(index)
+        return images, captions, self.lies(captions, [self.data.seed, index])
 
     def loss(self, model: nn.Module, data) -> Tensor:
         return model.loss(*data)
@@ -175,8 +178,11 @@ class ScenesCLIP(ScenesRecipe):
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> dict[str, float]:
-        """Of 64 captions, how often is the right one found; of two, the right and a lie."""
-        images, captions = self.held_out(count // 64 * 64)
+        """Of 64 captions, how often is the right one found; of two, the right and a lie.
+
+        From whole sets of 64: `count` rounded down, at least one.
+        """
+        images, captions = self.held_out(max(64, count // 64 * 64))
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         pictures = torch.cat([model.embed_image(to(model, part)) for part in images.split(64)])
         right = model.embed_text(captions)
@@ -185,7 +191,7 @@ class ScenesCLIP(ScenesRecipe):
         if lies := self.lies(captions, [0]):
             wrong = model.embed_text(lies)
             refused = (pictures * right).sum(1) > (pictures * wrong).sum(1)
-            figures["lies_refused"] = refused.double().mean()
+            figures["lies_refused"] = refused.float().mean()
         return {name: float(share) for name, share in figures.items()}
 
 
@@ -220,8 +226,8 @@ class ScenesDiffusion(ScenesRecipe):
         self.vae.to(run.device), self.clip.to(run.device)
         return run
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        return self.encode(*self.pairs(step))
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.encode(*self.pairs(index))
 
     @torch.no_grad()
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
@@ -238,7 +244,8 @@ class ScenesDiffusion(ScenesRecipe):
     @torch.no_grad()
     def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         images, captions = self.held_out(24)
-        shape = self.vae.encode(to(self.vae, images[:1])).shape[1:]
+        first = images[:1].to(self.vae.scaling_factor.device)
+        shape = self.vae.encode(first).shape[1:]
         empty, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
         network = guided(model.unet, empty, self.scale)
         draws = generators(range(24))
@@ -276,7 +283,7 @@ class ScenesLatent(ScenesDiffusion):
         precision="auto",
     )
     batch_size = 32
-    kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 9 / 16, "count": 1 / 4}
+    kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 5 / 8, "count": 3 / 16}
     pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
     alignment = 0.5  # the weight of what is foretold
     unet = dict(

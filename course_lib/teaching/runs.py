@@ -1,0 +1,47 @@
+"""Long runs that a chapter shows: a file for each, so several may go at once, and none twice."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from course_lib.training.files import make_folder, write_files
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """`run(name, seed)` gives the facts of one run, a dict; `folder` keeps them, as JSON."""
+
+    folder: Path
+    run: Callable[[str, int], dict]
+    names: Sequence[str]
+    seeds: Sequence[int]
+
+    def path(self, name: str, seed: int) -> Path:
+        return self.folder / f"{'-'.join(name.replace(',', '').split())}-{seed}.json"
+
+    def records(self) -> list[dict]:
+        """The facts of all runs that were made, by name, then by seed."""
+        paths = (self.path(name, seed) for name in self.names for seed in self.seeds)
+        return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+    def main(self, module: str, arguments: Sequence[str] | None = None) -> None:
+        """Makes what the folder lacks, on one core: all of it, or of one name, or one run."""
+        parser = argparse.ArgumentParser(prog=f"python -m course_lib.teaching.{module}")
+        parser.add_argument("name", nargs="?", choices=self.names)
+        parser.add_argument("seed", nargs="?", type=int, choices=self.seeds)
+        given = parser.parse_args(arguments)
+        torch.set_num_threads(1)
+        make_folder(self.folder)
+        for seed in self.seeds if given.seed is None else [given.seed]:
+            for name in self.names if given.name is None else [given.name]:
+                path = self.path(name, seed)
+                if not path.exists():
+                    facts = self.run(name, seed)
+                    write_files({path: (json.dumps(facts) + "\n").encode()})
+                    print(facts, flush=True)
