@@ -275,7 +275,7 @@ def test_a_pipe_that_knows_no_tick_gets_a_question_mark(tmp_path):
     }
     command = [sys.executable, "-m", "course_lib.cli", "progress"]
     done = subprocess.run(command, capture_output=True, env=environment)
-    assert done.returncode == 0 and b"? 0.1" in done.stdout, done.stderr
+    assert done.returncode == 0 and b"? ? ?" in done.stdout, done.stderr
 
 
 def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):

@@ -69,9 +69,9 @@ def test_a_step_is_counted():
     assert work.gradient == 4 * size
     step_counters = 2 * 4  # AdamW keeps one number for each of the two tensors
     assert work.held == 4 * size * (3 + 2) + step_counters
-    forward_and_backward = cost.Launches()
+    run, forward_and_backward = Tiny().begin(device="cpu"), cost.Launches()
     with forward_and_backward:
-        Tiny().begin(device="cpu").gradient()
+        run.gradient()
     assert work.launches == forward_and_backward.count // 2  # of one batch
     assert work.update_launches > 0
     assert work.batch_seconds > 0

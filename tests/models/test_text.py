@@ -139,7 +139,7 @@ def test_words_in_another_order_mean_something_else(clip):
         (torch.zeros(1, 17).long(), r"token ids are \(1, 17\) torch.int64.*length=16"),
         (torch.zeros(3).long(), r"token ids are \(3,\)"),
         (torch.zeros(1, 3), "token ids are .* torch.float32"),
-        (torch.full((1, 3), 50), "token id 50 is out of range.*vocab_size=50"),
+        (torch.full((1, 3), 50), "token ids are in 50..50, .*vocab_size=50"),
     ],
 )
 def test_text_encoder_refusals(ids, message):

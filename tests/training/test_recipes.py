@@ -173,7 +173,8 @@ def test_the_rival_in_pixels_draws_too(monkeypatch):
 
 def test_small_counts_are_measured_on_what_there_is():
     recipe = RECIPES["scenes-clip"]()
-    few, some = (recipe.measure(recipe.model(), count) for count in (1, 64))
+    model = recipe.model()
+    few, some = (recipe.measure(model, count) for count in (1, 64))
     assert few == some  # never less than one game of 64
     assert [len(recipe.held_out(count)[1]) for count in (1, 2, 5)] == [1, 2, 5]
 
