@@ -71,11 +71,6 @@ class Uniform(Full):
     times = "uniform"
 
 
-class Unshifted(Full):
-    label = "no shift of the times"
-    process = Diffusion(straight(), "flow")
-
-
 class Clean(Full):
     label = "target x0"
     process = Diffusion(straight(shift=2.0), "x0")
@@ -91,16 +86,11 @@ class MinSNR(Velocity):
     weighting = "min_snr"
 
 
-class Noise(Full):
-    label = "linear schedule, target eps"
-    process, times = Diffusion("linear", "eps"), "uniform"
-
-
 VARIANTS = {
     variant.label: variant
     for variant in (
         *(Full, Frozen, Alone, AdamW, LastWeights, SmallBatch),
-        *(Uniform, Unshifted, Clean, Velocity, MinSNR, Noise),
+        *(Uniform, Clean, Velocity, MinSNR),
     )
 }
 
