@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.names import choose
 from course_lib.training import Training
+from course_lib.training.loop import in_half
 from course_lib.training.recipes import RECIPES, Recipe
 
 SHARE = 0.35  # of a GPU's peak that a training reaches; an assumption, no GPU was measured
@@ -121,7 +122,7 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         flops=counter.get_total_flops() / run.accumulate,
         launches=launches.count // run.accumulate,
         update_launches=all_launches.count - launches.count,
-        gradient=size // 2 if run.settings["precision"] == "bf16" else size,
+        gradient=size // 2 if in_half(run.settings["precision"]) else size,
         held=3 * size + sum(value.numel() * value.element_size() for value in moments),
         activations=kept.bytes // run.accumulate,
     )

@@ -79,10 +79,12 @@ def test_a_step_is_counted():
     assert 0 < work.activations <= (2 * x + weight) / 2  # of two batches; the weight is kept once
 
 
-def test_a_bf16_training_exchanges_half_the_bytes():
+@pytest.mark.parametrize("able, bytes_each", [(True, 2), (False, 4)])
+def test_a_bf16_training_exchanges_half_the_bytes(monkeypatch, able, bytes_each):
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: able)
     recipe = Tiny()
     recipe.settings = recipe.settings | {"precision": "bf16"}
-    assert cost.measure(recipe, repeats=1).gradient == 2 * (8 * 3 + 3)
+    assert cost.measure(recipe, repeats=1).gradient == bytes_each * (8 * 3 + 3)
 
 
 def test_operations_are_counted_one_by_one():

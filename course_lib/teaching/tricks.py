@@ -39,7 +39,7 @@ class Full(ScenesLatent):
 
 
 class Frozen(Full):
-    label = "CLIP's text encoder, frozen"
+    label = "frozen text encoder"
 
     def change(self, model):
         model.text.requires_grad_(False)
@@ -47,12 +47,12 @@ class Frozen(Full):
 
 
 class Alone(Full):
-    label = "nothing foretold (no REPA)"
+    label = "no REPA"
     alignment = 0.0
 
 
 class AdamW(Full):
-    label = "AdamW in place of Muon"
+    label = "AdamW, no Muon"
     changes = dict(optimizer="adamw", lr=1e-3)
 
 

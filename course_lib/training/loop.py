@@ -282,15 +282,23 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     choose("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'bf16' or 'no'")
-    # gradients travel between processes as precise as they were computed: in bf16, half the bytes
-    travel = DDPCommunicationHookType.BF16 if precision == "bf16" else DDPCommunicationHookType.NO
-    exchange = DistributedDataParallelKwargs(comm_hook=travel)
+    half = DDPCommunicationHookType.BF16 if in_half(precision) else DDPCommunicationHookType.NO
+    exchange = DistributedDataParallelKwargs(comm_hook=half)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # the one that Accelerate takes
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(
         mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[exchange]
     )
+
+
+def in_half(precision: str) -> bool:
+    """Whether gradients travel between processes in bf16, as they were computed: half the bytes.
+
+    torch can do so in its builds for GPUs alone (then between processes on CPUs, too).
+    """
+    able = torch.distributed.is_available() and torch.distributed.is_nccl_available()
+    return precision == "bf16" and able
 
 
 @contextmanager

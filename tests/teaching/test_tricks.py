@@ -1,5 +1,7 @@
 """The tricks one by one: each variant differs from the recipe in one thing; records are sound."""
 
+from itertools import product
+
 import pytest
 
 from course_lib.teaching import tricks
@@ -23,6 +25,16 @@ def test_a_variant_differs_in_what_it_says(full):
     assert seen["the recipe"] == str(
         (True, full.alignment, (str(full.process.schedule), "flow"), "logit_normal", "simple", {})
     )
+
+
+def test_the_records_are_of_every_variant_and_seed_in_about_equal_minutes():
+    runs = tricks.RUNS.records()
+    assert [(r["variant"], r["seed"]) for r in runs] == list(product(VARIANTS, (0, 1)))
+    for each in runs:
+        # the steps follow a timing of ten of them, beside other work: 0.9 to 1.1 of the budget came
+        assert each["cpu_seconds"] == pytest.approx(tricks.BUDGET, rel=0.15)
+        assert 0 <= each["right"] <= each["properties"] <= 1
+        assert each["frechet distance"] > each["frechet floor"] > 0
 
 
 def test_frozen_words_get_no_gradient():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from course_lib.training.loop import in_half
 from course_lib.training.state import read_state
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed")
@@ -65,6 +66,7 @@ def test_two_processes_are_one_training(alone, together):
     assert sorted(path.name for path in together.iterdir()) == ["log.jsonl", "state.safetensors"]
 
 
+@pytest.mark.skipif(not in_half("bf16"), reason="this torch can't")
 def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     list(crew.begin(alone, precision="bf16"))
@@ -74,6 +76,12 @@ def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
     # twelve steps of at most lr = 0.01, each a bf16 rounding (2**-8) or two off its direction
     assert apart.max() < 12 * 0.01 * 2 * 2**-8
     assert apart.max() > 10 * ROUNDING  # but not as float32 would have carried them
+
+
+def test_gradients_stay_whole_where_torch_cannot_halve_them(monkeypatch):
+    assert not in_half("no")
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)  # torch for CPUs
+    assert not in_half("bf16")
 
 
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
