@@ -298,7 +298,7 @@ def another_unet() -> None:
         note("denoising-diffusion-pytorch", "not installed; with it there is a row of its U-Net")
         return
     theirs = Unet(64, dim_mults=(1, 2, 4), channels=3).to(DEVICE)
-    ours = UNet(3, channels=64, multipliers=(1, 2, 4), blocks=2, attention=(False, False, True))
+    ours = UNet(3, channels=44, multipliers=(1, 2, 4), blocks=2, attention=(False, False, True))
     ours, x = ours.to(DEVICE), torch.randn(8, 3, 32, 32, device=DEVICE)
     t = torch.full((8,), 500.0, device=DEVICE)
     sizes = [sum(p.numel() for p in each.parameters()) / 1e6 for each in (ours, theirs)]
