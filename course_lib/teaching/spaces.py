@@ -5,9 +5,9 @@
 
 Both learn to draw captioned scenes on one core, with the same loss, optimiser, batches and start
 for the text encoder. The latent run pays for an autoencoder of its own first. Now and then the
-oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for each run. Those there
-began from an earlier `scenes-clip`, and count a place that no caption names as right, which adds two
-points to "properties" at most.
+oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for each run. The runs
+recorded there began from an earlier `scenes-clip`, and count a place that no caption names as
+right, which adds two points to "properties" at most.
 """
 
 from collections.abc import Callable
