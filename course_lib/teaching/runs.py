@@ -30,9 +30,13 @@ class Runs:
         paths = (self.path(name, seed) for name in self.names for seed in self.seeds)
         return [json.loads(path.read_text()) for path in paths if path.exists()]
 
-    def main(self, module: str, arguments: Sequence[str] | None = None) -> None:
-        """Makes what the folder lacks, on one core: all of it, or of one name, or one run."""
-        parser = argparse.ArgumentParser(prog=f"python -m course_lib.teaching.{module}")
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """Makes what the folder lacks, on one core: all of it, or of one name, or one run.
+
+        It is the command of the module that the folder is named after.
+        """
+        program = f"python -m course_lib.teaching.{self.folder.name}"
+        parser = argparse.ArgumentParser(prog=program)
         parser.add_argument("name", nargs="?", choices=self.names)
         parser.add_argument("seed", nargs="?", type=int, choices=self.seeds)
         given = parser.parse_args(arguments)

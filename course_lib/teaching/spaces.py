@@ -105,4 +105,4 @@ def reached(looks: list[dict], level: float, what: str = "properties") -> float:
 RUNS = Runs(RECORDED / "spaces", run, list(SPACES), (0, 1, 2))
 
 if __name__ == "__main__":
-    RUNS.main("spaces")
+    RUNS.main()

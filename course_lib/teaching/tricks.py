@@ -136,4 +136,4 @@ def run(label: str, seed: int) -> dict:
 RUNS = Runs(RECORDED / "tricks", run, list(VARIANTS), (0, 1))
 
 if __name__ == "__main__":
-    RUNS.main("tricks")
+    RUNS.main()

@@ -8,7 +8,8 @@ def write_files(contents: dict[Path, bytes]) -> None:
     """Replace the files by these contents: all are on the disk before the first takes its name.
 
     Each file is exchanged in one step. OSError in one line when a write fails (disk full, …):
-    then none was exchanged and nothing new is left behind.
+    then none was exchanged. So too when another program holds a file (Windows): then those before
+    it were. Nothing unfinished is left behind.
     """
     temporary = {path: path.with_name(path.name + ".tmp") for path in contents}
     try:

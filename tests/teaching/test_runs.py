@@ -27,10 +27,10 @@ def order(runs):
 
 def test_what_is_there_is_not_made_again(runs):
     runs, made = runs
-    runs.main("tricks", ["b", "1"])
+    runs.main(["b", "1"])
     assert order(runs) == [("b", 1, 1)]
-    runs.main("tricks", ["b"])
-    runs.main("tricks", [])
+    runs.main(["b"])
+    runs.main([])
     assert made == [("b", 1), ("b", 0), ("with, without", 0), ("with, without", 1)]
     assert order(runs) == [  # by name, then by seed, whenever they were made
         *(("with, without", 0, 3), ("with, without", 1, 4)),
@@ -51,7 +51,7 @@ def test_what_is_there_is_not_made_again(runs):
 def test_nonsense_is_refused_before_anything_is_made(runs, nonsense, line, capsys):
     runs, made = runs
     with pytest.raises(SystemExit) as end:
-        runs.main("tricks", nonsense)
+        runs.main(nonsense)
     assert end.value.code == 2 and line in capsys.readouterr().err.splitlines()[-1]
     assert not made and not runs.folder.exists()
 
