@@ -322,7 +322,7 @@ def cost(
     gpus: Annotated[int, typer.Option(help="how many of them")] = 1,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l4 or rtx4090")] = "h100",
     check: Annotated[
-        bool, typer.Option("--check", help="train here in 1 and 2 processes: how wrong is it?")
+        bool, typer.Option("--check", help="train here, on a GPU if there is one: how wrong is it?")
     ] = False,
 ) -> None:
     """Predict a training's time and memory, here and on GPUs, from a step measured here."""
@@ -343,14 +343,8 @@ def cost(
     work = model.measure(recipe)
     for line in model.report(work, card, gpu, gpus):
         typer.echo(line)
-    for processes in (1, 2) if check else ():
-        if work.batches % processes == 0:
-            predicted, measured = work.on_cpu(processes), model.check(name, processes)
-            wrong = predicted / measured - 1
-            typer.echo(
-                f"check: {processes} process{'es' * (processes > 1)}: {predicted:.3f} s predicted, "
-                f"{measured:.3f} s measured, {wrong:+.0%}"
-            )
+    for line in model.checks(work, name, gpu) if check else ():
+        typer.echo(line)
 
 
 def show(value) -> str:

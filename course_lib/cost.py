@@ -11,7 +11,8 @@ A step on N devices, each with its share of the step's batches, takes
   over each link, two bytes each in a bf16 training. It is taken as not overlapping with the
   arithmetic, though it partly does.
 
-`--check` trains here in one and in two processes and prints by how much the model was wrong.
+`--check` trains here in one and in two processes, and on a GPU if there is one, and prints by how
+much the model was wrong.
 """
 
 import os
@@ -201,6 +202,23 @@ def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
 # --- the check -------------------------------------------------------------------------------
 
 
+def checks(work: Work, name: str, kind: str) -> Iterator[str]:
+    """By how much the predictions are wrong on this machine, a line each."""
+
+    def line(what: str, predicted: float, measured: float) -> str:
+        wrong = predicted / measured - 1
+        return (
+            f"check: {what}: {predicted:.4f} s predicted, {measured:.4f} s measured, {wrong:+.0%}"
+        )
+
+    for processes in (p for p in (1, 2) if work.batches % p == 0):
+        what = f"{processes} process{'es' * (processes > 1)}"
+        yield line(what, work.on_cpu(processes), check(name, processes))
+    if torch.cuda.is_available():
+        what = f"{torch.cuda.get_device_name()}, predicted as {kind}"
+        yield line(what, sum(work.on_gpu(GPUS[kind]).values()), check_gpu(name))
+
+
 def check(name: str, processes: int) -> float:
     """Measured seconds of a step of the recipe in so many processes, each on one core."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -209,6 +227,19 @@ def check(name: str, processes: int) -> float:
     if done.returncode:
         raise RuntimeError(f"training in {processes} processes failed: {done.stderr[-300:]}")
     return float(done.stdout.split()[-1])
+
+
+def check_gpu(name: str, steps: int = 20) -> float:
+    """Measured seconds of a step of the recipe on this machine's GPU."""
+    run = choose("recipe", name, RECIPES)().begin(device="cuda")
+    list(islice(run, 3))
+
+    def some() -> None:
+        for _ in range(steps):
+            again(run)
+        torch.cuda.synchronize()
+
+    return best(some, 3) / steps
 
 
 def main(name: str) -> None:

@@ -14,18 +14,25 @@ AVAILABLE = {
 def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The device of that name; "auto" takes the first there is of CUDA, MPS and CPU.
 
-    Raises ValueError for an unknown name, RuntimeError where this machine has no such device.
+    "cuda:1" is the second GPU. Raises ValueError for an unknown name, RuntimeError where this
+    machine has no such device.
     """
     name = str(name)
     if name == "auto":
         name = next(kind for kind, available in AVAILABLE.items() if available())
-    kind = name.partition(":")[0]
+    kind, _, number = name.partition(":")
     if kind not in AVAILABLE:
         raise ValueError(f"unknown device {name!r}; known: auto, {', '.join(AVAILABLE)}")
     if not AVAILABLE[kind]():
         raise RuntimeError(
             f"device {name!r} was asked for, but torch {torch.__version__} finds none here; "
             "use 'cpu' or 'auto'"
+        )
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if number and not (number.isdigit() and int(number) < count):
+        raise RuntimeError(
+            f"device {name!r} was asked for, but here there is {kind}:0 "
+            + (f"to {kind}:{count - 1}" if count > 1 else "alone")
         )
     return torch.device(name)
 
@@ -35,6 +42,11 @@ def fast_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if device.type == "cpu" and cpu_facts().get("avx512_bf16") else "no"
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 inside, where the hardware has it; a weight that can learn is converted once."""
+    return torch.autocast(device.type, torch.bfloat16, fast_precision(device) == "bf16")
 
 
 def hardware(device: torch.device) -> str:

@@ -16,10 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.devices import fast_precision
+from course_lib.devices import autocast, fast_precision
 from course_lib.diffusion import (
     Diffusion,
-    Network,
     generators,
     guided,
     initial_noise,
@@ -127,7 +126,8 @@ def text_to_image(
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
+    with autocast(model.device):
+        z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
 
@@ -159,10 +159,9 @@ def image_to_image(
     noise = initial_noise(draws, model.latent).to(model.device)
     times = time_grid(model.process.schedule, math.ceil(strength * steps), spacing, start=strength)
     zt = model.process.add_noise(z, times[0], noise)
-    sampler = sampler or model.sampler
-    z = sample(
-        model.process, network, zt, context, sampler=sampler, spacing=times, generators=draws
-    )
+    how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
+    with autocast(model.device):
+        z = sample(model.process, network, zt, context, **how)
     return model.vae.decode(z).clamp(-1, 1)
 
 
@@ -190,12 +189,13 @@ def inpaint(
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    z = sample(
-        *(model.process, network, noise, context, steps),
-        clip=lambda x0: torch.where(cells, x0, known),
-        generators=draws,
-        **sampling,
-    )
+    with autocast(model.device):
+        z = sample(
+            *(model.process, network, noise, context, steps),
+            clip=lambda x0: torch.where(cells, x0, known),
+            generators=draws,
+            **sampling,
+        )
     return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
 
 
@@ -212,7 +212,7 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
     empty = model.clip.context([negative])  # (1, L, D)
-    network = fast(guided(model.unet, empty, scale), model.device)
+    network = guided(model.unet, empty, scale)
     return network, model.clip.context(captions), generators(seeds)
 
 
@@ -224,17 +224,6 @@ def usual(model: LatentDiffusion, steps: int) -> dict:
 def given(options: dict) -> dict:
     """The options that say something: None stands for the model's own."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def fast(network: Network, device: torch.device) -> Network:
-    """The network in bf16 where the hardware has it; what enters and leaves is float32."""
-    bf16 = fast_precision(device) == "bf16"
-
-    def fast_network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, bf16):
-            return network(x, timestep, context).float()
-
-    return fast_network
 
 
 def encode(model: LatentDiffusion, images: Tensor, count: int) -> Tensor:

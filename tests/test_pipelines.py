@@ -1,11 +1,13 @@
 """The three components put together: the loop by hand, seeds, strength, masks, and refusals."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from course_lib import pipelines
+from course_lib import devices
 from course_lib.diffusion import Diffusion, generators, guided, initial_noise, trajectory
 from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
 
@@ -16,7 +18,7 @@ CLOSE = dict(atol=2e-4, rtol=0)  # float32 through three networks, in batches of
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
     """On every machine: identities hold to float32's rounding, not to bf16's."""
-    monkeypatch.setattr(pipelines, "fast_precision", lambda device: "no")
+    monkeypatch.setattr(devices, "fast_precision", lambda device: "no")
 
 
 @pytest.fixture
@@ -145,10 +147,26 @@ def test_masks_of_all_and_of_nothing(toy_pipeline, images):
 def test_bf16_changes_a_picture_by_its_rounding_only(toy_pipeline, monkeypatch):
     """bf16 rounds to 1 part in 256; guidance of 3 and three steps add a few such errors up."""
     exact = text_to_image(toy_pipeline, CAPTIONS, steps=3)
-    monkeypatch.setattr(pipelines, "fast_precision", lambda device: "bf16")
+    monkeypatch.setattr(devices, "fast_precision", lambda device: "bf16")
     fast = text_to_image(toy_pipeline, CAPTIONS, steps=3)
     assert fast.dtype == torch.float32
     assert 0 < (fast - exact).abs().mean() < 0.02
+
+
+def test_bf16_converts_a_weight_once_for_all_steps(toy_pipeline, monkeypatch):
+    """As every loaded checkpoint's weights can: autocast keeps what can be trained, converted."""
+    model = replace(toy_pipeline, unet=copy.deepcopy(toy_pipeline.unet).requires_grad_(True))
+    weight, converted = model.unet.enter.weight, []
+
+    class Conversions(TorchDispatchMode):
+        def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+            converted.append(operation is torch.ops.aten._to_copy.default and args[0] is weight)
+            return operation(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(devices, "fast_precision", lambda device: "bf16")
+    with Conversions():
+        text_to_image(model, CAPTIONS, steps=3)
+    assert sum(converted) == 1
 
 
 REFUSED = [

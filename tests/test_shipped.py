@@ -1,6 +1,7 @@
 """The shipped scenes models measured again, on 64 prompts of each kind: their cards must hold."""
 
 import pytest
+import torch
 
 from course_lib import report
 from course_lib.paths import CHECKPOINTS
@@ -28,10 +29,11 @@ def test_all_shipped_files_together_stay_small():
     assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 30_000_000
 
 
+@pytest.mark.parametrize("device", ["cpu", *["cuda"] * torch.cuda.is_available()])
 @pytest.mark.parametrize("name", SHIPPED)
-def test_the_card_lies_in_the_interval_that_a_small_sample_allows(name):
+def test_the_card_lies_in_the_interval_that_a_small_sample_allows(name, device):
     recipe = RECIPES[name]()
-    model = load_checkpoint(type(recipe.model()), name)
+    model = load_checkpoint(type(recipe.model()), name, device)
     said = dict(model.card["metrics"])
     said.pop("count")
     measured = report.measure(recipe, model, COUNT)

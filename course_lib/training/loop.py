@@ -274,7 +274,7 @@ class Objective(nn.Module):
 def own_device(device: torch.device) -> torch.device:
     """Each process of a machine takes a GPU of its own."""
     rank = os.environ.get("LOCAL_RANK")
-    return torch.device("cuda", int(rank)) if rank and device.type == "cuda" else device
+    return pick_device(f"cuda:{rank}") if rank and device.type == "cuda" else device
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:

@@ -2,7 +2,9 @@
 
     make bench                        # a few minutes
     make bench ARGS=--large           # with Stable Diffusion 1.5's own U-Net: 4 GB more
+    make bench ARGS="samplers data"   # these parts alone, printed and not written
 
+Where there is a GPU everything runs on it, and the files are RESULTS-cuda.md and results-cuda.json.
 With `pip install denoising-diffusion-pytorch` in the same environment, its U-Net is timed too.
 
 Each comparison does the same work with the same weights in one process, ours and theirs in turn,
@@ -10,6 +12,7 @@ after it was checked that both give the same answer. A ratio is their time over 
 are faster. What is shown is the median of the pairs' ratios, and the range of the middle half.
 """
 
+import copy
 import functools
 import json
 import platform
@@ -52,14 +55,18 @@ torch.manual_seed(0)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call; on a GPU until its last kernel has ended."""
+    """Time of one call by the clock on the wall; on a GPU from one event to another."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        work()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1000
+    begin = time.perf_counter()
     work()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return time.perf_counter() - begin
 
 
 def compare(what: str, ours: Callable, theirs: Callable, goal: float, pairs: int = PAIRS) -> None:
@@ -248,39 +255,76 @@ def samplers() -> None:
 
 
 def whole_pipelines() -> None:
-    """Twenty guided steps in float32, from context to latent, as in diffusers' pipeline."""
+    """Twenty guided steps, from context to latent, as in diffusers' pipeline."""
     ours, theirs = twin(128, (1, 1), (False, True), 128)
-    process = Diffusion("scaled_linear", "eps")
-    empty = torch.randn(1, 24, 128, device=DEVICE)
+    for precision in ("float32", "bf16"):
+        for batch in (1, 16):
+            by_us, by_them = draw_with(ours, theirs, batch, 8, (24, 128), precision)
+            compare(f"20 guided steps, batch {batch}, {precision}", by_us, by_them, 1.2)
+
+
+def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callable, Callable]:
+    """The whole loop over both U-Nets for contexts of shape `text`, checked to agree.
+
+    In bf16 each as its users run it: ours converts the weights in each picture, theirs were.
+    """
+    empty, context = torch.randn(1, *text, device=DEVICE), torch.randn(batch, *text, device=DEVICE)
+    noise = torch.randn(batch, 4, side, side, device=DEVICE)
+    half = precision == "bf16"
+    dtype = torch.bfloat16 if half else torch.float32
     scheduler = diffusers.DDIMScheduler(
         **dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012),
         **dict(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
     )
     pipe = diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL(block_out_channels=(32,), latent_channels=4).to(DEVICE),
+        vae=diffusers.AutoencoderKL(block_out_channels=(32,), latent_channels=4),
         **dict(text_encoder=None, tokenizer=None, safety_checker=None, feature_extractor=None),
-        **dict(unet=theirs, scheduler=scheduler, requires_safety_checker=False),
-    )
+        **dict(unet=copy.deepcopy(theirs), scheduler=scheduler, requires_safety_checker=False),
+    ).to(DEVICE, dtype)
     pipe.set_progress_bar_config(disable=True)
+    process = Diffusion("scaled_linear", "eps")
+
+    def by_us():
+        with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, half):
+            network = guided(ours, empty, 4.0)
+            return sample(process, network, noise, context, spacing=times(20))
+
+    words = dict(prompt_embeds=context, negative_prompt_embeds=empty.expand_as(context))
+    words = {name: each.to(dtype) for name, each in words.items()}
+
+    def by_them():
+        return pipe(
+            **words,
+            **dict(latents=noise.to(dtype), guidance_scale=4.0, num_inference_steps=20),
+            **dict(height=side * pipe.vae_scale_factor, width=side * pipe.vae_scale_factor),
+            output_type="latent",
+        ).images
+
+    same(by_us(), by_them(), 0.2 if half else 1e-3)  # bf16's roundings, through twenty steps
+    by_them.pipe = pipe
+    return by_us, by_them
+
+
+def compiled() -> None:
+    """On a GPU: theirs by their own advice for speed, ours compiled in the same way."""
+    ours, theirs = twin(128, (1, 1), (False, True), 128)
     for batch in (1, 16):
-        noise = torch.randn(batch, 4, 8, 8, device=DEVICE)
-        context = torch.randn(batch, 24, 128, device=DEVICE)
+        pair = fastest(ours, theirs, batch, 8, (24, 128))
+        compare(f"20 guided steps, batch {batch}, bf16, both compiled", *pair, 1.2)
+    ours, theirs = published()
+    pair = fastest(ours, theirs, 1, 64, (77, 768))
+    compare("20 guided steps of Stable Diffusion's size, bf16, both compiled", *pair, 1.0)
 
-        def by_us(noise=noise, context=context):
-            with torch.inference_mode():
-                network = guided(ours, empty, 4.0)
-                return sample(process, network, noise, context, spacing=times(20))
 
-        def by_them(noise=noise, context=context):
-            negative = empty.expand_as(context)
-            return pipe(
-                **dict(prompt_embeds=context, negative_prompt_embeds=negative, latents=noise),
-                **dict(guidance_scale=4.0, num_inference_steps=20, output_type="latent"),
-                **dict(height=8 * pipe.vae_scale_factor, width=8 * pipe.vae_scale_factor),
-            ).images
-
-        same(by_us(), by_them(), 1e-3)
-        compare(f"20 guided steps, batch {batch}, float32", by_us, by_them, 1.2)
+def fastest(ours, theirs, *sizes) -> tuple[Callable, Callable]:
+    """diffusers' "Accelerate inference": bf16, channels last, fused projections, compiled."""
+    how = dict(mode="reduce-overhead", fullgraph=True)
+    half = copy.deepcopy(ours).bfloat16().to(memory_format=torch.channels_last)
+    by_us, by_them = draw_with(torch.compile(half, **how), theirs, *sizes)
+    pipe = by_them.pipe
+    pipe.fuse_qkv_projections(vae=False)
+    pipe.unet = torch.compile(pipe.unet.to(memory_format=torch.channels_last), **how)
+    return by_us, by_them
 
 
 def shipped() -> None:
@@ -316,27 +360,38 @@ def another_unet() -> None:
 
 def share_of_the_limit() -> None:
     """Floating-point operations a second, over those of a large matrix product."""
-    for name, network, batch, side in (
-        ("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8),
-        ("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16),
-    ):
+    cuda = DEVICE.type == "cuda"
+    rows = [
+        ("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8, 24),
+        ("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24),
+    ]
+    if cuda:
+        rows.append(("Stable Diffusion's size", UNet(**SD15_UNET), 16, 64, 77))
+    goal = "45 % in bf16 at Stable Diffusion's size" if cuda else "50 % from 15 M parameters"
+    for name, network, batch, side, tokens in rows:
         network = network.to(DEVICE)
         x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
-        t, context = x.new_full((batch,), 500.0), torch.randn(batch, 24, 128, device=DEVICE)
+        t = x.new_full((batch,), 500.0)
+        context = torch.randn(batch, tokens, network.context_dim, device=DEVICE)
         size = f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
         for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-            a = torch.randn(2048, 2048, device=DEVICE, dtype=dtype)
+            a = torch.randn(2 * [8192 if cuda else 2048], device=DEVICE, dtype=dtype)
             limit = speed(lambda a=a: a @ a)
-            with torch.autocast(DEVICE.type, torch.bfloat16, dtype == torch.bfloat16):
-                forward = functools.partial(network, x, t, context)
-                training = speed(lambda f=forward: f().float().square().mean().backward())
-                with torch.no_grad():
-                    sampling = speed(forward)
+
+            def training(network=network, inputs=(x, t, context), half=precision == "bf16"):
+                with torch.autocast(DEVICE.type, torch.bfloat16, half):
+                    answer = network(*inputs)
+                answer.float().square().mean().backward()
+
+            def sampling(network=network, inputs=(x, t, context), half=precision == "bf16"):
+                with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16, half):
+                    network(*inputs)
+
             note(
                 f"{name} ({size}, batch {batch}), {precision}: share of a large matrix product",
-                f"training {training / limit:.0%}, sampling {sampling / limit:.0%} "
-                f"of {limit / 1e9:.0f} GFLOP/s",
-                "50 % from 15 M parameters on a CPU",
+                f"training {speed(training) / limit:.0%}, sampling {speed(sampling) / limit:.0%} "
+                f"of {limit / 1e9:,.0f} GFLOP/s",
+                goal,
             )
 
 
@@ -421,8 +476,8 @@ def imports() -> None:
     note("course --help", f"{best('import course_lib.cli'):.2f} s, without torch")
 
 
-def stable_diffusion() -> None:
-    """The published size, 859,520,964 weights that both share, at 64 × 64 latents."""
+def published() -> tuple[UNet, torch.nn.Module]:
+    """Both U-Nets of Stable Diffusion 1.5's size; they share 859,520,964 random weights."""
     with torch.device("meta"):
         ours = UNet(**SD15_UNET)
         theirs = diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
@@ -436,21 +491,31 @@ def stable_diffusion() -> None:
         for name, p in ours.named_parameters()
     }
     ours.load_state_dict(state, assign=True)
-    x, t = torch.randn(1, 4, 64, 64, device=DEVICE), torch.tensor([500.0], device=DEVICE)
-    context = torch.randn(1, 77, 768, device=DEVICE)
-    with torch.inference_mode():
-        same(ours(x, t, context), theirs(x, t, context).sample)
+    return ours, theirs
 
-        def forward(network):
+
+def stable_diffusion() -> None:
+    """The published size at 64 × 64 latents; the weights are converted before, if to bf16."""
+    ours, theirs = published()
+    on_gpu = [("bf16", torch.bfloat16)] * (DEVICE.type == "cuda")
+    for precision, dtype in (("float32", torch.float32), *on_gpu):
+        ours, theirs = ours.to(dtype), theirs.to(dtype)
+        x = torch.randn(1, 4, 64, 64, device=DEVICE, dtype=dtype)
+        context = torch.randn(1, 77, 768, device=DEVICE, dtype=dtype)
+        t = torch.tensor([500.0], device=DEVICE)
+
+        def forward(network, inputs=(x, t, context)):
             with torch.inference_mode():
-                network(x, t, context)
+                return network(*inputs)
 
-        what = "Stable Diffusion 1.5's U-Net at 64 × 64 latents, float32"
-        compare(what, lambda: forward(ours), lambda: forward(theirs), 1.0)
-        peaks = [most_memory(lambda n=network: forward(n)) for network in (ours, theirs) * 3]
+        same(forward(ours), forward(theirs).sample, 1e-4 if dtype is torch.float32 else 0.1)
+        what = f"Stable Diffusion 1.5's U-Net at 64 × 64 latents, {precision}"
+        by_us, by_them = (functools.partial(forward, network) for network in (ours, theirs))
+        compare(what, by_us, by_them, 1.0)
+        peaks = [most_memory(forward_of) for forward_of in (by_us, by_them) * 3]
         mine, other = max(peaks[::2]), max(peaks[1::2])
         value = f"{mine:.2f} GB beside the weights; diffusers {other:.2f} GB"
-        note("its peak memory", value, "no more")
+        note(f"its peak memory, {precision}", value, "no more")
 
 
 # ---- the page ----------------------------------------------------------------------------------
@@ -478,18 +543,26 @@ def page(facts: dict) -> str:
 
 def main(arguments: list[str]) -> None:
     torch.manual_seed(0)
-    parts = [networks, another_unet, training_steps, samplers, whole_pipelines, shipped]
-    parts += [share_of_the_limit, growth, data, processes, imports]
-    for part in parts + [stable_diffusion] * ("--large" in arguments):
+    cuda, large = DEVICE.type == "cuda", [stable_diffusion] * ("--large" in arguments)
+    parts = [networks, another_unet, training_steps, samplers, whole_pipelines]
+    parts += [share_of_the_limit, data, *large]
+    parts += [compiled] if cuda else [shipped, growth, processes, imports]
+    chosen = [part for part in parts if part.__name__ in arguments]
+    for part in chosen or parts:
         part()
+    if chosen:
+        return
     names = ("torch", "diffusers", "accelerate")
     facts = {
         "command": " ".join(["make bench", *arguments]),
         "machine": f"{hardware(DEVICE)}, {platform.system()}",
         "versions": ", ".join(f"{name} {version(name)}" for name in names),
     }
-    (FOLDER / "results.json").write_text(json.dumps(facts | {"rows": ROWS}, indent=1) + "\n")
-    (FOLDER / "RESULTS.md").write_text(page(facts))
+    where = "-cuda" if cuda else ""
+    (FOLDER / f"results{where}.json").write_text(
+        json.dumps(facts | {"rows": ROWS}, indent=1) + "\n"
+    )
+    (FOLDER / f"RESULTS{where}.md").write_text(page(facts))
 
 
 if __name__ == "__main__":

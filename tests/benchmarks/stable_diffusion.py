@@ -11,9 +11,9 @@ import time
 
 import torch
 
+from course_lib.devices import autocast
 from course_lib.diffusion import guided
 from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, UNet
-from course_lib.pipelines import fast
 
 
 def peak() -> float:
@@ -41,13 +41,14 @@ def main(precision: str = "bf16", pixels: str = "512") -> None:
     start = peak()
     print(f"weights: U-Net {weights[0]:.2f} GB in {precision}, autoencoder {weights[1]:.2f} GB")
     context, x = torch.randn(1, 77, 768), torch.randn(1, 4, side, side)
-    network = fast(guided(unet, torch.randn(1, 77, 768), 7.5), torch.device("cpu"))
+    network = guided(unet, torch.randn(1, 77, 768), 7.5)
     for what, work in (
         ("guided call of the U-Net", lambda: network(x, torch.tensor([500.0]), context)),
         ("decoding the latent", lambda: vae.decode(x)),
     ):
         before = time.perf_counter()
-        work()
+        with autocast(x.device):
+            work()
         seconds = time.perf_counter() - before
         print(f"{what}: {seconds:.1f} s, peak {peak() - start:.2f} GB beside the weights")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.devices import hardware
+from course_lib.devices import hardware, pick_device
 from course_lib.training import learning_rate, loop, train
-from course_lib.training.loop import seeded
+from course_lib.training.loop import own_device, seeded
 from course_lib.training.state import read_state
 
 CPU = torch.device("cpu")
@@ -236,6 +236,21 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_no_gpu_when_one_was_asked_for():
     with pytest.raises(RuntimeError, match=r"device 'cuda' was asked for, but torch .* finds none"):
         begin(device="cuda")
+
+
+@pytest.mark.parametrize("count, there", [(1, "cuda:0 alone"), (2, "cuda:0 to cuda:1")])
+def test_more_processes_or_gpus_than_the_machine_has(monkeypatch, count, there):
+    monkeypatch.setattr("course_lib.devices.AVAILABLE", {"cuda": lambda: True})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert pick_device(f"cuda:{count - 1}") == torch.device("cuda", count - 1)
+    for wrong in (f"cuda:{count}", "cuda:-1", "cuda:first"):
+        with pytest.raises(
+            RuntimeError, match=f"'{wrong}' was asked for, but here there is {there}"
+        ):
+            pick_device(wrong)
+    monkeypatch.setenv("LOCAL_RANK", str(count))
+    with pytest.raises(RuntimeError, match=f"'cuda:{count}' was asked for"):
+        own_device(torch.device("cuda"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -23,7 +23,7 @@ from course_lib.datasets.captions import contradict
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.scenes import KINDS, Scenes
 from course_lib.datasets.shards import Shards
-from course_lib.devices import fast_precision
+from course_lib.devices import autocast
 from course_lib.diffusion import (
     Diffusion,
     drop_condition,
@@ -349,11 +349,6 @@ class ScenesPixel(ScenesDiffusion):
         mlp=2,
         context_dim=128,
     )
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """bf16 inside, where the hardware has it."""
-    return torch.autocast(device.type, torch.bfloat16, fast_precision(device) == "bf16")
 
 
 def to(model: nn.Module, x):

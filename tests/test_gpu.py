@@ -1,0 +1,141 @@
+"""On a GPU the same numbers as on a CPU; skipped where there is none."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from course_lib import cost, devices
+from course_lib.datasets.scenes import Scenes
+from course_lib.diffusion import Diffusion
+from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet
+from course_lib.models.classifier import Classifier
+from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
+from course_lib.training import load_checkpoint, train
+from course_lib.training.optimizers import Muon
+from course_lib.training.recipes import RECIPES
+from course_lib.training.recompute import recompute
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+CAPTIONS = ["a large red circle on a blue background", "three small green rings"]
+CLOSE = dict(atol=2e-4, rtol=2e-3)  # float32 through some thirty layers, summed in another order
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    """cuDNN would round what it multiplies to 10 bits (TF32)."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+def answers(cls, name, ask):
+    """What a shipped model answers on the CPU, and on the GPU."""
+    with torch.no_grad():
+        return [ask(load_checkpoint(cls, name, device)).cpu() for device in ("cpu", "cuda")]
+
+
+IMAGES = Scenes(64, "new pairs").batch(range(4))
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "ask"),
+    [
+        (AutoencoderKL, "scenes-vae", lambda vae: vae(IMAGES[0].to(vae.scaling_factor.device))),
+        (CLIP, "scenes-clip", lambda clip: clip.embed_text(IMAGES[1])),
+        (Classifier, "scenes-features", lambda eye: eye.features(to(eye, IMAGES[0]))),
+        (
+            TextUNet,
+            "scenes-latent",
+            lambda net: net.unet(
+                to(net, torch.linspace(-2, 2, 2 * 768).reshape(2, 12, 8, 8)),
+                to(net, torch.tensor([900.0, 100.0])),
+                net.text(to(net, torch.arange(48).reshape(2, 24))),
+            ),
+        ),
+    ],
+)
+def test_a_shipped_model_answers_the_same(cls, name, ask):
+    on_cpu, on_gpu = answers(cls, name, ask)
+    torch.testing.assert_close(on_gpu, on_cpu, **CLOSE)
+
+
+def to(model, x):
+    return x.to(next(model.parameters()).device)
+
+
+def test_a_seed_draws_the_same_pictures(monkeypatch):
+    monkeypatch.setattr(devices, "fast_precision", lambda device: "no")
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 20:50, 10:40] = 1
+    drawn = []
+    for device in ("cpu", "cuda"):
+        model = load_pipeline("scenes-latent", device)
+        start = text_to_image(model, CAPTIONS, [3, 4], sampler="ddim")
+        varied = image_to_image(model, start, CAPTIONS, sampler="ancestral")
+        again = inpaint(model, start.cpu(), mask, CAPTIONS)
+        assert {each.device.type for each in (start, varied, again)} == {device}
+        drawn.append(torch.cat([start, varied, again]).cpu())
+    # 20 steps multiply a rounding; a pixel that differs visibly (0.05 of 2) is an error
+    assert (drawn[0] - drawn[1]).abs().max() < 0.05
+
+
+def test_recomputing_gives_the_same_gradients():
+    torch.manual_seed(0)
+    plain = UNet(3, channels=32, multipliers=(1, 2), attention=(False, True)).cuda()
+    thrifty = copy.deepcopy(plain)
+    recompute(thrifty)
+    x, t = torch.randn(2, 3, 16, 16, device="cuda"), torch.tensor([1.0, 500.0], device="cuda")
+    grads = []
+    for unet in (plain, thrifty):
+        unet(x, t).square().mean().backward()
+        grads.append([p.grad for p in unet.parameters()])
+    torch.testing.assert_close(*grads, **CLOSE)
+
+
+def test_muon_makes_the_same_step():
+    torch.manual_seed(0)
+    weights = [torch.nn.Parameter(torch.randn(8, 4, 3, 3)) for _ in range(2)]
+    weights[1] = torch.nn.Parameter(weights[0].detach().cuda())
+    gradient = torch.randn(8, 4, 3, 3)
+    for weight in weights:
+        weight.grad = gradient.to(weight.device)
+        Muon([weight], lr=0.1).step()
+    # the direction is found in bf16, 1 part in 256, in four rounds; a step is 0.1 · 0.2 · √36
+    assert (weights[0] - weights[1].cpu()).abs().max() < 0.12 * 0.05
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_recipe_learns(name):
+    """The mean loss of steps 21 to 30 is below that of the first ten."""
+    recipe = RECIPES[name]()
+    recipe.pool = 4
+    run = recipe.begin(steps=30, device="cuda", warmup=5)
+    losses = [step.loss for step in run]
+    assert next(run.model.parameters()).device.type == "cuda"
+    assert sum(losses[20:]) < sum(losses[:10])
+    pictures, captions = recipe.pictures(run.ema)
+    assert len(pictures) == len(captions) and pictures.device.type == "cpu"
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_network_learns_in_every_precision(precision):
+    """A constant picture: predicting it takes the loss from 1 to near 0."""
+    unet = UNet(1, channels=16, multipliers=(1, 2), attention=(False, False))
+    process = Diffusion("straight", "flow")
+    clean = torch.ones(32, 1, 8, 8)
+    run = train(unet, process.loss, lambda i: clean, steps=60, lr=3e-3, precision=precision)
+    losses = [step.loss for step in run]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_a_process_for_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
+    with pytest.raises(RuntimeError, match=r"'cuda:\d' was asked for, but here there is cuda:0"):
+        train(UNet(1), lambda model, x: x, lambda i: None, steps=1, device="cuda")
+
+
+def test_the_cost_check_names_the_gpu(monkeypatch):
+    monkeypatch.setattr(cost, "check", lambda name, processes: 1.0)
+    work = replace(cost.measure(RECIPES["digits-ddpm"](), repeats=1), batches=1)
+    *_, line = cost.checks(work, "digits-ddpm", "h100")
+    assert line.startswith(f"check: {torch.cuda.get_device_name()}, predicted as h100: 0.")
