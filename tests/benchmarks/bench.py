@@ -366,7 +366,7 @@ def share_of_the_limit() -> None:
         ("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24),
     ]
     if cuda:
-        rows.append(("Stable Diffusion's size", UNet(**SD15_UNET), 16, 64, 77))
+        rows.append(("Stable Diffusion's size", UNet(**SD15_UNET), 8, 64, 77))
     goal = "45 % in bf16 at Stable Diffusion's size" if cuda else "50 % from 15 M parameters"
     for name, network, batch, side, tokens in rows:
         network = network.to(DEVICE)
