@@ -34,18 +34,29 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
             f"device {name!r} was asked for, but here there is {kind}:0 "
             + (f"to {kind}:{count - 1}" if count > 1 else "alone")
         )
+    if kind == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 has 23 bits here, too, and not 10
     return torch.device(name)
 
 
-def fast_precision(device: torch.device) -> str:
-    """The faster of "bf16" and "no": bf16 pays, 1.4 times and more, where the hardware has it."""
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware itself computes in bf16."""
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if device.type == "cpu" and cpu_facts().get("avx512_bf16") else "no"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(cpu_facts().get("avx512_bf16"))
+
+
+def fast_precision(device: torch.device) -> str:
+    """The faster of "bf16" and "no" for float32 weights of a network of the course's size.
+
+    On a CPU with bf16 units it pays, 1.4 times and more. A GPU waits for launches there, and
+    converting each weight adds to them (tests/benchmarks/LOG.md).
+    """
+    return "bf16" if device.type == "cpu" and has_bf16(device) else "no"
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 inside, where the hardware has it; a weight that can learn is converted once."""
+    """bf16 inside, where it pays; a weight that can learn is converted once."""
     return torch.autocast(device.type, torch.bfloat16, fast_precision(device) == "bf16")
 
 

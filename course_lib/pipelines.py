@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.devices import autocast, fast_precision
+from course_lib.devices import autocast, has_bf16
 from course_lib.diffusion import (
     Diffusion,
     generators,
@@ -101,7 +101,7 @@ def load_published(
     if size < 64 or size % 64:
         raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
     device = torch.device(device)
-    dtype = torch.bfloat16 if fast_precision(device) == "bf16" else torch.float32
+    dtype = torch.bfloat16 if has_bf16(device) else torch.float32
     process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
     parts = unet.to(device), vae.to(device), clip.to(device)
     return LatentDiffusion(process, *parts, size=size, scale=7.5, spacing=times)
@@ -212,7 +212,11 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
     empty = model.clip.context([negative])  # (1, L, D)
-    network = guided(model.unet, empty, scale)
+    guide, dtype = guided(model.unet, empty, scale), next(model.unet.parameters()).dtype
+
+    def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        return guide(x.to(dtype), timestep, context.to(dtype))
+
     return network, model.clip.context(captions), generators(seeds)
 
 

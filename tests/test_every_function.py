@@ -623,7 +623,7 @@ EXEMPT = {
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "inner work, behind doors that check": """GaussianMixture.along GaussianMixture.guesses
         GaussianMixture.levels GaussianMixture.mixed GaussianMixture.seen AutoencoderKL.reconstruct
-        TextEncoder.check UNet.check Tokenizer.check_words prepare usual given fast encode
+        TextEncoder.check UNet.check Tokenizer.check_words prepare usual given encode
         check_mask as_pipeline compare shuffled check contents read""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
         attention_maps Tokenizer.train write split_of forget place_objects render published""",

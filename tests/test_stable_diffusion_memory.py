@@ -59,8 +59,8 @@ def test_weights_are_counted_as_they_will_be_loaded(path, networks, monkeypatch)
     }
     assert count_weights(path) == expected
     small = 4 * (expected["vae"] + expected["text_encoder"])
-    for precision, size in (("bf16", 2), ("no", 4)):
-        monkeypatch.setattr(memory, "fast_precision", lambda device, now=precision: now)
+    for units, size in ((True, 2), (False, 4)):
+        monkeypatch.setattr(memory, "has_bf16", lambda device, now=units: now)
         assert memory.weight_bytes(path, CPU) == small + size * expected["unet"]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from course_lib.devices import fast_precision
+from course_lib.devices import has_bf16
 from course_lib.machine import free_memory
 from course_lib.stable_diffusion.checkpoint import count_weights
 
@@ -28,8 +28,8 @@ def check_memory(path: str | Path, size: int, device: torch.device) -> str:
 
 
 def weight_bytes(path: Path, device: torch.device) -> float:
-    """Of the three networks once they are loaded: the U-Net in bf16 where that is fast."""
-    unet = 2 if fast_precision(device) == "bf16" else 4  # bytes a number
+    """Of the three networks once they are loaded: the U-Net in bf16 where the hardware has it."""
+    unet = 2 if has_bf16(device) else 4  # bytes a number
     return sum(n * (unet if part == "unet" else 4) for part, n in count_weights(path).items())
 
 

@@ -30,8 +30,9 @@ class EMA:
     def update(self, model: nn.Module, step: int) -> None:
         """Follow `model` after its optimiser step number `step`, the first being 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, weights in zip(self.model.parameters(), model.parameters(), strict=True):
-            alike("a weight", weights, "its average", average)
-            average.lerp_(weights, 1 - decay)
+        averages, weights = list(self.model.parameters()), list(model.parameters())
+        for average, weight in zip(averages, weights, strict=True):
+            alike("a weight", weight, "its average", average)
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # all of them: average.lerp_(weight, …)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

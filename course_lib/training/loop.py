@@ -228,7 +228,7 @@ class Training:
         """After the last step: the processes part, and only the leading one still has work."""
         if self.processes > 1:
             self.average.model, self.sharded = self.ema, False  # whole from now on
-            self.accelerator.wait_for_everyone()
+            self.mean(0.0)  # so far have all come
             self.objective = None  # torch's DDP must go before its process group: one exit in six
             self.accelerator.free_memory()  # aborts otherwise
             self.accelerator.end_training()

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.cost import Kept, again, best, check
 from course_lib.datasets.scenes import Scenes
-from course_lib.devices import fast_precision, hardware
+from course_lib.devices import fast_precision, hardware, pick_device
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
 from course_lib.pipelines import load_pipeline
@@ -46,7 +46,7 @@ from course_lib.training.recipes import RECIPES
 
 PAIRS = 7
 FOLDER = Path(__file__).parent
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = pick_device("cuda" if torch.cuda.is_available() else "cpu")
 ROWS: list[dict] = []
 torch.manual_seed(0)
 
@@ -360,46 +360,58 @@ def another_unet() -> None:
 
 def share_of_the_limit() -> None:
     """Floating-point operations a second, over those of a large matrix product."""
-    cuda = DEVICE.type == "cuda"
-    rows = [
-        ("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8, 24),
-        ("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24),
-    ]
-    if cuda:
-        rows.append(("Stable Diffusion's size", UNet(**SD15_UNET), 8, 64, 77))
+    shares("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8, 24)
+    shares("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24)
+    if DEVICE.type == "cuda":
+        shares("Stable Diffusion's size", UNet(**SD15_UNET), 8, 64, 77)
+
+
+def shares(name: str, network: UNet, batch: int, side: int, tokens: int) -> None:
+    cuda, network = DEVICE.type == "cuda", network.to(DEVICE)
     goal = "45 % in bf16 at Stable Diffusion's size" if cuda else "50 % from 15 M parameters"
-    for name, network, batch, side, tokens in rows:
-        network = network.to(DEVICE)
-        x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
-        t = x.new_full((batch,), 500.0)
-        context = torch.randn(batch, tokens, network.context_dim, device=DEVICE)
-        size = f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
-        for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-            a = torch.randn(2 * [8192 if cuda else 2048], device=DEVICE, dtype=dtype)
-            limit = speed(lambda a=a: a @ a)
+    x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
+    t = x.new_full((batch,), 500.0)
+    context = torch.randn(batch, tokens, network.context_dim, device=DEVICE)
 
-            def training(network=network, inputs=(x, t, context), half=precision == "bf16"):
-                with torch.autocast(DEVICE.type, torch.bfloat16, half):
-                    answer = network(*inputs)
-                answer.float().square().mean().backward()
+    def training(network=network):
+        with torch.autocast(DEVICE.type, torch.bfloat16, half):
+            answer = network(x, t, context)
+        answer.float().square().mean().backward()
 
-            def sampling(network=network, inputs=(x, t, context), half=precision == "bf16"):
-                with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16, half):
-                    network(*inputs)
+    def sampling(network=network):
+        with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16, half):
+            network(x, t, context)
 
-            note(
-                f"{name} ({size}, batch {batch}), {precision}: share of a large matrix product",
-                f"training {speed(training) / limit:.0%}, sampling {speed(sampling) / limit:.0%} "
-                f"of {limit / 1e9:,.0f} GFLOP/s",
-                goal,
-            )
+    size = f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M, batch {batch}"
+    for half in (False, True):
+        a = torch.randn(2 * [8192 if cuda else 2048], device=DEVICE)
+        a = a.bfloat16() if half else a
+        limit = speed(lambda a=a: a @ a)
+        found = [speed(work) / limit for work in (training, sampling)]
+        precision = "bf16" if half else "float32"
+        what = f"{name} ({size}), {precision}: share of a large matrix product"
+        said = "training {:.0%}, sampling {:.0%}"
+        note(what, f"{said.format(*found)} of {limit / 1e9:,.0f} GFLOP/s", goal)
+    if cuda and network.context_dim == 768:
+        work = operations(training), operations(sampling)
+        x = x.to(memory_format=torch.channels_last)
+        fast = torch.compile(network.to(memory_format=torch.channels_last))
+        calls = functools.partial(training, fast), functools.partial(sampling, fast)
+        found = [speed(call, count) / limit for call, count in zip(calls, work, strict=True)]
+        note(f"the same, compiled, channels last: {what}", said.format(*found), goal)
 
 
-def speed(work: Callable) -> float:
+def speed(work: Callable, count: int | None = None) -> float:
     """Floating-point operations a second, in the fastest of five calls after a first one."""
+    count = operations(work) if count is None else count
+    work()
+    return count / min(seconds(work) for _ in range(5))
+
+
+def operations(work: Callable) -> int:
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops() / min(seconds(work) for _ in range(5))
+    return counter.get_total_flops()
 
 
 def data() -> None:

@@ -316,6 +316,7 @@ class ScenesLatent(ScenesDiffusion):
 
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, ...]:
         """Latents and token ids, and what CLIP sees in each sixteenth: (B, 128, 4, 4)."""
+        images = images.to(self.vae.scaling_factor.device)
         x0, ids = super().encode(images, captions)
         with torch.no_grad(), autocast(images.device):
             seen = self.clip.image.patches(images).float()  # (B, 64, 128)
