@@ -11,7 +11,7 @@ from course_lib.training.recipes import Recipe
 
 WORK = cost.Work(
     steps=200, batches=4, data_seconds=0.01, batch_seconds=0.09, update_seconds=0.05,
-    flops=0.35e12, launches=10, update_launches=20, gradient=3_000_000_000, held=0, activations=0,
+    flops=cost.SHARE * 1e12, launches=10, update_launches=20, gradient=3_000_000_000, held=0, activations=0,
 )  # fmt: skip
 
 
@@ -54,10 +54,10 @@ def test_a_gpu_computes_or_waits_for_launches():
     parts = WORK.on_gpu(gpu, count=2)
     expected = {"data": 0.02, "arithmetic": 2.0, "launches": 0.0, "exchange": 0.5}
     assert parts == pytest.approx(expected)
-    fast = cost.GPU(flops=1e20, memory=1e9, link=6e9)  # nothing left but launches of 6 µs
+    fast = cost.GPU(flops=1e20, memory=1e9, link=6e9)  # nothing left but launches alone
     for count, launches in ((1, 4 * 10 + 20), (2, 2 * 10 + 20)):
         parts = WORK.on_gpu(fast, count)
-        assert parts["arithmetic"] + parts["launches"] == pytest.approx(launches * 6e-6)
+        assert parts["arithmetic"] + parts["launches"] == pytest.approx(launches * cost.LAUNCH)
 
 
 def test_a_step_is_counted():
@@ -107,4 +107,4 @@ def test_the_report_says_what_was_measured_and_what_assumed():
     assert "4 × (10.0 data + 90.0 forward and backward) + 50.0 update ms" in lines[0]
     assert lines[1] == "here, 1 process: 1.5 minutes for 200 steps"
     assert lines[3].startswith("8 × h100: ")
-    assert lines[-1].startswith("assumed, not measured: 35% of a GPU's peak")
+    assert lines[-1].startswith("as on the one GPU that was measured, an H100: 17% of its peak, 12")

@@ -57,19 +57,44 @@ def decoder(in_channels, last, widths, blocks, attention):
     return nn.Sequential(*layers, norm(width, eps=1e-6), nn.SiLU(), *last)
 
 
+class Patches(nn.Conv2d):
+    """Squares of pixels, a column of features each: a convolution whose kernel is its stride.
+
+    It is written as the matrix product that it is. On CPUs with AMX units PyTorch's bf16
+    convolutions of such strides give wrong numbers (pytorch/pytorch issue 169688).
+    """
+
+    def __init__(self, in_channels, out_channels, patch):
+        super().__init__(in_channels, out_channels, patch, stride=patch)
+
+    def forward(self, x):
+        weight = self.weight.flatten(1)[..., None, None]  # (out, in · patch², 1, 1)
+        return F.conv2d(F.pixel_unshuffle(x, self.stride[0]), weight, self.bias)
+
+
+class Unpatches(nn.ConvTranspose2d):
+    """Columns of features, a square of pixels each."""
+
+    def __init__(self, in_channels, out_channels, patch):
+        super().__init__(in_channels, out_channels, patch, stride=patch)
+
+    def forward(self, x):
+        weight = self.weight.flatten(1).mT[..., None, None]  # (out · patch², in, 1, 1)
+        return F.pixel_shuffle(F.conv2d(x, weight), self.stride[0]) + self.bias[:, None, None]
+
+
 def from_pixels(in_channels, width, patch, planes):
     """Pixels to features: a convolution, or a few planes whose patches become one column each."""
     if patch == 1:
         return [conv(in_channels, width)]
-    return [conv(in_channels, planes), nn.SiLU(), nn.Conv2d(planes, width, patch, stride=patch)]
+    return [conv(in_channels, planes), nn.SiLU(), Patches(planes, width, patch)]
 
 
 def to_pixels(width, out_channels, patch, planes):
     """Features to pixels, mirrored. The non-linearity at full size is what makes edges sharp."""
     if patch == 1:
         return [conv(width, out_channels)]
-    unpatch = nn.ConvTranspose2d(width, planes, patch, stride=patch)
-    return [unpatch, nn.SiLU(), conv(planes, out_channels)]
+    return [Unpatches(width, planes, patch), nn.SiLU(), conv(planes, out_channels)]
 
 
 def middle(width, attention):

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from course_lib.models import SD15_VAE, VAE, AutoencoderKL
-from course_lib.models.vae import gaussian_kl, reparameterize
+from course_lib.models.vae import Patches, Unpatches, gaussian_kl, reparameterize
 
 TINY = dict(latent_channels=4, channels=16, multipliers=(1, 2))
 
@@ -153,6 +153,18 @@ def test_training_reduces_the_loss():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("layer, shape", [(Patches, (2, 3, 8, 8)), (Unpatches, (2, 3, 2, 2))])
+def test_patches_are_the_convolution_whose_kernel_is_its_stride(layer, shape):
+    ours, x = layer(3, 5, 4), torch.randn(shape)
+    plain = layer.__mro__[1](3, 5, 4, stride=4)
+    plain.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(x), plain(x))
+    with torch.autocast("cpu", torch.bfloat16):  # three roundings to 8 bits
+        rough = ours(x)
+    exact = plain(x)
+    assert 0 < (rough - exact).abs().max() < 0.03 * exact.std()
 
 
 def test_flat_vae_shapes_and_keywords():
