@@ -11,7 +11,8 @@ from course_lib.training.recipes import Recipe
 
 WORK = cost.Work(
     steps=200, batches=4, data_seconds=0.01, batch_seconds=0.09, update_seconds=0.05,
-    flops=cost.SHARE * 1e12, launches=10, update_launches=20, gradient=3_000_000_000, held=0, activations=0,
+    flops=cost.SHARE * 1e12, launches=10, update_launches=20,
+    gradient=3_000_000_000, held=0, activations=0,
 )  # fmt: skip
 
 

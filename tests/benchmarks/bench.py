@@ -229,7 +229,8 @@ def training_step(channels: int, batch: int, side: int) -> None:
         return loss.item()
 
     size = f"{sum(p.numel() for p in ours.parameters()) / 1e6:.1f} M parameters"
-    what = f"training step, pixel U-Net ({size}), batch {batch} of {side} × {side}, {precision}"
+    in_ = "float32" if precision == "no" else precision
+    what = f"training step, pixel U-Net ({size}), batch {batch} of {side} × {side}, {in_}"
     compare(what, run.advance, their_step, 1.3)
 
 
