@@ -8,8 +8,9 @@ A step on N devices, each with its share of the step's batches, takes
   launches · LAUNCH: a small network keeps a GPU waiting for its next instruction;
 - update: clipping, optimiser and average, which every device does in full;
 - exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
-  over each link, two bytes each in a bf16 training. It is taken as not overlapping with the
-  arithmetic, though it partly does.
+  over each link. It is taken as not overlapping with the arithmetic, though it partly does.
+
+On GPUs the recipes train in float32 (see `fast_precision`), and what is counted is counted so.
 
 `--check` trains here in one and in two processes, and on a GPU if there is one, and prints by how
 much the model was wrong.
@@ -32,15 +33,15 @@ from course_lib.training import Training
 from course_lib.training.loop import in_half
 from course_lib.training.recipes import RECIPES, Recipe
 
-SHARE = 0.17  # of a GPU's peak that a training reaches: Stable Diffusion's size on an H100
-LAUNCH = 12e-6  # seconds from one operation to the next: 10 to 17 µs on an H100's machine
+SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
+LAUNCH = 14e-6  # seconds from one operation to the next: 10 to 19 µs beside an H100
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
 
 
 @dataclass(frozen=True)
 class GPU:
-    """From the vendor's data sheet: bf16 multiply-adds without sparsity, memory, one-way link."""
+    """From the vendor's data sheet: float32 operations without TF32, memory, one-way link."""
 
     flops: float  # a second
     memory: float  # bytes
@@ -48,11 +49,11 @@ class GPU:
 
 
 GPUS = {
-    "h100": GPU(989e12, 80e9, 450e9),  # SXM, NVLink 4
-    "h200": GPU(989e12, 141e9, 450e9),
-    "a100": GPU(312e12, 80e9, 300e9),  # SXM, NVLink 3
-    "l4": GPU(121e12, 24e9, 32e9),  # PCIe 4, 16 lanes
-    "rtx4090": GPU(165e12, 24e9, 32e9),
+    "h100": GPU(67e12, 80e9, 450e9),  # SXM, NVLink 4
+    "h200": GPU(67e12, 141e9, 450e9),
+    "a100": GPU(19.5e12, 80e9, 300e9),  # SXM, NVLink 3
+    "l4": GPU(30e12, 24e9, 32e9),  # PCIe 4, 16 lanes
+    "rtx4090": GPU(83e12, 24e9, 32e9),
 }
 
 
@@ -68,7 +69,8 @@ class Work:
     flops: float  # of a batch
     launches: int  # operations of a batch
     update_launches: int  # and of the update
-    gradient: int  # bytes that processes exchange
+    gradient: int  # bytes that processes exchange here
+    weights: int  # bytes of them in float32, which is what GPUs exchange
     held: int  # bytes of weights, gradients, average and moments
     activations: int  # bytes that a batch keeps for its backward pass
 
@@ -86,7 +88,7 @@ class Work:
             "data": mine * self.data_seconds,
             "arithmetic": arithmetic,
             "launches": max(0.0, launches - arithmetic),
-            "exchange": exchange(self.gradient, count, gpu.link),
+            "exchange": exchange(self.weights, count, gpu.link),
         }
 
 
@@ -103,14 +105,16 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         best(work, repeats)
         for work in (lambda: again(run), run.gradient, lambda: run.batch(run.done * run.accumulate))
     )
+    twin = recipe.begin(device="cpu", precision="no")  # operation by operation as on a GPU
+    twin.advance()
     counter, kept = FlopCounterMode(display=False), Kept()
     with counter, kept:
-        run.gradient()
+        twin.gradient()
     launches, all_launches = Launches(), Launches()
     with launches:
-        run.gradient()
+        twin.gradient()
     with all_launches:
-        again(run)  # the update is told to a GPU operation by operation, too
+        again(twin)  # the update is told to a GPU operation by operation, too
     size = sum(p.numel() * p.element_size() for p in run.weights)
     states = (state for optimizer in run.optimizers for state in optimizer.state.values())
     moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
@@ -124,6 +128,7 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         launches=launches.count // run.accumulate,
         update_launches=all_launches.count - launches.count,
         gradient=size // 2 if in_half(run.settings["precision"]) else size,
+        weights=size,
         held=3 * size + sum(value.numel() * value.element_size() for value in moments),
         activations=kept.bytes // run.accumulate,
     )

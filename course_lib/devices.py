@@ -29,20 +29,19 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
             "use 'cpu' or 'auto'"
         )
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if number and not (number.isdigit() and int(number) < count):
+    if ":" in name and not (number.isdecimal() and int(number) < count):
         raise RuntimeError(
             f"device {name!r} was asked for, but here there is {kind}:0 "
             + (f"to {kind}:{count - 1}" if count > 1 else "alone")
         )
-    if kind == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # float32 has 23 bits here, too, and not 10
     return torch.device(name)
 
 
 def has_bf16(device: torch.device) -> bool:
     """Whether the hardware itself computes in bf16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(cpu_facts().get("avx512_bf16"))
 
 

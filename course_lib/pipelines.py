@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.devices import autocast, has_bf16
+from course_lib.devices import autocast, has_bf16, pick_device
 from course_lib.diffusion import (
     Diffusion,
     generators,
@@ -66,6 +66,7 @@ def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu
     Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
     FileNotFoundError for a missing one, RuntimeError for a device that is not there.
     """
+    device = pick_device(device)
     latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
     recipe = choose("text-to-image model", name, latent)
     vae, clip = recipe.components
@@ -96,11 +97,12 @@ def load_published(
     """Stable Diffusion 1 from a folder or a single file, ready to draw.
 
     The U-Net's weights are kept in bf16 where the hardware computes in it. Raises ValueError and
-    FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64.
+    FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64;
+    RuntimeError for a device that is not there.
     """
     if size < 64 or size % 64:
         raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
-    device = torch.device(device)
+    device = pick_device(device)
     dtype = torch.bfloat16 if has_bf16(device) else torch.float32
     process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
     parts = unet.to(device), vae.to(device), clip.to(device)

@@ -12,7 +12,7 @@ from course_lib.training.recipes import Recipe
 WORK = cost.Work(
     steps=200, batches=4, data_seconds=0.01, batch_seconds=0.09, update_seconds=0.05,
     flops=cost.SHARE * 1e12, launches=10, update_launches=20,
-    gradient=3_000_000_000, held=0, activations=0,
+    gradient=3_000_000_000, weights=3_000_000_000, held=0, activations=0,
 )  # fmt: skip
 
 
@@ -108,4 +108,4 @@ def test_the_report_says_what_was_measured_and_what_assumed():
     assert "4 × (10.0 data + 90.0 forward and backward) + 50.0 update ms" in lines[0]
     assert lines[1] == "here, 1 process: 1.5 minutes for 200 steps"
     assert lines[3].startswith("8 × h100: ")
-    assert lines[-1].startswith("as on the one GPU that was measured, an H100: 17% of its peak, 12")
+    assert lines[-1].startswith("as on the one GPU that was measured, an H100: 17% of its peak, 14")

@@ -22,6 +22,12 @@ CAPTIONS = ["a large red circle on a blue background", "three small green rings"
 CLOSE = dict(atol=2e-4, rtol=2e-3)  # float32 through some thirty layers, summed in another order
 
 
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    """cuDNN would round what it multiplies to 10 bits (TF32)."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 def answers(cls, name, ask):
     """What a shipped model answers on the CPU, and on the GPU."""
     with torch.no_grad():

@@ -8,8 +8,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_lib import devices
+from course_lib.devices import pick_device
 from course_lib.diffusion import Diffusion, generators, guided, initial_noise, trajectory
-from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
+from course_lib.pipelines import (
+    image_to_image,
+    inpaint,
+    load_pipeline,
+    load_published,
+    text_to_image,
+)
 
 CAPTIONS = ["a red circle", "a blue square"]
 CLOSE = dict(atol=2e-4, rtol=0)  # float32 through three networks, in batches of other sizes
@@ -167,6 +174,13 @@ def test_bf16_converts_a_weight_once_for_all_steps(toy_pipeline, monkeypatch):
     with Conversions():
         text_to_image(model, CAPTIONS, steps=3)
     assert sum(converted) == 1
+
+
+def test_a_pipeline_takes_every_name_of_a_device():
+    assert load_pipeline("scenes-latent", "auto").device == pick_device("auto")
+    for load in (load_pipeline, load_published):
+        with pytest.raises(ValueError, match="unknown device 'gpu'"):
+            load("scenes-latent", device="gpu")
 
 
 REFUSED = [

@@ -33,7 +33,7 @@ def test_all_shipped_files_together_stay_small():
 
 @torch.no_grad()
 def test_bf16_on_this_cpu_is_float32_rounded():
-    """PyTorch's bf16 convolutions are wrong on some CPUs (see `Patches`): not those we ask for."""
+    """A bf16 convolution of PyTorch's was wrong on one CPU (see `Patches`): not in these."""
     vae = load_checkpoint(AutoencoderKL, "scenes-vae")
     network = load_checkpoint(TextUNet, "scenes-latent")
     images, _ = Scenes(64, "new pairs").batch(range(32))

@@ -60,8 +60,8 @@ def decoder(in_channels, last, widths, blocks, attention):
 class Patches(nn.Conv2d):
     """Squares of pixels, a column of features each: a convolution whose kernel is its stride.
 
-    It is written as the matrix product that it is. On CPUs with AMX units PyTorch's bf16
-    convolutions of such strides give wrong numbers (pytorch/pytorch issue 169688).
+    It is written as the matrix product that it is: on a CPU with AMX units PyTorch's own bf16
+    convolution of stride 8 gave wrong numbers (tests/benchmarks/LOG.md).
     """
 
     def __init__(self, in_channels, out_channels, patch):
@@ -79,8 +79,9 @@ class Unpatches(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, patch, stride=patch)
 
     def forward(self, x):
+        patch = self.stride[0]
         weight = self.weight.flatten(1).mT[..., None, None]  # (out · patch², in, 1, 1)
-        return F.pixel_shuffle(F.conv2d(x, weight), self.stride[0]) + self.bias[:, None, None]
+        return F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(patch**2)), patch)
 
 
 def from_pixels(in_channels, width, patch, planes):

@@ -133,7 +133,7 @@ def loss_by_time(
 ) -> list[float]:
     """The loss on these images in equal bands of time, first to last, with fixed noise."""
     means, device = [], next(network.parameters()).device
-    with seeded(0, 0, torch.device("cpu")):
+    with seeded(0, 0, device):
         for band in range(bands):
             x0 = images.repeat(repeats, 1, 1, 1).to(device)
             t = (band + 1 - torch.rand(len(x0), dtype=torch.float64)) / bands

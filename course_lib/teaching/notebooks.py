@@ -31,6 +31,7 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
     nothing yet, whatever whoever runs this has solved.
     """
     os.environ.update(TQDM_MININTERVAL="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the times that a chapter states are a CPU's
     os.environ["COURSE_PROGRESS"] = os.path.join(tempfile.gettempdir(), f"none-{os.getpid()}.json")
     client = NotebookClient(
         notebook,

@@ -4,7 +4,8 @@ Trains `scenes-latent` and `scenes-pixel` as their recipes say and stops now and
 oracle judge pictures of held-out captions, drawn with the averaged weights. Chapter 09 draws what
 comes out, `recorded/race.json`; making it anew takes as long as both trainings. Several processes
 can share `scenes-latent`: `torchrun --standalone --nproc-per-node=2 -m` for `python -m`. Afterwards
-`course train NAME --folder outputs/race/NAME --publish` finds a complete training and publishes it.
+`course train NAME --device cpu --folder outputs/race/NAME --publish` finds a complete training and
+publishes it.
 """
 
 import json

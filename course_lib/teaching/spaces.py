@@ -9,6 +9,7 @@ oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import nn
 
@@ -96,8 +97,16 @@ def run(space: str, seed: int) -> dict:
 
 
 def reached(looks: list[dict], level: float, what: str = "properties") -> float:
-    """CPU minutes at the first look that saw that share; infinity if none did."""
-    return next((look["cpu_minutes"] for look in looks if look[what] >= level), float("inf"))
+    """CPU minutes at which the line through the looks crosses that share; infinity if it does not.
+
+    Where the first look is above it already, the minutes of that look.
+    """
+    for before, now in pairwise([looks[0], *looks]):
+        if now[what] >= level:
+            rise = now[what] - before[what]
+            part = (level - before[what]) / rise if rise else 1.0
+            return before["cpu_minutes"] + part * (now["cpu_minutes"] - before["cpu_minutes"])
+    return float("inf")
 
 
 RUNS = Runs(RECORDED / "spaces", run, list(SPACES), (0, 1, 2))

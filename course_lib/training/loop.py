@@ -67,7 +67,8 @@ class Training:
     recompute: trade arithmetic for memory; the numbers stay the same.
     shard: each process holds a part of the training, not all of it (see `sharding.py`). Then `ema`
     is gathered from all processes each time; until they `part`, all must ask for it.
-    precision: "no", "bf16", "fp16" (GPU only), or "auto": bf16 where the hardware has it.
+    precision: "no", "bf16", "fp16" (GPU only), or "auto": "bf16" on a CPU that has it, else "no";
+    on a GPU "bf16" pays for large networks (see `fast_precision`).
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
     resume=False. None: in memory only.
@@ -228,7 +229,7 @@ class Training:
         """After the last step: the processes part, and only the leading one still has work."""
         if self.processes > 1:
             self.average.model, self.sharded = self.ema, False  # whole from now on
-            self.mean(0.0)  # so far have all come
+            self.mean(0.0)  # a barrier; Accelerate's own takes processes on CPUs for ones on GPUs
             self.objective = None  # torch's DDP must go before its process group: one exit in six
             self.accelerator.free_memory()  # aborts otherwise
             self.accelerator.end_training()

@@ -9,7 +9,7 @@ Stable Diffusion's U-Net has 859,520,964 parameters: 17.2 GB, of which 2.15 GB o
 beside the activations and a few blocks' weights of up to 0.2 GB. A script trains it so,
 
     run = train(UNet(**SD15_UNET), loss, batch, steps=100_000, accumulate=8, shard=True,
-                recompute=True, precision="auto", folder="outputs/sd")
+                recompute=True, precision="bf16", folder="outputs/sd")
     list(run)
     run.part()
     if run.leads:

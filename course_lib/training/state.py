@@ -55,7 +55,8 @@ def load_training(training, path: Path) -> None:
         if facts["settings"].get(name) != value:
             raise ValueError(
                 f"{path} was trained with {name}={facts['settings'].get(name)}, not {value}: "
-                "keep the settings, take another folder, or start over (resume=False, --fresh)"
+                "keep the settings (and the device: a GPU's precision is another), take another "
+                "folder, or start over (resume=False, --fresh)"
             )
     try:
         for name, model in {"model": training.model, "ema": training.average.model}.items():

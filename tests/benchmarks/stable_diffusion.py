@@ -42,13 +42,17 @@ def main(precision: str = "bf16", pixels: str = "512") -> None:
     print(f"weights: U-Net {weights[0]:.2f} GB in {precision}, autoencoder {weights[1]:.2f} GB")
     context, x = torch.randn(1, 77, 768), torch.randn(1, 4, side, side)
     network = guided(unet, torch.randn(1, 77, 768), 7.5)
+
+    def guided_call():
+        with autocast(x.device):
+            network(x, torch.tensor([500.0]), context)
+
     for what, work in (
-        ("guided call of the U-Net", lambda: network(x, torch.tensor([500.0]), context)),
+        ("guided call of the U-Net", guided_call),
         ("decoding the latent", lambda: vae.decode(x)),
     ):
         before = time.perf_counter()
-        with autocast(x.device):
-            work()
+        work()
         seconds = time.perf_counter() - before
         print(f"{what}: {seconds:.1f} s, peak {peak() - start:.2f} GB beside the weights")
 

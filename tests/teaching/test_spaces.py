@@ -57,7 +57,7 @@ def test_the_latent_run_pays_for_its_autoencoder(monkeypatch):
     monkeypatch.setattr(spaces, "distances", lambda *_: {"frechet distance": 30.0})
     monkeypatch.setattr(spaces, "LOOKS", 2)
     found = spaces.run("latent", 0)
-    assert budgets == [spaces.AUTOENCODER, spaces.BUDGET - 40]
+    assert budgets == [spaces.AUTOENCODER, spaces.BUDGETS["latent"] - 40]
     assert [look["cpu_minutes"] for look in found["looks"]] == [1.0, 1.33]  # 40 + 20, 40 + 40
     assert spaces.run("pixel", 0)["looks"][-1]["cpu_minutes"] == 0.67
 
@@ -73,18 +73,21 @@ def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
     assert report.distance_report(pipeline, 100)["frechet distance"] > 3 * real["frechet floor"]
 
 
-def test_a_share_is_reached_at_the_first_look_that_saw_it():
-    looks = [{"cpu_minutes": 2.0, "right": 0.2}, {"cpu_minutes": 4.0, "right": 0.6}]
-    assert [spaces.reached(looks, level, "right") for level in (0.2, 0.3)] == [2.0, 4.0]
-    assert spaces.reached(looks, 0.7, "right") == float("inf")
+def test_a_share_is_reached_where_the_line_through_the_looks_crosses_it():
+    shares = {2.0: 0.2, 4.0: 0.6, 6.0: 0.5, 8.0: 0.9}
+    looks = [{"cpu_minutes": minutes, "right": share} for minutes, share in shares.items()]
+    minutes = [spaces.reached(looks, level, "right") for level in (0.1, 0.2, 0.3, 0.6, 0.7)]
+    assert minutes == pytest.approx([2.0, 2.0, 2.5, 4.0, 7.0])
+    assert spaces.reached(looks, 0.95, "right") == float("inf")
 
 
-def test_the_records_are_of_every_space_and_seed_in_equal_minutes():
+def test_the_records_are_of_every_space_and_seed_in_their_minutes():
     runs = spaces.RUNS.records()
     assert [(r["space"], r["seed"]) for r in runs] == list(product(spaces.SPACES, (0, 1, 2)))
     for each in runs:
         minutes = [look["cpu_minutes"] for look in each["looks"]]
         assert len(minutes) == spaces.LOOKS and minutes == sorted(minutes)
-        # the number of steps follows a timing of five of them: 8.9 to 9.8 minutes came of 10
-        assert minutes[-1] * 60 == pytest.approx(spaces.BUDGET, rel=0.12)
-        assert each["frechet distance"] > each["frechet floor"] > 0
+        # the number of steps follows a timing of ten of them
+        assert minutes[-1] * 60 == pytest.approx(spaces.BUDGETS[each["space"]], rel=0.12)
+        # of 200 pictures against 200; a good model may lie below the floor by chance
+        assert each["frechet distance"] > 0.8 * each["frechet floor"] > 0

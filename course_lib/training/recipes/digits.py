@@ -153,8 +153,9 @@ def diffusion_loss(
     process: Diffusion, model: nn.Module, images: Tensor, labels: Tensor | None = None
 ) -> float:
     """The training loss on other images, four times each, at fixed times and with fixed noise."""
-    with seeded(0, 0, torch.device("cpu")):
-        images, device = images.repeat(4, 1, 1, 1), where(model)
+    device = where(model)
+    with seeded(0, 0, device):
+        images = images.repeat(4, 1, 1, 1)
         labels = None if labels is None else labels.repeat(4).to(device)
         return process.loss(model, images.to(device), labels, times="antithetic").item()
 

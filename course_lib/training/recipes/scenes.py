@@ -258,7 +258,7 @@ class ScenesDiffusion(ScenesRecipe):
         """The training loss on held-out scenes, with fixed noise; `course evaluate` does more."""
         images, captions = self.held_out(count)
         data = to(model, self.encode(images, captions))
-        with seeded(0, 0, torch.device("cpu")):
+        with seeded(0, 0, data[0].device):
             parts = zip(*(part.split(100) for part in data), strict=True)
             losses = [self.loss(model, part, p=0.0) for part in parts]
         return {"test_loss": torch.stack(losses).mean().item()}
