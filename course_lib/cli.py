@@ -322,7 +322,8 @@ def cost(
     gpus: Annotated[int, typer.Option(help="how many of them")] = 1,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l4 or rtx4090")] = "h100",
     check: Annotated[
-        bool, typer.Option("--check", help="train here, on a GPU as well if there is one: how wrong?")
+        bool,
+        typer.Option("--check", help="train here, on a GPU as well if there is one: how wrong?"),
     ] = False,
 ) -> None:
     """Predict a training's time and memory, here and on GPUs, from a step measured here."""
