@@ -74,6 +74,11 @@ class Work:
     held: int  # bytes of weights, gradients, average and moments
     activations: int  # bytes that a batch keeps for its backward pass
 
+    @property
+    def processes(self) -> list[int]:
+        """One and two, if they can share a step's batches: what is predicted and checked here."""
+        return [count for count in (1, 2) if self.batches % count == 0]
+
     def on_cpu(self, processes: int = 1) -> float:
         """Predicted seconds of a step in so many processes, one core each."""
         mine = self.batches * (self.data_seconds + self.batch_seconds) / processes
@@ -187,7 +192,7 @@ def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
         f"update ms on one core; {work.batches * work.flops / 1e9:.1f} GFLOP, "
         f"{work.batches * work.launches + work.update_launches} operations"
     )
-    for processes in (p for p in (1, 2) if work.batches % p == 0):
+    for processes in work.processes:
         minutes = work.steps * work.on_cpu(processes) / 60
         many = "processes" if processes > 1 else "process"
         yield f"here, {processes} {many}: {minutes:.1f} minutes for {work.steps:,} steps"
@@ -216,7 +221,7 @@ def checks(work: Work, name: str, kind: str) -> Iterator[str]:
             f"check: {what}: {predicted:.4f} s predicted, {measured:.4f} s measured, {wrong:+.0%}"
         )
 
-    for processes in (p for p in (1, 2) if work.batches % p == 0):
+    for processes in work.processes:
         what = f"{processes} process{'es' * (processes > 1)}"
         yield line(what, work.on_cpu(processes), check(name, processes))
     if torch.cuda.is_available():

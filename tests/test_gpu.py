@@ -15,6 +15,7 @@ from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to
 from course_lib.training import load_checkpoint, train
 from course_lib.training.optimizers import Muon
 from course_lib.training.recipes import RECIPES
+from course_lib.training.recipes.scenes import to
 from course_lib.training.recompute import recompute
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -59,10 +60,6 @@ def test_a_shipped_model_answers_the_same(cls, name, ask):
     torch.testing.assert_close(on_gpu, on_cpu, **CLOSE)
 
 
-def to(model, x):
-    return x.to(next(model.parameters()).device)
-
-
 def test_a_seed_draws_the_same_pictures(monkeypatch):
     monkeypatch.setattr(devices, "fast_precision", lambda device: "no")
     mask = torch.zeros(1, 1, 64, 64)
@@ -94,9 +91,8 @@ def test_recomputing_gives_the_same_gradients():
 
 def test_muon_makes_the_same_step():
     torch.manual_seed(0)
-    weights = [torch.nn.Parameter(torch.randn(8, 4, 3, 3)) for _ in range(2)]
-    weights[1] = torch.nn.Parameter(weights[0].detach().cuda())
-    gradient = torch.randn(8, 4, 3, 3)
+    start, gradient = torch.randn(2, 8, 4, 3, 3)
+    weights = [torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.cuda())]
     for weight in weights:
         weight.grad = gradient.to(weight.device)
         Muon([weight], lr=0.1).step()
