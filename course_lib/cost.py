@@ -5,7 +5,8 @@ A step on N devices, each with its share of the step's batches, takes
     batches + update + exchange
 
 - batches: what was measured here, or on a GPU the larger of arithmetic / (SHARE · peak) and
-  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction;
+  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction. A GPU alone
+  replays the blocks of a network, and a replay costs as much as REPLAY launches;
 - update: clipping, optimiser and average, which every device does in full;
 - exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
   over each link. It is taken as not overlapping with the arithmetic, though it partly does.
@@ -32,9 +33,11 @@ from course_lib.names import choose
 from course_lib.training import Training
 from course_lib.training.loop import in_half
 from course_lib.training.recipes import RECIPES, Recipe
+from course_lib.training.recompute import blocks
 
 SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
 LAUNCH = 14e-6  # seconds from one operation to the next: 10 to 19 µs beside an H100
+REPLAY = 14  # launches that cost as much as a block's forward or backward pass, recorded
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
 
@@ -68,6 +71,8 @@ class Work:
     update_seconds: float
     flops: float  # of a batch
     launches: int  # operations of a batch
+    inner: int  # those of them that are in blocks, which a GPU replays
+    replays: int  # how often, forward and backward
     update_launches: int  # and of the update
     gradient: int  # bytes that processes exchange here
     weights: int  # bytes of them in float32, which is what GPUs exchange
@@ -88,7 +93,8 @@ class Work:
         """Predicted seconds of a step on so many GPUs, by what they are spent on."""
         mine = self.batches / count
         arithmetic = mine * self.flops / (SHARE * gpu.flops)
-        launches = (mine * self.launches + self.update_launches) * LAUNCH
+        saved = self.inner - REPLAY * self.replays if count == 1 else 0
+        launches = (mine * (self.launches - saved) + self.update_launches) * LAUNCH
         return {
             "data": mine * self.data_seconds,
             "arithmetic": arithmetic,
@@ -120,6 +126,7 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         twin.gradient()
     with all_launches:
         again(twin)  # the update is told to a GPU operation by operation, too
+    inner = inside(twin)
     size = sum(p.numel() * p.element_size() for p in run.weights)
     states = (state for optimizer in run.optimizers for state in optimizer.state.values())
     moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
@@ -131,6 +138,8 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         update_seconds=max(0.0, step - gradient),
         flops=counter.get_total_flops() / run.accumulate,
         launches=launches.count // run.accumulate,
+        inner=sum(inner) // run.accumulate,
+        replays=len(inner) // run.accumulate,
         update_launches=all_launches.count - launches.count,
         gradient=size // 2 if in_half(run.settings["precision"]) else size,
         weights=size,
@@ -163,6 +172,28 @@ class Launches(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         self.count += 1
         return operation(*args, **(kwargs or {}))
+
+
+def inside(run: Training) -> list[int]:
+    """The operations of each pass, forward or backward, through a block, in a step's batches."""
+    launches, starts, counts = Launches(), [], []
+
+    def enter(*_) -> None:
+        starts.append(launches.count)
+
+    def leave(*_) -> None:
+        counts.append(launches.count - starts.pop())
+
+    hooks = []
+    for block in blocks(run.model):
+        hooks += [block.register_forward_pre_hook(enter), block.register_forward_hook(leave)]
+        hooks += [block.register_full_backward_pre_hook(enter)]
+        hooks += [block.register_full_backward_hook(leave)]
+    with launches:
+        run.gradient()
+    for hook in hooks:
+        hook.remove()
+    return counts
 
 
 class Kept(torch.autograd.graph.saved_tensors_hooks):

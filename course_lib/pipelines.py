@@ -8,7 +8,8 @@ picture in any batch; the noise is drawn on the CPU, so that it is the same on e
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from course_lib.diffusion import (
 )
 from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
 from course_lib.names import choose
+from course_lib.replays import Replays
 from course_lib.stable_diffusion import load_stable_diffusion, times
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import RECIPES
@@ -128,7 +130,7 @@ def text_to_image(
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with autocast(model.device):
+    with quickly(model):
         z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -162,7 +164,7 @@ def image_to_image(
     times = time_grid(model.process.schedule, math.ceil(strength * steps), spacing, start=strength)
     zt = model.process.add_noise(z, times[0], noise)
     how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
-    with autocast(model.device):
+    with quickly(model):
         z = sample(model.process, network, zt, context, **how)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -191,7 +193,7 @@ def inpaint(
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with autocast(model.device):
+    with quickly(model):
         z = sample(
             *(model.process, network, noise, context, steps),
             clip=lambda x0: torch.where(cells, x0, known),
@@ -220,6 +222,13 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         return guide(x.to(dtype), timestep, context.to(dtype))
 
     return network, model.clip.context(captions), generators(seeds)
+
+
+@contextmanager
+def quickly(model: LatentDiffusion) -> Iterator[None]:
+    """Inside, the U-Net answers as fast as the device can: bf16 where it pays, replays on a GPU."""
+    with autocast(model.device), Replays([model.unet]):
+        yield
 
 
 def usual(model: LatentDiffusion, steps: int) -> dict:

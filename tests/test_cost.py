@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from course_lib import cost
+from course_lib.models.layers import ResBlock
+from course_lib.training import train
 from course_lib.training.recipes import Recipe
 
 WORK = cost.Work(
     steps=200, batches=4, data_seconds=0.01, batch_seconds=0.09, update_seconds=0.05,
-    flops=cost.SHARE * 1e12, launches=10, update_launches=20,
+    flops=cost.SHARE * 1e12, launches=50, inner=45, replays=2, update_launches=20,
     gradient=3_000_000_000, weights=3_000_000_000, held=0, activations=0,
 )  # fmt: skip
 
@@ -56,7 +58,8 @@ def test_a_gpu_computes_or_waits_for_launches():
     expected = {"data": 0.02, "arithmetic": 2.0, "launches": 0.0, "exchange": 0.5}
     assert parts == pytest.approx(expected)
     fast = cost.GPU(flops=1e20, memory=1e9, link=6e9)  # nothing left but launches alone
-    for count, launches in ((1, 4 * 10 + 20), (2, 2 * 10 + 20)):
+    alone = 4 * (50 - 45 + 2 * cost.REPLAY) + 20  # it replays the blocks
+    for count, launches in ((1, alone), (2, 2 * 50 + 20)):
         parts = WORK.on_gpu(fast, count)
         assert parts["arithmetic"] + parts["launches"] == pytest.approx(launches * cost.LAUNCH)
 
@@ -86,6 +89,18 @@ def test_a_bf16_training_exchanges_half_the_bytes(monkeypatch, able, bytes_each)
     recipe = Tiny()
     recipe.settings = recipe.settings | {"precision": "bf16"}
     assert cost.measure(recipe, repeats=1).gradient == bytes_each * (8 * 3 + 3)
+
+
+def test_operations_in_blocks_are_told_apart():
+    block = ResBlock(8, 8)  # two norms, two convolutions, two SiLUs and a sum
+    run = train(nn.Sequential(nn.Conv2d(8, 8, 1), block), lambda net, x: net(x).sum(),
+                lambda index: torch.ones(1, 8, 4, 4), steps=9, device="cpu")  # fmt: skip
+    forward, backward = cost.inside(run)
+    with cost.Launches() as launches:
+        block(torch.ones(1, 8, 4, 4, requires_grad=True))
+    # a hook on the gradient passes inputs and outputs on: a view of each
+    assert launches.count <= forward <= launches.count + 2
+    assert backward > 7 and not block._forward_hooks and not block._backward_hooks
 
 
 def test_operations_are_counted_one_by_one():

@@ -1,6 +1,7 @@
 """On a GPU the same numbers as on a CPU; skipped where there is none."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,15 +9,16 @@ import torch
 
 from course_lib import cost, devices
 from course_lib.datasets.scenes import Scenes
-from course_lib.diffusion import Diffusion
-from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet
+from course_lib.diffusion import Diffusion, sample
+from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet, attention_maps
 from course_lib.models.classifier import Classifier
 from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
+from course_lib.replays import Replays
 from course_lib.training import load_checkpoint, train
 from course_lib.training.optimizers import Muon
 from course_lib.training.recipes import RECIPES
 from course_lib.training.recipes.scenes import to
-from course_lib.training.recompute import recompute
+from course_lib.training.recompute import blocks, recompute
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CAPTIONS = ["a large red circle on a blue background", "three small green rings"]
@@ -87,6 +89,86 @@ def test_recomputing_gives_the_same_gradients():
         unet(x, t).square().mean().backward()
         grads.append([p.grad for p in unet.parameters()])
     torch.testing.assert_close(*grads, **CLOSE)
+
+
+def a_unet() -> UNet:
+    """On the GPU, with random weights in every layer, the last of each block too."""
+    torch.manual_seed(0)
+    unet = UNet(3, channels=32, multipliers=(1, 2), attention=(False, True), context_dim=16).cuda()
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, float(parameter.dim() == 1), 0.05)
+    return unet
+
+
+def inputs(seed: int, batch: int = 2) -> tuple[torch.Tensor, ...]:
+    torch.manual_seed(seed)
+    x, context = torch.randn(batch, 3, 16, 16), torch.randn(batch, 5, 16)
+    return x.cuda(), 1000 * torch.rand(batch).cuda(), context.cuda()
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("whole", [False, True])
+def test_replays_give_the_same_gradients(whole, half):
+    """Of a loss that asks twice, for inputs and weights that change from step to step."""
+    plain, quick = a_unet(), a_unet()
+    replays = Replays([quick] if whole else blocks(quick))
+    for step in range(3):
+        grads = []
+        for unet, around in ((plain, nullcontext()), (quick, replays)):
+            with around, torch.autocast("cuda", torch.bfloat16, half):
+                answer = unet(*inputs(step)) - 2 * unet(*inputs(step + 10))
+                answer.float().square().mean().backward()
+            grads.append([p.grad.clone() for p in unet.parameters()])
+            unet.zero_grad()
+            with torch.no_grad():
+                torch._foreach_mul_(list(unet.parameters()), 1.01)
+        torch.testing.assert_close(*grads, **(dict(atol=2e-3, rtol=0.02) if half else CLOSE))
+    assert {len(kinds) for kinds in replays.recordings.values()} == {2}  # one for each call
+
+
+def test_replays_answer_the_same_while_sampling():
+    unet = a_unet().eval()
+    process, replays = Diffusion("straight", "flow"), Replays([unet])
+    drawn = {}
+    for name, around in (("plain", nullcontext()), ("first", replays), ("again", replays)):
+        with around:
+            some = [(inputs(seed, batch)) for seed, batch in ((0, 2), (1, 3), (2, 2))]
+            drawn[name] = [sample(process, unet, x, c, sampler="heun") for x, _, c in some]
+    torch.testing.assert_close(drawn["first"], drawn["plain"], **CLOSE)
+    torch.testing.assert_close(drawn["again"], drawn["plain"], **CLOSE)
+    assert len(replays.recordings[unet]) == 2  # a batch of two, and one of three
+
+
+def test_who_watches_a_network_sees_every_call():
+    unet, seen = a_unet().eval(), {}
+    for name, around in (("plain", nullcontext()), ("replays", Replays([unet]))):
+        with torch.no_grad(), around:
+            unet(*inputs(0))
+            with attention_maps(unet) as maps:
+                unet(*inputs(1))
+                unet(*inputs(2))
+        seen[name] = dict(maps)
+    torch.testing.assert_close(seen["replays"], seen["plain"], **CLOSE)
+
+
+def test_a_training_that_replays_learns_the_same():
+    """Two batches a step: the second's gradients are added to those of the first."""
+    losses, models, process = [], [], Diffusion("straight", "flow")
+
+    def loss(network, context):
+        return process.loss(network, torch.ones(4, 3, 16, 16).to(context), context)
+
+    for replay in (False, True):
+        how = dict(steps=4, warmup=0, lr=1e-3, accumulate=2, replay=replay)
+        run = train(a_unet(), loss, lambda index: torch.randn(4, 5, 16), **how)
+        losses.append([step.loss for step in run])
+        models.append(copy.deepcopy(run.model))
+        assert run.replay == replay
+    torch.testing.assert_close(*losses, **CLOSE)
+    with torch.no_grad():  # a copy has weights of its own, and is as any other model
+        one, other = (model(*inputs(5)) for model in models)
+        assert not torch.equal(one, a_unet()(*inputs(5)))
+    torch.testing.assert_close(one, other, **CLOSE)
 
 
 def test_muon_makes_the_same_step():

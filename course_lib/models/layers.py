@@ -49,10 +49,16 @@ def check_image(x, channels, multiple, model, what="images"):
         raise ValueError(f"{what} are {size}, but this {owner} needs sides divisible by {multiple}")
 
 
+def unknown(x):
+    """Whether the numbers in a tensor can't be looked at: it is only being traced or recorded."""
+    traced = torch.compiler.is_compiling() or x.is_meta
+    return traced or (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_range(images):
     """Refuses (ValueError) images clearly outside [-1, 1]; a decoder's overshoot may pass."""
-    if torch.compiler.is_compiling() or images.is_meta:
-        return  # their values are not known
+    if unknown(images):
+        return
     low, high = images.aminmax()
     if not (low >= -1.5 and high <= 1.5):  # nor is NaN
         raise ValueError(f"images are in [{low:.3g}, {high:.3g}], expected [-1, 1]")

@@ -10,7 +10,17 @@ from torch import nn
 from course_lib.refusals import alike, finite, same_device
 
 from .attention import Attention
-from .layers import Down, ResBlock, check_image, check_range, conv, keeps_kwargs, norm, tokens
+from .layers import (
+    Down,
+    ResBlock,
+    check_image,
+    check_range,
+    conv,
+    keeps_kwargs,
+    norm,
+    tokens,
+    unknown,
+)
 from .tokenizer import Tokenizer
 
 
@@ -78,8 +88,8 @@ class TextEncoder(nn.Module):
         if ids.ndim != 2 or ids.shape[1] > self.length or ids.is_floating_point():
             shape = f"{tuple(ids.shape)} {ids.dtype}"
             raise ValueError(f"token ids are {shape}, but {built}{self.vocab_size}")
-        if torch.compiler.is_compiling() or ids.is_meta or not len(ids):
-            return  # their values are not known
+        if unknown(ids) or not len(ids):
+            return
         low, high = ids.aminmax()
         if low < 0 or high >= self.vocab_size:
             raise ValueError(f"token ids are in {low}..{high}, but {built}{self.vocab_size}")

@@ -19,6 +19,7 @@ from .layers import (
     keeps_kwargs,
     norm,
     tokens,
+    unknown,
     zeroed,
 )
 from .text import TextEncoder
@@ -202,8 +203,8 @@ def check_labels(labels, x, classes):
         received = None if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
         raise ValueError(f"labels are {received}, but this UNet takes {wanted}")
     same_device("labels", labels, "the input", x)
-    if torch.compiler.is_compiling() or labels.is_meta:
-        return  # their values are not known
+    if unknown(labels):
+        return
     low, high = labels.aminmax()
     if low < 0 or high > classes:
         raise ValueError(f"labels are in {low}..{high}, but this UNet takes {wanted}")

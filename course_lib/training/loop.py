@@ -32,10 +32,12 @@ from torch import nn
 
 from course_lib.devices import fast_precision, hardware, pick_device
 from course_lib.names import choose
+from course_lib.replays import Replays
 from course_lib.training.ema import EMA
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
+from course_lib.training.recompute import blocks
 from course_lib.training.recompute import recompute as recompute_blocks
 from course_lib.training.sharding import share_out, whole_model
 from course_lib.training.state import load_training, save_training
@@ -65,6 +67,8 @@ class Training:
     accumulate: the batches whose mean gradient makes one step. Where several processes train
     (`torchrun`, `accelerate launch`), they share these batches equally.
     recompute: trade arithmetic for memory; the numbers stay the same.
+    replay: one process on a GPU trades memory for time, unless it recomputes: what the blocks of a
+    network do is recorded once and replayed (see `replays.py`); the numbers stay the same.
     shard: each process holds a part of the training, not all of it (see `sharding.py`). Then `ema`
     is gathered from all processes each time; until they `part`, all must ask for it.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": "bf16" on a CPU that has it, else "no";
@@ -94,6 +98,7 @@ class Training:
         ema: float = 0.999,
         accumulate: int = 1,
         recompute: bool = False,
+        replay: bool = True,
         shard: bool = False,
         precision: str = "no",
         seed: int = 0,
@@ -146,6 +151,9 @@ class Training:
         if shard:
             share_out(self.objective, self.average.model, self.device)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
+        alone = self.device.type == "cuda" and self.processes == 1
+        self.replay = replay and alone and not recompute
+        self.replays = Replays(blocks(self.model) if self.replay else [])
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]
         self.done = 0  # optimiser steps
@@ -206,11 +214,13 @@ class Training:
         total = 0.0
         for index in mine:
             waits = index != mine[-1]  # processes exchange gradients once a step, at its end
-            with self.accelerator.no_sync(self.objective) if waits else nullcontext():
+            with self.accelerator.no_sync(self.objective) if waits else nullcontext(), self.replays:
                 with seeded(self.seed, index, self.device):
                     data = send_to_device(self.batch(index), self.device)
                     loss = self.objective(data) / len(mine)
                 self.accelerator.backward(loss)
+            if waits and self.replay:
+                keep_gradients(self.weights)
             total += loss.item()
         return self.mean(total)
 
@@ -300,6 +310,14 @@ def in_half(precision: str) -> bool:
     """
     able = torch.distributed.is_available() and torch.distributed.is_nccl_available()
     return precision == "bf16" and able
+
+
+def keep_gradients(weights: list[nn.Parameter]) -> None:
+    """Copy the gradients, which the next replay would overwrite."""
+    learning = [weight for weight in weights if weight.grad is not None]
+    copies = torch._foreach_add([weight.grad for weight in learning], 0.0)
+    for weight, copy in zip(learning, copies, strict=True):
+        weight.grad = copy
 
 
 @contextmanager

@@ -63,8 +63,8 @@ class Muon(torch.optim.Optimizer):
                 some, ahead = zip(*pairs, strict=True)
                 size = 0.2 * max(shape) ** 0.5
                 updates = orthogonal(torch.stack(ahead).bfloat16())  # enough for a direction
-                for p, update in zip(some, updates, strict=True):
-                    p.add_(update.view_as(p), alpha=-group["lr"] * size)
+                updates = [u.view_as(p) for u, p in zip(updates.to(some[0]), some, strict=True)]
+                torch._foreach_add_(some, updates, alpha=-group["lr"] * size)
 
     def look_ahead(self, kernels: list[Tensor], momentum: float) -> Sequence[Tensor]:
         """Nesterov's momentum of the gradients."""

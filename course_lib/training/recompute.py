@@ -12,12 +12,17 @@ from torch.utils.checkpoint import checkpoint
 
 from course_lib.models.attention import SpatialTransformer
 from course_lib.models.layers import ResBlock
+from course_lib.models.text import EncoderBlock
 
-BLOCKS = ResBlock, SpatialTransformer  # what U-Nets and autoencoders are made of
+BLOCKS = ResBlock, SpatialTransformer, EncoderBlock  # what the networks are made of
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """The model's parts that are recomputed, replayed, or gathered from processes as a whole."""
+    return [module for module in model.modules() if isinstance(module, BLOCKS)]
 
 
 def recompute(model: nn.Module) -> None:
     """Let each block of the model forget its activations until its gradient is due."""
-    for block in model.modules():
-        if isinstance(block, BLOCKS):
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    for block in blocks(model):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -25,7 +25,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from course_lib.training.recompute import BLOCKS
+from course_lib.training.recompute import blocks
 
 # torch's modules for this are imported in the functions: they take half a second
 
@@ -39,7 +39,7 @@ def share_out(objective: nn.Module, average: nn.Module, device: torch.device) ->
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for block in (m for m in objective.modules() if isinstance(m, BLOCKS)):
+    for block in blocks(objective):
         fully_shard(block, mesh=mesh)
     fully_shard(objective, mesh=mesh)  # what is in no block
     parts = {name: part.clone() for name, part in objective.model.state_dict().items()}

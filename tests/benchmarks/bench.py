@@ -40,6 +40,7 @@ from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
 from course_lib.names import choose
 from course_lib.pipelines import load_pipeline
+from course_lib.replays import Replays
 from course_lib.report import milliseconds_per_picture
 from course_lib.stable_diffusion import times
 from course_lib.stable_diffusion.names import DIFFUSERS_UNET, renamed
@@ -194,8 +195,22 @@ def networks() -> None:
                 getattr(answer, "sample", answer).float().square().mean().backward()
 
             what = f"{name} ({size}), forward and backward, {precision}"
-            compare(what, lambda s=step, n=ours: s(n), lambda s=step, n=theirs: s(n), goal)
-            ceiling(lambda s=step, n=ours: s(n))
+            by_us, by_them = (functools.partial(step, network) for network in (ours, theirs))
+            compare(what, by_us, by_them, goal)
+            ceiling(by_us)
+            if DEVICE.type == "cuda":
+                compare(f"{what}, replayed", replayed(by_us, ours), by_them, goal)
+
+
+def replayed(work: Callable, network: UNet) -> Callable:
+    """The same work, with the network's operations replayed from a recording."""
+    replays = Replays([network])
+
+    def again():
+        with replays:
+            return work()
+
+    return again
 
 
 def training_steps() -> None:
@@ -235,6 +250,7 @@ def training_step(channels: int, batch: int, side: int) -> None:
     size = f"{sum(p.numel() for p in ours.parameters()) / 1e6:.1f} M parameters"
     in_ = "float32" if precision == "no" else precision
     what = f"training step, pixel U-Net ({size}), batch {batch} of {side} × {side}, {in_}"
+    what += ", replayed" * run.replay
     compare(what, run.advance, their_step, 1.3)
     ceiling(run.advance)
 
@@ -320,7 +336,8 @@ def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callab
         return guide(x.to(own), timestep, context)
 
     def by_us():
-        with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, half and not cuda):
+        fast = torch.autocast(DEVICE.type, torch.bfloat16, half and not cuda)
+        with torch.no_grad(), fast, Replays([by_us.unet] * by_us.replays):
             return sample(process, network, noise, words, spacing=times(20))
 
     embeds = dict(prompt_embeds=context, negative_prompt_embeds=empty.expand_as(context))
@@ -334,8 +351,8 @@ def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callab
             output_type="latent",
         ).images
 
+    by_them.pipe, by_us.unet, by_us.replays = pipe, ours, True
     same(by_us(), by_them(), 0.2 if half else 1e-3)  # bf16's roundings, through twenty steps
-    by_them.pipe, by_us.unet = pipe, ours
     return by_us, by_them
 
 
@@ -355,7 +372,7 @@ def fastest(ours, theirs, *sizes) -> tuple[Callable, Callable]:
     how = dict(mode="reduce-overhead", fullgraph=True)
     by_us, by_them = draw_with(ours, theirs, *sizes)
     by_us.unet.to(memory_format=torch.channels_last).compile(**how)
-    pipe = by_them.pipe
+    pipe, by_us.replays = by_them.pipe, False  # the compiler makes recordings itself
     pipe.fuse_qkv_projections(vae=False)
     pipe.unet = torch.compile(pipe.unet.to(memory_format=torch.channels_last), **how)
     return by_us, by_them

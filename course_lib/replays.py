@@ -1,0 +1,81 @@
+"""CUDA graphs: a GPU is handed a network's operations all at once, and not one by one.
+
+Small networks keep a GPU waiting: each operation takes it a few microseconds, and Python some
+fifteen to ask for it. What a module does for inputs of one shape is always the same, so its
+operations can be recorded and replayed, in one request (`torch.cuda.make_graphed_callables`).
+
+    with Replays([unet]):
+        images = sample(process, unet, noise)    # the same numbers
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+
+class Replays:
+    """Inside `with`, calls of these modules on a GPU are replayed; the first of a kind is recorded.
+
+    Outside it they are what they were. Recordings are kept for the next time. A module that
+    somebody watches through hooks runs as it always does, and so does everything on a CPU.
+
+    What a module does may depend on the shapes of its inputs, and not on the numbers in them; the
+    inputs that are not None are tensors, given by position.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        self.recordings = {module: {} for module in modules}
+        self.calls = Counter()
+
+    def __enter__(self) -> None:
+        self.calls.clear()
+        for module in self.recordings:
+            module.forward = partial(self.call, module, module.forward)
+
+    def __exit__(self, *error) -> None:
+        for module in self.recordings:
+            del module.forward  # which hid the one of its class
+
+    def call(self, module: nn.Module, plain, *inputs: Tensor | None) -> Tensor:
+        if not inputs[0].is_cuda or watched(module):
+            return plain(*inputs)
+        inputs = [x for x in inputs if x is not None]
+        kind = self.kind(module, inputs)
+        if kind not in self.recordings[module]:
+            self.recordings[module][kind] = record(module, plain, inputs)
+        return self.recordings[module][kind](*inputs).clone()  # a replay overwrites the last one's
+
+    def kind(self, module: nn.Module, inputs: list[Tensor]) -> tuple:
+        """All that makes a call another than the one recorded."""
+        learns = torch.is_grad_enabled()
+        self.calls[module] += learns  # a second call must leave what the first one's gradient needs
+        modes = torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cuda")
+        weights = next(module.parameters()).data_ptr()  # they may have been moved
+        shapes = ((x.shape, x.dtype, x.requires_grad) for x in inputs)
+        return self.calls[module] * learns, module.training, *modes, weights, *shapes
+
+
+def record(module: nn.Module, plain, inputs: list[Tensor]):
+    """The module's forward and, where it learns, backward pass as CUDA graphs: a function."""
+    around, module.forward = module.forward, plain
+    places = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
+    half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    learning = [weight for weight in module.parameters() if weight.requires_grad]
+    # held until the end, so that gradients are added up here and not where the recording is made
+    ends = [torch.autograd.graph.get_gradient_edge(weight) for weight in learning]
+    try:
+        with torch.autocast("cuda", enabled=half[0], dtype=half[1], cache_enabled=False):
+            how = dict(num_warmup_iters=1, allow_unused_input=True)
+            torch.cuda.make_graphed_callables(module, tuple(places), **how)
+        return module.forward
+    finally:
+        module.forward = around
+        del ends
+
+
+def watched(module: nn.Module) -> bool:
+    """Whether a hook waits somewhere in the module for what a layer takes or returns."""
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())
