@@ -357,25 +357,27 @@ def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callab
 
 
 def compiled() -> None:
-    """On a GPU: theirs by their own advice for speed, ours compiled in the same way."""
-    ours, theirs = twin(128, (1, 1), (False, True), 128)
+    """On a GPU: theirs by their own advice for speed, ours compiled in the same way, and not."""
+    size = "Stable Diffusion's size"
+    shares(f"{size}, compiled, channels last", UNet(**SD15_UNET), 32, 64, 77, ("bf16",), fast=True)
+    fastest(f"20 guided steps of {size}", *published(), 1, 64, (77, 768), goal=1.0)
+    small = twin(128, (1, 1), (False, True), 128)
     for batch in (1, 16):
-        pair = fastest(ours, theirs, batch, 8, (24, 128))
-        compare(f"20 guided steps, batch {batch}, bf16, both compiled", *pair, 1.2)
-    ours, theirs = published()
-    pair = fastest(ours, theirs, 1, 64, (77, 768))
-    compare("20 guided steps of Stable Diffusion's size, bf16, both compiled", *pair, 1.0)
+        fastest(f"20 guided steps, batch {batch}", *small, batch, 8, (24, 128), goal=1.2)
 
 
-def fastest(ours, theirs, *sizes) -> tuple[Callable, Callable]:
+def fastest(what: str, ours, theirs, *sizes, goal: float) -> None:
     """diffusers' "Accelerate inference": bf16, channels last, fused projections, compiled."""
+    torch.compiler.reset()
     how = dict(mode="reduce-overhead", fullgraph=True)
+    plain, _ = draw_with(ours, theirs, *sizes)
     by_us, by_them = draw_with(ours, theirs, *sizes)
     by_us.unet.to(memory_format=torch.channels_last).compile(**how)
     pipe, by_us.replays = by_them.pipe, False  # the compiler makes recordings itself
     pipe.fuse_qkv_projections(vae=False)
     pipe.unet = torch.compile(pipe.unet.to(memory_format=torch.channels_last), **how)
-    return by_us, by_them
+    compare(f"{what}, bf16, both compiled", by_us, by_them, goal)
+    compare(f"{what}, bf16, theirs compiled, ours replayed", plain, by_them, goal)
 
 
 def shipped() -> None:
@@ -414,11 +416,14 @@ def share_of_the_limit() -> None:
     shares("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8, 24)
     shares("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24)
     if DEVICE.type == "cuda":
-        shares("Stable Diffusion's size", UNet(**SD15_UNET), 8, 64, 77)
+        shares("Stable Diffusion's size", UNet(**SD15_UNET), 32, 64, 77, ("bf16",))
 
 
-def shares(name: str, network: UNet, batch: int, side: int, tokens: int) -> None:
-    """Rows for one network, in both precisions; on a GPU the published size compiled as well."""
+def shares(
+    name: str, network: UNet, batch: int, side: int, tokens: int,
+    precisions=("float32", "bf16"), fast=False,
+) -> None:  # fmt: skip
+    """Rows for one network; in bf16 a GPU samples with weights of bf16. fast: compiled."""
     cuda, network = DEVICE.type == "cuda", network.to(DEVICE)
     goal = "45 % in bf16 at Stable Diffusion's size" if cuda else "50 % from 15 M parameters"
     x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
@@ -430,27 +435,28 @@ def shares(name: str, network: UNet, batch: int, side: int, tokens: int) -> None
             answer = network(x, t, context)
         answer.float().square().mean().backward()
 
-    def sampling(network=network):
-        with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16, half):
-            network(x, t, context)
+    def sampling():
+        dtype = torch.bfloat16 if half and cuda else torch.float32
+        with torch.no_grad(), torch.autocast(DEVICE.type, torch.bfloat16, half and not cuda):
+            drawing(x.to(dtype), t, context.to(dtype))
 
     size = f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M, batch {batch}"
-    for half in (False, True):
+    for precision in precisions:
+        half = precision == "bf16"
+        drawing = copy.deepcopy(network).bfloat16() if half and cuda else network
         a = torch.randn(2 * [8192 if cuda else 2048], device=DEVICE)
         a = a.bfloat16() if half else a
         limit = speed(lambda a=a: a @ a)
-        found = [speed(work) / limit for work in (training, sampling)]
-        precision = "bf16" if half else "float32"
+        counts = operations(training), operations(sampling)
+        if fast:
+            x = x.to(memory_format=torch.channels_last)
+            for each in (network, drawing):
+                each.to(memory_format=torch.channels_last).compile()
+        pairs = zip((training, sampling), counts, strict=True)
+        found = [speed(work, count) / limit for work, count in pairs]
         what = f"{name} ({size}), {precision}: share of a large matrix product"
         said = "training {:.0%}, sampling {:.0%}"
         note(what, f"{said.format(*found)} of {limit / 1e9:,.0f} GFLOP/s", goal)
-    if cuda and network.context_dim == 768:
-        work = operations(training), operations(sampling)
-        x = x.to(memory_format=torch.channels_last)
-        fast = torch.compile(network.to(memory_format=torch.channels_last))
-        calls = functools.partial(training, fast), functools.partial(sampling, fast)
-        found = [speed(call, count) / limit for call, count in zip(calls, work, strict=True)]
-        note(f"the same, compiled, channels last: {what}", said.format(*found), goal)
 
 
 def speed(work: Callable, count: int | None = None) -> float:
