@@ -63,9 +63,8 @@ def record(module: nn.Module, plain, inputs: list[Tensor]):
     around, module.forward = module.forward, plain
     places = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
     half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    learning = [weight for weight in module.parameters() if weight.requires_grad]
-    # held until the end, so that gradients are added up here and not where the recording is made
-    ends = [torch.autograd.graph.get_gradient_edge(weight) for weight in learning]
+    # gradients will be added up on the stream of the recording, and torch need not mention it
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     try:
         with torch.autocast("cuda", enabled=half[0], dtype=half[1], cache_enabled=False):
             how = dict(num_warmup_iters=1, allow_unused_input=True)
@@ -73,7 +72,6 @@ def record(module: nn.Module, plain, inputs: list[Tensor]):
         return module.forward
     finally:
         module.forward = around
-        del ends
 
 
 def watched(module: nn.Module) -> bool:

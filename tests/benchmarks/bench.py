@@ -447,15 +447,15 @@ def shares(
         a = torch.randn(2 * [8192 if cuda else 2048], device=DEVICE)
         a = a.bfloat16() if half else a
         limit = speed(lambda a=a: a @ a)
-        counts = operations(training), operations(sampling)
+        counts = operations(sampling), operations(training)
         if fast:
             x = x.to(memory_format=torch.channels_last)
             for each in (network, drawing):
                 each.to(memory_format=torch.channels_last).compile()
-        pairs = zip((training, sampling), counts, strict=True)
+        pairs = zip((sampling, training), counts, strict=True)
         found = [speed(work, count) / limit for work, count in pairs]
         what = f"{name} ({size}), {precision}: share of a large matrix product"
-        said = "training {:.0%}, sampling {:.0%}"
+        said = "sampling {:.0%}, training {:.0%}"
         note(what, f"{said.format(*found)} of {limit / 1e9:,.0f} GFLOP/s", goal)
 
 
