@@ -5,9 +5,10 @@ A step on N devices, each with its share of the step's batches, takes
     batches + update + exchange
 
 - batches: what was measured here, or on a GPU the larger of arithmetic / (SHARE · peak) and
-  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction. A GPU alone
-  replays the blocks of a network, and a replay costs as much as REPLAY launches;
-- update: clipping, optimiser and average, which every device does in full;
+  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction. A GPU that
+  trains alone replays the blocks of a network instead, REPLAY for each pass;
+- update: clipping, optimiser and average, which every device does in full; on a GPU UPDATE for
+  each launch;
 - exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
   over each link. It is taken as not overlapping with the arithmetic, though it partly does.
 
@@ -36,8 +37,10 @@ from course_lib.training.recipes import RECIPES, Recipe
 from course_lib.training.recompute import blocks
 
 SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
-LAUNCH = 14e-6  # seconds from one operation to the next: 10 to 19 µs beside an H100
-REPLAY = 14  # launches that cost as much as a block's forward or backward pass, recorded
+# seconds, of five recipes on an H100 and an H200 (tests/benchmarks/LOG.md)
+LAUNCH = 17e-6  # from one operation of a batch to the next
+UPDATE = 8e-6  # from one of the update to the next: nothing is noted for a backward pass
+REPLAY = 330e-6  # a block's forward or backward pass, recorded
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
 
@@ -93,8 +96,10 @@ class Work:
         """Predicted seconds of a step on so many GPUs, by what they are spent on."""
         mine = self.batches / count
         arithmetic = mine * self.flops / (SHARE * gpu.flops)
-        saved = self.inner - REPLAY * self.replays if count == 1 else 0
-        launches = (mine * (self.launches - saved) + self.update_launches) * LAUNCH
+        batch = self.launches * LAUNCH
+        if count == 1:
+            batch += self.replays * REPLAY - self.inner * LAUNCH
+        launches = mine * batch + self.update_launches * UPDATE
         return {
             "data": mine * self.data_seconds,
             "arithmetic": arithmetic,
@@ -235,8 +240,9 @@ def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
         f"{work.activations / 2**20:.0f} for a batch) of {gpu.memory / 2**20:,.0f} on each"
     )
     yield (
-        f"as on the one GPU that was measured, an H100: {SHARE:.0%} of its peak, "
-        f"{LAUNCH * 1e6:.0f} µs an operation; assumed: {LOOPBACK / 1e9:.1f} GB/s between processes"
+        f"as on the GPUs that were measured, an H100 and an H200: {SHARE:.0%} of the peak, "
+        f"{LAUNCH * 1e6:.0f} µs an operation, {REPLAY * 1e3:.2f} ms a replay; assumed: "
+        f"{LOOPBACK / 1e9:.1f} GB/s between processes"
     )
 
 

@@ -58,10 +58,11 @@ def test_a_gpu_computes_or_waits_for_launches():
     expected = {"data": 0.02, "arithmetic": 2.0, "launches": 0.0, "exchange": 0.5}
     assert parts == pytest.approx(expected)
     fast = cost.GPU(flops=1e20, memory=1e9, link=6e9)  # nothing left but launches alone
-    alone = 4 * (50 - 45 + 2 * cost.REPLAY) + 20  # it replays the blocks
-    for count, launches in ((1, alone), (2, 2 * 50 + 20)):
+    update = 20 * cost.UPDATE
+    alone = 4 * ((50 - 45) * cost.LAUNCH + 2 * cost.REPLAY) + update  # it replays the blocks
+    for count, waiting in ((1, alone), (2, 2 * 50 * cost.LAUNCH + update)):
         parts = WORK.on_gpu(fast, count)
-        assert parts["arithmetic"] + parts["launches"] == pytest.approx(launches * cost.LAUNCH)
+        assert parts["arithmetic"] + parts["launches"] == pytest.approx(waiting)
 
 
 def test_a_step_is_counted():
@@ -123,4 +124,4 @@ def test_the_report_says_what_was_measured_and_what_assumed():
     assert "4 × (10.0 data + 90.0 forward and backward) + 50.0 update ms" in lines[0]
     assert lines[1] == "here, 1 process: 1.5 minutes for 200 steps"
     assert lines[3].startswith("8 × h100: ")
-    assert lines[-1].startswith("as on the one GPU that was measured, an H100: 17% of its peak, 14")
+    assert lines[-1].startswith("as on the GPUs that were measured, an H100 and an H200: 17% of")
