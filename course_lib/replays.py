@@ -40,7 +40,7 @@ class Replays:
             del module.forward  # which hid the one of its class
 
     def call(self, module: nn.Module, plain, *inputs: Tensor | None) -> Tensor:
-        if not inputs[0].is_cuda or watched(module):
+        if not on_gpu(inputs[0]) or watched(module):
             return plain(*inputs)
         inputs = [x for x in inputs if x is not None]
         kind = self.kind(module, inputs)
@@ -72,6 +72,10 @@ def record(module: nn.Module, plain, inputs: list[Tensor]):
         return module.forward
     finally:
         module.forward = around
+
+
+def on_gpu(x: Tensor) -> bool:
+    return x.is_cuda
 
 
 def watched(module: nn.Module) -> bool:
