@@ -22,6 +22,7 @@ from course_lib.models import UNet
 from course_lib.models.attention import Attention
 from course_lib.models.layers import TimeEmbedding, zeroed
 from course_lib.names import choose
+from course_lib.teaching.runs import one_of
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.loop import Training, seeded
 from course_lib.training.recipes.digits import (
@@ -203,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m course_lib.teaching.ablation", description=__doc__.split("\n")[0]
     )
-    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=", ".join(VARIANTS))
+    parser.add_argument("variants", nargs="*", type=one_of("variant", VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     given = parser.parse_args(arguments)
     make_folder(RECORD.parent)

@@ -73,8 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the notebooks named (all by default); exit status 1 if one fails or has faults."""
     parser = argparse.ArgumentParser(prog="make notebooks", description=__doc__.split("\n")[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
-    bad = 0
-    for path in parser.parse_args(arguments).notebooks or sorted(FOLDER.glob("*.ipynb")):
+    paths, bad = parser.parse_args(arguments).notebooks, 0
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
+    for path in paths or sorted(FOLDER.glob("*.ipynb")):
         print(f"{path.name} ...", flush=True)
         try:
             print(f"{path.name} ran in {make(path):.0f} s")

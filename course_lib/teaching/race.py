@@ -8,12 +8,13 @@ can share `scenes-latent`: `torchrun --standalone --nproc-per-node=2 -m` for `py
 publishes it.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from course_lib.names import choose
 from course_lib.report import score
+from course_lib.teaching.runs import one_of
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.recipes import RECIPES
 
@@ -39,8 +40,12 @@ def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Race the recipes named, and put their looks into the record beside what it holds."""
+    parser = argparse.ArgumentParser(prog="python -m course_lib.teaching.race")
+    rivals = ["scenes-latent", "scenes-pixel"]
+    parser.add_argument("names", nargs="*", type=one_of("recipe", rivals), default=rivals)
+    names = parser.parse_args(arguments).names
     make_folder(RECORD.parent)
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     for name in names:
@@ -50,4 +55,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["scenes-latent", "scenes-pixel"])
+    main()

@@ -2,15 +2,28 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from course_lib.names import choose
 from course_lib.training.files import make_folder, write_files
 
 RECORDED = Path(__file__).parent / "recorded"
+
+
+def one_of(kind: str, names: Iterable[str]) -> Callable[[str], str]:
+    """A type for argparse: one of these names, others being refused in `choose`'s one line."""
+
+    def name_of(text: str) -> str:
+        try:
+            return choose(kind, text, {name: name for name in names})
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return name_of
 
 
 @dataclass(frozen=True)

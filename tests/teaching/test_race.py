@@ -36,7 +36,9 @@ def test_the_record_that_ships_rises_in_time_and_names_both():
     assert record["scenes-latent"][-1]["right"] > record["scenes-pixel"][-1]["right"]
 
 
-def test_unknown_recipes_are_refused(monkeypatch, tmp_path):
+def test_unknown_recipes_are_refused(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(race, "RECORD", tmp_path / "race.json")
-    with pytest.raises(ValueError, match="unknown recipe 'scenes-latnt'"):
+    with pytest.raises(SystemExit, match="2"):
         race.main(["scenes-latnt"])
+    assert "unknown recipe 'scenes-latnt'; did you mean 'scenes-latent'" in capsys.readouterr().err
+    assert not race.RECORD.exists()
