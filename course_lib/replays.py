@@ -15,12 +15,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+MOST = 8  # recordings of a module: each holds memory
+
 
 class Replays:
     """Inside `with`, calls of these modules on a GPU are replayed; the first of a kind is recorded.
 
     Outside it they are what they were. Recordings are kept for the next time. A module that
-    somebody watches through hooks runs as it always does, and so does everything on a CPU.
+    somebody watches through hooks runs as it always does, and so do more than `MOST` kinds of call,
+    and everything on a CPU.
 
     What a module does may depend on the shapes of its inputs, and not on the numbers in them; the
     inputs that are not None are tensors, given by position.
@@ -43,10 +46,12 @@ class Replays:
         if not on_gpu(inputs[0]) or watched(module):
             return plain(*inputs)
         inputs = [x for x in inputs if x is not None]
-        kind = self.kind(module, inputs)
-        if kind not in self.recordings[module]:
-            self.recordings[module][kind] = record(module, plain, inputs)
-        return self.recordings[module][kind](*inputs).clone()  # a replay overwrites the last one's
+        kind, known = self.kind(module, inputs), self.recordings[module]
+        if kind not in known and len(known) == MOST:
+            return plain(*inputs)
+        if kind not in known:
+            known[kind] = record(module, plain, inputs)
+        return known[kind](*inputs).clone()  # a replay overwrites the answer of the last one
 
     def kind(self, module: nn.Module, inputs: list[Tensor]) -> tuple:
         """All that makes a call another than the one recorded."""
@@ -63,10 +68,11 @@ def record(module: nn.Module, plain, inputs: list[Tensor]):
     around, module.forward = module.forward, plain
     places = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
     half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    here = torch.cuda.device(inputs[0].get_device())
     # gradients will be added up on the stream of the recording, and torch need not mention it
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     try:
-        with torch.autocast("cuda", enabled=half[0], dtype=half[1], cache_enabled=False):
+        with here, torch.autocast("cuda", half[1], half[0], cache_enabled=False):
             how = dict(num_warmup_iters=1, allow_unused_input=True)
             torch.cuda.make_graphed_callables(module, tuple(places), **how)
         return module.forward

@@ -149,6 +149,18 @@ def test_a_trajectory_needs_one_recording_and_another_shape_its_own(recorded):
     assert recorded == [unet, unet]
 
 
+def test_what_always_differs_is_not_recorded_for_ever(recorded):
+    unet = a_unet().eval()
+    around = Replays([unet])
+    for count in range(1, replays.MOST + 4):
+        x, t, context = (some[:1].expand(count, *some.shape[1:]) for some in (X, T, CONTEXT))
+        with torch.no_grad(), around:
+            answer = unet(x, t, context)
+        with torch.no_grad():
+            torch.testing.assert_close(answer, unet(x, t, context))
+    assert recorded == [unet] * replays.MOST
+
+
 def test_weights_that_moved_are_recorded_anew(recorded):
     unet = a_unet().eval()
     around = Replays([unet])
