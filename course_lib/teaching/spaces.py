@@ -16,7 +16,7 @@ from torch import nn
 from course_lib.models import AutoencoderKL
 from course_lib.names import choose
 from course_lib.teaching.runs import RECORDED, Runs
-from course_lib.teaching.tricks import begin, distances, judge
+from course_lib.teaching.tricks import begin, distances, finish, judge
 from course_lib.training.recipes.scenes import ScenesDiffusion, ScenesVAE
 
 BUDGETS = {"latent": 15 * 60, "pixel": 45 * 60}  # seconds of CPU time for a run
@@ -70,10 +70,7 @@ def latent(seed: int) -> tuple[ScenesDiffusion, float]:
     """The recipe around an autoencoder of its own, and the CPU seconds of that one's training."""
     first, recipe = SmallVAE(), Latent()
     run = begin(first, seed, AUTOENCODER)
-    for _ in run:
-        pass
-    run.ema.fit_scaling(first.data.batch(range(1000))[0])
-    recipe.vae = run.ema
+    recipe.vae = finish(first, run)
     return recipe, run.cpu_seconds
 
 
