@@ -58,6 +58,7 @@ from course_lib.models import (
     CLIP,
     VAE,
     AutoencoderKL,
+    DiT,
     Pixels,
     TextUNet,
     Tokenizer,
@@ -142,6 +143,7 @@ CLASSES = UNet(3, channels=8, multipliers=(1,), attention=(False,), classes=3)
 TEXT = dict(vocab_size=10, length=4, dim=8, layers=1, heads=2)
 TEXTUNET = TextUNet(dict(in_channels=4, context_dim=8, **DRAWN), TEXT)
 BLOCK = UNetBlock(3, 8, 6, 8)
+TRANSFORMER = DiT(4, size=8, dim=8, layers=2, heads=2, context_dim=8)
 AUTOENCODER = AutoencoderKL(channels=8, multipliers=(1, 2), attention=False)
 FLAT_VAE = VAE(size=16, channels=4, latent=12)
 EYE = dict(size=16, patch=2, channels=8, dim=8, layers=1, heads=2)
@@ -149,7 +151,7 @@ TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=60, length=8)
 READER = CLIP(TOKENIZER.kwargs, dict(dim=8, layers=1, heads=2), EYE, dim=8)
 JUDGE = Classifier(3, size=16, channels=(8, 8), dim=8)
 MODEL = LatentDiffusion(PROCESS, UNET, AUTOENCODER, READER, size=16)
-for network in (UNET, CLASSES, TEXTUNET, BLOCK, AUTOENCODER):
+for network in (UNET, CLASSES, TEXTUNET, BLOCK, TRANSFORMER, AUTOENCODER):
     for parameter in network.requires_grad_(False).parameters():
         parameter += 0.05 * torch.randn_like(parameter)  # some start at zero, and hide mistakes
 
@@ -235,6 +237,7 @@ TENSORS = {
     "UNet.forward": case(UNET.forward, x=LATENTS, timestep=CLOCK, context=CONTEXT),
     "UNet.forward, of classes": case(CLASSES.forward, x=X, timestep=CLOCK, context=LABELS),
     "TextUNet.forward": case(TEXTUNET.forward, x=LATENTS, timestep=CLOCK, ids=IDS),
+    "DiT.forward": case(TRANSFORMER.forward, x=LATENTS, timestep=CLOCK, context=CONTEXT),
     "UNetBlock.forward": case(BLOCK.forward, x=X, time=randn(2, 6), text=CONTEXT),
     "AutoencoderKL.encode": door(AUTOENCODER.encode, x=IMAGES),
     "AutoencoderKL.encode_moments": door(AUTOENCODER.encode_moments, x=IMAGES),
@@ -295,6 +298,7 @@ FINE = {
     "Schedule.time t: another dtype": "a network's clock may count in whole numbers",
     "GaussianMixture.forward t: another dtype": "the same clock",
     "*UNet.forward* timestep: another dtype": "the same clock",
+    "DiT.forward timestep: another dtype": "the same clock",
     "guided timestep: another dtype": "the same clock",
     "*.at x: another width": "data may have any shape: x tells how to multiply it",
     "Diffusion.timestep x: NaN": "the same",
@@ -392,7 +396,7 @@ def test_bad_data_are_refused_in_one_line(name, argument, way):
     check_line(refused, named.get(way, ""))
 
 
-WEIGHTED = ["UNet", "TextUNet", "UNetBlock", "AutoencoderKL", "VAE", "ImageEncoder", "CLIP"]
+WEIGHTED = ["UNet", "TextUNet", "UNetBlock", "DiT", "AutoencoderKL", "VAE", "ImageEncoder", "CLIP"]
 
 
 @pytest.mark.parametrize("name", [n for n in TENSORS if n.partition(".")[0] in WEIGHTED])
@@ -466,6 +470,7 @@ NUMBERS = {
     "posterior": [("cleaner", lambda: posterior(PROCESS, X, NOISE, 0.3, 0.8))],
     "time_grid": [("steps", lambda: time_grid(TABLE, 0)), ("steps", lambda: time_grid(TABLE, 2.0))],
     "sample": [("steps", lambda: sample(PROCESS, half, X, steps=0))],
+    "DiT": [("patches", lambda: DiT(size=9))],
     "UNet": [("stages", lambda: UNet(attention=(True,)))],
     "CLIP.context": [("unknown", lambda: READER.context(["ein Kreis"]))],
     "CLIP.ids": [("unknown", lambda: READER.ids(["a red cicle"]))],
@@ -623,8 +628,8 @@ EXEMPT = {
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "inner work, behind doors that check": """GaussianMixture.along GaussianMixture.guesses
         GaussianMixture.levels GaussianMixture.mixed GaussianMixture.seen AutoencoderKL.reconstruct
-        TextEncoder.check UNet.check Tokenizer.check_words prepare usual given encode
-        check_mask as_pipeline compare shuffled check contents read""",
+        TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
+        encode check_mask as_pipeline compare shuffled check contents read""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
         attention_maps Tokenizer.train write split_of forget place_objects render published""",
     "fed by test_loop.py, where a loss of NaN ends it": "Training.* train*",

@@ -12,6 +12,7 @@ from .text import (
     retrieval,
 )
 from .tokenizer import Tokenizer
+from .transformer import DiT
 from .unet import SD15_UNET, TextUNet, UNet, UNetBlock
 from .vae import SD15_VAE, VAE, AutoencoderKL, Pixels
 
@@ -22,6 +23,7 @@ __all__ = [
     "SD15_VAE",
     "VAE",
     "AutoencoderKL",
+    "DiT",
     "ImageEncoder",
     "Pixels",
     "PromptEncoder",

@@ -49,6 +49,33 @@ def check_image(x, channels, multiple, model, what="images"):
         raise ValueError(f"{what} are {size}, but this {owner} needs sides divisible by {multiple}")
 
 
+def check_size(x, size, model):
+    """Refuses (ValueError) inputs of another height and width than the model was built for."""
+    if x.shape[2:] != size:
+        owner = type(model).__name__
+        came, built = (" × ".join(map(str, each)) for each in (x.shape[2:], size))
+        raise ValueError(f"inputs are {came}, but this {owner} was built for {built}")
+
+
+def check_timestep(timestep, x):
+    """Refuses (ValueError) what is neither one timestep nor one for each sample of x."""
+    if timestep.shape not in {(), (len(x),)}:
+        raise ValueError(f"timestep is {tuple(timestep.shape)}, expected ({len(x)},)")
+    same_device("timestep", timestep, "the input", x)
+
+
+def check_context(context, x, model):
+    """Refuses (ValueError) what is not (B, L, model.context_dim), or None where that is None."""
+    shape = None if context is None else tuple(context.shape)
+    built = f"this {type(model).__name__} was built with context_dim={model.context_dim}"
+    if (shape is None) != (model.context_dim is None):
+        raise ValueError(f"context is {shape}, but {built}")
+    if shape and (len(shape) != 3 or shape[0] != len(x) or shape[2] != model.context_dim):
+        raise ValueError(f"context is {shape}, but {built} and the batch is {len(x)}")
+    if shape:
+        check_fits("contexts", context, model)
+
+
 def unknown(x):
     """Whether the numbers in a tensor can't be looked at: it is only being traced or recorded."""
     traced = torch.compiler.is_compiling() or x.is_meta
@@ -104,6 +131,13 @@ def grid(x, like):
     return x.transpose(1, 2).reshape(like.shape)  # (B, H*W, C) -> (B, C, H, W)
 
 
+def sinusoids(x, channels):
+    """cos and sin of x at wavelengths from 2π to 2π·10000: (B,) -> (B, channels)."""
+    ladder = torch.arange(channels // 2, device=x.device, dtype=torch.float32) / (channels // 2)
+    angles = x.float().unsqueeze(1) * torch.exp(-math.log(10000.0) * ladder)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
 class TimeEmbedding(nn.Module):
     """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B)."""
 
@@ -114,10 +148,7 @@ class TimeEmbedding(nn.Module):
         self.linear2 = nn.Linear(dim, dim)
 
     def waves(self, timestep):
-        """cos and sin of the timestep at wavelengths from 2π to 2π·10000: (B,) -> (B, channels)."""
-        ladder = torch.arange(self.half, device=timestep.device, dtype=torch.float32) / self.half
-        angles = timestep.float().unsqueeze(1) * torch.exp(-math.log(10000.0) * ladder)
-        return torch.cat([angles.cos(), angles.sin()], dim=1)
+        return sinusoids(timestep, 2 * self.half)  # (B, channels)
 
     def forward(self, timestep):
         waves = self.waves(timestep).to(self.linear1.weight.dtype)  # (B, channels)
@@ -177,3 +208,12 @@ class Up(nn.Module):
 
     def forward(self, x):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def foreteller(channels, dim):
+    """From the middle's features to another network's of the clean picture; for training only.
+
+    A network that must foretell them learns early what is in the picture (Yu et al. 2025, REPA).
+    """
+    layers = nn.Conv2d(channels, 2 * dim, 1), nn.SiLU(), nn.Conv2d(2 * dim, dim, 1)
+    return nn.Sequential(*layers)

@@ -12,9 +12,13 @@ from .layers import (
     ResBlock,
     TimeEmbedding,
     Up,
+    check_context,
     check_fits,
     check_image,
+    check_size,
+    check_timestep,
     conv,
+    foreteller,
     grid,
     keeps_kwargs,
     norm,
@@ -167,32 +171,13 @@ class UNet(nn.Module):
     def check(self, x, timestep, context):
         """ValueError where something is not what this UNet was built for."""
         check_image(x, self.in_channels, self.multiple, self, "inputs")
-        if self.position is not None and x.shape[2:] != self.position.shape[1:]:
-            sizes = (" × ".join(map(str, each.shape[-2:])) for each in (x, self.position))
-            raise ValueError("inputs are {}, but this UNet was built for {}".format(*sizes))
-        batch = len(x)
-        if timestep.shape not in {(), (batch,)}:
-            raise ValueError(f"timestep is {tuple(timestep.shape)}, expected ({batch},)")
-        same_device("timestep", timestep, "the input", x)
+        if self.position is not None:
+            check_size(x, self.position.shape[1:], self)
+        check_timestep(timestep, x)
         if self.classes:
-            return check_labels(context, x, self.classes)
-        shape = None if context is None else tuple(context.shape)
-        built = f"this UNet was built with context_dim={self.context_dim}"
-        if (shape is None) != (self.context_dim is None):
-            raise ValueError(f"context is {shape}, but {built}")
-        if shape and (len(shape) != 3 or shape[0] != batch or shape[2] != self.context_dim):
-            raise ValueError(f"context is {shape}, but {built} and the batch is {batch}")
-        if shape:
-            check_fits("contexts", context, self)
-
-
-def foreteller(channels, dim):
-    """From the middle's features to another network's of the clean picture; for training only.
-
-    A U-Net that must foretell them learns early what is in the picture (Yu et al. 2025, REPA).
-    """
-    layers = nn.Conv2d(channels, 2 * dim, 1), nn.SiLU(), nn.Conv2d(2 * dim, dim, 1)
-    return nn.Sequential(*layers)
+            check_labels(context, x, self.classes)
+        else:
+            check_context(context, x, self)
 
 
 def check_labels(labels, x, classes):

@@ -12,7 +12,7 @@ its caption says, so what tells the variants apart is the share of single proper
 from torch import nn
 
 from course_lib.diffusion import Diffusion, straight
-from course_lib.models import AutoencoderKL
+from course_lib.models import AutoencoderKL, DiT
 from course_lib.names import choose
 from course_lib.report import assemble, distance_report, pictures_report, score
 from course_lib.teaching.runs import RECORDED, Runs
@@ -92,6 +92,21 @@ class MinSNR(Velocity):
     weighting = "min_snr"
 
 
+class Transformer(Full):
+    """DiT in the U-Net's place: 64 tokens, one for each place in the latents, and no convolution.
+
+    It is of a size that makes a step cost what the recipe's costs. Its middle foretells what CLIP
+    sees, as the U-Net's does.
+    """
+
+    label = "transformer, no U-Net"
+    dit = dict(in_channels=12, size=8, patch=1, dim=128, layers=8, heads=4, mlp=2)
+
+    def change(self, model):
+        model.unet = DiT(**self.dit, context_dim=128, align=128)
+        return model
+
+
 class FewChannels(Full):
     """Latents (4, 8, 8), 48 times fewer numbers than pixels and not 16, of an autoencoder to match.
 
@@ -118,7 +133,7 @@ VARIANTS = {
     variant.label: variant
     for variant in (
         *(Full, Frozen, Alone, AdamW, LastWeights, SmallBatch),
-        *(Uniform, Clean, Velocity, MinSNR, FewChannels),
+        *(Uniform, Clean, Velocity, MinSNR, Transformer, FewChannels),
     )
 }
 

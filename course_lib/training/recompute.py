@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from course_lib.models.attention import SpatialTransformer
 from course_lib.models.layers import ResBlock
 from course_lib.models.text import EncoderBlock
+from course_lib.models.transformer import DiTBlock
 
-BLOCKS = ResBlock, SpatialTransformer, EncoderBlock  # what the networks are made of
+BLOCKS = ResBlock, SpatialTransformer, EncoderBlock, DiTBlock  # what the networks are made of
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

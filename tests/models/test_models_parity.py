@@ -11,12 +11,14 @@ from course_lib.models import (
     SD15_UNET,
     SD15_VAE,
     AutoencoderKL,
+    DiT,
     TextEncoder,
     Tokenizer,
     UNet,
 )
 from course_lib.models.attention import Attention, TransformerBlock
 from course_lib.models.layers import ResBlock
+from course_lib.models.transformer import DiTBlock
 from course_lib.stable_diffusion.names import (
     DIFFUSERS_TEXT,
     DIFFUSERS_UNET,
@@ -31,7 +33,10 @@ transformers = pytest.importorskip("transformers")
 
 def copy_weights(model, twin, names):
     """Copies the twin's weights by name; every name and every number of the two must be used."""
-    theirs = dict(twin.named_parameters())
+    return set_weights(model, dict(twin.named_parameters()), names)
+
+
+def set_weights(model, theirs, names):
     ours = {renamed(name, names): p for name, p in model.named_parameters()}
     assert ours.keys() == theirs.keys()
     with torch.no_grad():
@@ -95,6 +100,82 @@ BLOCK_NAMES = [
     (r"^feed_forward\.expand\.", "ff.net.0.proj."),
     (r"^feed_forward\.shrink\.", "ff.net.2."),
 ]
+
+
+DIT_NAMES = [
+    (r"^blocks\.", "transformer_blocks."),
+    (r"\.layer\.", "."),
+    (r"attention\.(?=to_)", "attn1."),
+    (r"cross\.(?=to_)", "attn2."),
+    (r"to_out\.", "to_out.0."),
+    (r"feed_forward\.expand\.", "ff.net.0.proj."),
+    (r"feed_forward\.shrink\.", "ff.net.2."),
+]
+
+
+def steered(twin, emb):
+    """The twin's weights, its one layer for the time as one for each branch; `emb` makes the time.
+
+    Diffusers' block steers self-attention and feed-forward alone.
+    """
+    for module in twin.modules():
+        if hasattr(module, "norm1"):
+            module.norm1.emb = torch.nn.Module()
+            module.norm1.emb.forward = lambda timestep, labels, hidden_dtype: emb(timestep)
+    theirs = dict(twin.named_parameters())
+    for name in [name for name in theirs if "norm1.linear" in name]:
+        halves = theirs.pop(name).chunk(2)
+        for branch, half in zip(("attention", "feed_forward"), halves, strict=True):
+            theirs[name.replace("norm1.linear", f"{branch}.steer")] = half
+    return theirs
+
+
+@pytest.mark.parametrize("context_dim", [None, 12])
+@torch.inference_mode()
+def test_dit_block_like_diffusers(context_dim):
+    how = dict(norm_type="ada_norm_zero", num_embeds_ada_norm=10, norm_elementwise_affine=False)
+    how |= dict(cross_attention_dim=context_dim, norm_eps=1e-6)
+    twin = stirred(peer("attention", "BasicTransformerBlock")(64, 4, 16, **how))
+    block, theirs = DiTBlock(64, 4, context_dim), steered(twin, lambda time: time)
+    if context_dim:  # which the twin does not steer: no shift, no scale, a gate of 1
+        theirs["cross.steer.weight"] = torch.zeros(3 * 64, 64)
+        theirs["cross.steer.bias"] = torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(64)
+    set_weights(block, theirs, DIT_NAMES)
+    x, time = torch.randn(2, 9, 64), torch.randn(2, 64)
+    context = torch.randn(2, 7, context_dim) if context_dim else None
+    agree(block(x, time, context), twin(x, encoder_hidden_states=context, timestep=time), 1e-5)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@torch.inference_mode()
+def test_dit_like_diffusers(patch):
+    twin = stirred(
+        diffusers.DiTTransformer2DModel(
+            num_attention_heads=4,
+            attention_head_dim=16,
+            in_channels=3,
+            out_channels=5,
+            num_layers=2,
+            attention_bias=False,
+            sample_size=8,
+            patch_size=patch,
+            activation_fn="geglu",
+            norm_eps=1e-6,
+        )
+    )
+    model = DiT(3, 5, size=8, patch=patch, dim=64, layers=2)
+    theirs = steered(twin, model.time)
+    for ours, name in {"enter": "pos_embed.proj", "steer": "proj_out_1"}.items():
+        for kind in ("weight", "bias"):
+            theirs[f"{ours}.{kind}"] = theirs.pop(f"{name}.{kind}")
+    for kind in ("weight", "bias"):  # channels last in theirs, first in ours
+        rows = theirs.pop(f"proj_out_2.{kind}").unflatten(0, (patch**2, 5))
+        theirs[f"leave.{kind}"] = rows.transpose(0, 1).flatten(0, 1)
+    theirs["position"] = twin.pos_embed.pos_embed
+    theirs |= {f"time.{name}": p.clone() for name, p in model.time.named_parameters()}
+    set_weights(model, theirs, DIT_NAMES)
+    x, timestep = torch.randn(2, 3, 8, 8), torch.tensor([3.0, 700.0])
+    agree(model(x, timestep), twin(x, timestep, torch.zeros(2).long()).sample, 1e-5)
 
 
 def unet_twin(stages, width, **keywords):
