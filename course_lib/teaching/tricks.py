@@ -100,7 +100,7 @@ class Transformer(Full):
     """
 
     label = "transformer, no U-Net"
-    dit = dict(in_channels=12, size=8, patch=1, dim=128, layers=8, heads=4, mlp=2)
+    dit = dict(in_channels=12, size=8, patch=1, dim=192, layers=5, heads=4, mlp=2)
 
     def change(self, model):
         model.unet = DiT(**self.dit, context_dim=128, align=128)
