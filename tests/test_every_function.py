@@ -629,7 +629,7 @@ EXEMPT = {
     "inner work, behind doors that check": """GaussianMixture.along GaussianMixture.guesses
         GaussianMixture.levels GaussianMixture.mixed GaussianMixture.seen AutoencoderKL.reconstruct
         TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
-        encode check_mask as_pipeline compare shuffled check contents read""",
+        quickly encode check_mask as_pipeline compare shuffled check contents read""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
         attention_maps Tokenizer.train write split_of forget place_objects render published""",
     "fed by test_loop.py, where a loss of NaN ends it": "Training.* train*",
