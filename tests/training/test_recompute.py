@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from course_lib.cost import Kept
-from course_lib.models import AutoencoderKL, UNet
+from course_lib.models import AutoencoderKL, DiT, UNet
 from course_lib.training import train
+from course_lib.training.recompute import blocks
 
 
 def unet():
@@ -64,13 +65,34 @@ def test_the_averaged_model_stands_on_its_own():
         assert torch.equal(run.ema(x, t, context), before)
 
 
-def test_autoencoders_too():
+def gradients_with_and_without(build, loss):
     x, gradients = torch.rand(2, 3, 16, 16) * 2 - 1, []
     for which in (False, True):
         torch.manual_seed(1)
-        model = AutoencoderKL(channels=16, multipliers=(1, 2), patch=2, attention=False)
         batch = dict(batch=lambda index: x, steps=1, lr=1e-3, device="cpu", recompute=which)
-        run = train(model, lambda m, x: m.loss(x)[0], **batch)
+        run = train(build(), loss, **batch)
         run.gradient()
-        gradients.append([p.grad for p in model.parameters()])
-    assert all(map(torch.equal, *gradients))
+        gradients.append([p.grad for p in run.model.parameters()])
+    return gradients
+
+
+def test_autoencoders_too():
+    sizes = dict(channels=16, multipliers=(1, 2), patch=2, attention=False)
+    found = gradients_with_and_without(
+        lambda: AutoencoderKL(**sizes), lambda model, x: model.loss(x)[0]
+    )
+    assert all(map(torch.equal, *found))
+
+
+def test_transformers_too():
+    def build():
+        model = DiT(3, size=16, dim=16, layers=2)
+        for parameter in model.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        return model
+
+    def loss(model, x):
+        return (model(x, torch.rand(len(x))) - x).square().mean()
+
+    assert len(blocks(build())) == 2
+    assert all(map(torch.equal, *gradients_with_and_without(build, loss)))
