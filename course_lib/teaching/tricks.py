@@ -95,11 +95,13 @@ class MinSNR(Velocity):
 class Transformer(Full):
     """DiT in the U-Net's place: 64 tokens, one for each place in the latents, and no convolution.
 
-    It is of a size that makes a step cost what the recipe's costs. Its middle foretells what CLIP
-    sees, as the U-Net's does.
+    It is of a size that makes a step cost what the recipe's costs, and its middle foretells what
+    CLIP sees, as the U-Net's does. It learns at a rate of its own: in 80 s of CPU time the loss fell
+    to 1.35 at the recipe's, 0.003, to 1.23 at 0.008, and to 1.20 at 0.016.
     """
 
     label = "transformer, no U-Net"
+    changes = dict(lr=8e-3)
     dit = dict(in_channels=12, size=8, patch=1, dim=192, layers=5, heads=4, mlp=2)
 
     def change(self, model):
@@ -111,8 +113,8 @@ class FewChannels(Full):
     """Latents (4, 8, 8), 48 times fewer numbers than pixels and not 16, of an autoencoder to match.
 
     That one learns first, for 420 s of CPU time, which are not counted, as the shipped
-    autoencoder's 766 s are not. The record says of how many pictures the oracle reads the same
-    after it as before: 1 would be perfect.
+    autoencoder's 766 s are not. The record says which share of pictures the oracle still reads
+    right after it; after the shipped one all of them.
     """
 
     label = "latents of 4 channels"

@@ -40,8 +40,9 @@ def test_a_variant_differs_in_what_it_says(full):
         "weighting": "simple",
     }
     changed = {label: [f for f in facts if facts[f] != recipe[f]] for label, facts in seen.items()}
-    assert all(len(facts) == 1 for label, facts in changed.items() if label != MinSNR.label)
-    assert changed[MinSNR.label] == ["process", "weighting"]  # the one above it, and one more
+    assert changed.pop(MinSNR.label) == ["process", "weighting"]  # the one above it, and one more
+    assert changed.pop(Transformer.label) == ["network", "changes"]  # with a rate of its own
+    assert all(len(facts) == 1 for facts in changed.values())
     assert len(set(map(str, seen.values()))) == len(seen)  # no two are the same
 
 
