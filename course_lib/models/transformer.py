@@ -124,11 +124,11 @@ class DiT(nn.Module):
 
     @property
     def middle(self):
-        """The block half-way, whose answer `align` reads."""
+        """The block half-way, whose tokens `align` reads."""
         return self.blocks[(len(self.blocks) - 1) // 2]
 
     def align(self, h):
-        """What the middle foretells, in squares of 2 × 2 tokens: (B, N, D) -> (B, align, h, w)."""
+        """What it foretells for each square of 2 × 2 tokens: (B, N, D) -> (B, align, h/2, w/2)."""
         return self.foretell(F.avg_pool2d(unpatchify(h, 1, self.side), 2))
 
     def check(self, x, timestep, context):

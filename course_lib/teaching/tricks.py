@@ -95,7 +95,7 @@ class MinSNR(Velocity):
 class Transformer(Full):
     """DiT in the U-Net's place: 64 tokens, one for each place in the latents, and no convolution.
 
-    It is of a size that makes a step cost what the recipe's costs, and its middle foretells what
+    A step costs it about what the recipe's costs, 0.48 s and 0.42 s, and its middle foretells what
     CLIP sees, as the U-Net's does. It learns at a rate of its own: in 80 s of CPU time the loss
     fell to 1.35 at the recipe's, 0.003, to 1.23 at 0.008, and to 1.20 at 0.016.
     """
