@@ -107,7 +107,7 @@ def imports(path: Path) -> set[str]:
 def test_rooms_import_only_from_rooms_below():
     """The floors of the README's "How the code is laid out", bottom to top."""
     floors = [
-        {"names", "paths", "refusals", "machine"},
+        {"names", "paths", "refusals", "machine", "replays"},
         {"devices"},
         {"diffusion", "models", "datasets"},
         {"training", "evaluation", "stable_diffusion"},
