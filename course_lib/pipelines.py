@@ -28,7 +28,7 @@ from course_lib.diffusion import (
 )
 from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
 from course_lib.names import choose
-from course_lib.replays import Replays
+from course_lib.replays import Replays, pays
 from course_lib.stable_diffusion import load_stable_diffusion, times
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import RECIPES
@@ -226,8 +226,8 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
 
 @contextmanager
 def quickly(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, the U-Net answers as fast as the device can: bf16 where it pays, replays on a GPU."""
-    with autocast(model.device), Replays([model.unet]):
+    """Inside, the U-Net answers as fast as the device can: bf16, or replays, where they pay."""
+    with autocast(model.device), Replays([model.unet] if pays(model.unet) else []):
         yield
 
 

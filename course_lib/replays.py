@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 MOST = 8  # recordings of a module: each holds memory
+SMALL = 100e6  # parameters: a GPU waits for such a network; Stable Diffusion's keeps it busy
 
 
 class Replays:
@@ -78,6 +79,11 @@ def record(module: nn.Module, plain, inputs: list[Tensor]):
         return module.forward
     finally:
         module.forward = around
+
+
+def pays(module: nn.Module) -> bool:
+    """Whether the module is so small that replaying it is worth the memory."""
+    return sum(p.numel() for p in module.parameters()) < SMALL
 
 
 def on_gpu(x: Tensor) -> bool:

@@ -12,8 +12,8 @@ import torch
 
 from course_lib import replays
 from course_lib.diffusion import Diffusion, sample
-from course_lib.models import UNet, attention_maps
-from course_lib.replays import Replays
+from course_lib.models import SD15_UNET, UNet, attention_maps
+from course_lib.replays import Replays, pays
 from course_lib.training import train
 from course_lib.training.loop import keep_gradients
 from course_lib.training.recompute import blocks
@@ -203,6 +203,12 @@ def test_a_training_that_replays_learns_the_same(recorded):
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*weights)
     assert len(recorded) == len(blocks(run.model))  # once, for all steps and batches
+
+
+def test_a_network_that_keeps_a_gpu_busy_is_not_replayed():
+    with torch.device("meta"):
+        published = UNet(**SD15_UNET)
+    assert pays(a_unet()) and not pays(published)
 
 
 def test_kept_gradients_have_a_place_of_their_own():

@@ -32,7 +32,7 @@ from torch import nn
 
 from course_lib.devices import fast_precision, hardware, pick_device
 from course_lib.names import choose
-from course_lib.replays import Replays
+from course_lib.replays import Replays, pays
 from course_lib.training.ema import EMA
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
@@ -68,7 +68,7 @@ class Training:
     (`torchrun`, `accelerate launch`), they share these batches equally.
     recompute: trade arithmetic for memory; the numbers stay the same.
     replay: one process on a GPU trades memory for time, unless it recomputes: what the blocks of a
-    network do is recorded once and replayed (see `replays.py`); the numbers stay the same.
+    small network do is recorded once and replayed (`replays.py`); the numbers stay the same.
     shard: each process holds a part of the training, not all of it (see `sharding.py`). Then `ema`
     is gathered from all processes each time; until they `part`, all must ask for it.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": "bf16" on a CPU that has it, else "no";
@@ -152,7 +152,7 @@ class Training:
             share_out(self.objective, self.average.model, self.device)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         alone = self.device.type == "cuda" and self.processes == 1
-        self.replay = replay and alone and not recompute
+        self.replay = replay and alone and not recompute and pays(self.model)
         self.replays = Replays(blocks(self.model) if self.replay else [])
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]
