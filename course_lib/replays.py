@@ -65,7 +65,10 @@ class Replays:
 
 
 def record(module: nn.Module, plain, inputs: list[Tensor]):
-    """The module's forward and, where it learns, backward pass as CUDA graphs: a function."""
+    """The module's forward and, where it learns, backward pass as CUDA graphs: a function.
+
+    RuntimeError where that can't be, most often since the module looks at numbers on the GPU.
+    """
     around, module.forward = module.forward, plain
     places = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
     half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
@@ -77,6 +80,12 @@ def record(module: nn.Module, plain, inputs: list[Tensor]):
             how = dict(num_warmup_iters=1, allow_unused_input=True)
             torch.cuda.make_graphed_callables(module, tuple(places), **how)
         return module.forward
+    except RuntimeError as error:
+        name, why = type(module).__name__, str(error).partition("\n")[0]
+        raise RuntimeError(
+            f"this {name} can't be recorded and replayed ({why}); start again with "
+            "course_lib.replays.SMALL = 0, and it runs as it is"
+        ) from error
     finally:
         module.forward = around
 

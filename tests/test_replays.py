@@ -205,10 +205,27 @@ def test_a_training_that_replays_learns_the_same(recorded):
     assert len(recorded) == len(blocks(run.model))  # once, for all steps and batches
 
 
-def test_a_network_that_keeps_a_gpu_busy_is_not_replayed():
+def test_a_network_that_keeps_a_gpu_busy_is_not_replayed(monkeypatch):
     with torch.device("meta"):
         published = UNet(**SD15_UNET)
     assert pays(a_unet()) and not pays(published)
+    monkeypatch.setattr(replays, "SMALL", 0)
+    assert not pays(a_unet())  # nor is anything, then
+
+
+def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("operation not permitted when stream is capturing\nCompile with …")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
+    unet = a_unet()
+    with pytest.raises(RuntimeError) as error, Replays([unet]):
+        unet(X, T, CONTEXT)
+    assert str(error.value) == (
+        "this UNet can't be recorded and replayed (operation not permitted when stream is "
+        "capturing); start again with course_lib.replays.SMALL = 0, and it runs as it is"
+    )
+    assert "forward" not in vars(unet) and unet(X, T, CONTEXT).isfinite().all()
 
 
 def test_kept_gradients_have_a_place_of_their_own():
