@@ -43,14 +43,22 @@ class Replays:
         for module in self.recordings:
             del module.forward  # which hid the one of its class
 
+    def keep_gradients(self, weights: Iterable[nn.Parameter]) -> None:
+        """Copy the gradients, which the next replay would overwrite."""
+        learning = [weight for weight in weights if weight.grad is not None]
+        if self.recordings and learning:
+            copies = torch._foreach_add([weight.grad for weight in learning], 0.0)
+            for weight, copy in zip(learning, copies, strict=True):
+                weight.grad = copy
+
     def call(self, module: nn.Module, plain, *inputs: Tensor | None) -> Tensor:
         if not on_gpu(inputs[0]) or watched(module):
             return plain(*inputs)
         inputs = [x for x in inputs if x is not None]
         kind, known = self.kind(module, inputs), self.recordings[module]
-        if kind not in known and len(known) == MOST:
-            return plain(*inputs)
         if kind not in known:
+            if len(known) == MOST:
+                return plain(*inputs)
             known[kind] = record(module, plain, inputs)
         return known[kind](*inputs).clone()  # a replay overwrites the answer of the last one
 

@@ -23,6 +23,7 @@ from course_lib.training.recompute import blocks, recompute
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CAPTIONS = ["a large red circle on a blue background", "three small green rings"]
 CLOSE = dict(atol=2e-4, rtol=2e-3)  # float32 through some thirty layers, summed in another order
+HALF = dict(atol=2e-3, rtol=0.02)  # bf16 rounds to 1 part in 256: five such roundings
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def test_replays_give_the_same_gradients(whole, half):
             unet.zero_grad()
             with torch.no_grad():
                 torch._foreach_mul_(list(unet.parameters()), 1.01)
-        torch.testing.assert_close(*grads, **(dict(atol=2e-3, rtol=0.02) if half else CLOSE))
+        torch.testing.assert_close(*grads, **(HALF if half else CLOSE))
     assert {len(kinds) for kinds in replays.recordings.values()} == {2}  # one for each call
 
 
@@ -132,7 +133,7 @@ def test_replays_answer_the_same_while_sampling():
     drawn = {}
     for name, around in (("plain", nullcontext()), ("first", replays), ("again", replays)):
         with around:
-            some = [(inputs(seed, batch)) for seed, batch in ((0, 2), (1, 3), (2, 2))]
+            some = [inputs(seed, batch) for seed, batch in ((0, 2), (1, 3), (2, 2))]
             drawn[name] = [sample(process, unet, x, c, sampler="heun") for x, _, c in some]
     torch.testing.assert_close(drawn["first"], drawn["plain"], **CLOSE)
     torch.testing.assert_close(drawn["again"], drawn["plain"], **CLOSE)
@@ -163,7 +164,7 @@ def test_a_training_that_replays_learns_the_same():
         run = train(a_unet(), loss, lambda index: torch.randn(4, 5, 16), **how)
         losses.append([step.loss for step in run])
         models.append(copy.deepcopy(run.model))
-        assert run.replay == replay
+        assert bool(run.replays.recordings) == replay
     torch.testing.assert_close(*losses, **CLOSE)
     with torch.no_grad():  # a copy has weights of its own, and is as any other model
         one, other = (model(*inputs(5)) for model in models)

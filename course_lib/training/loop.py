@@ -152,8 +152,8 @@ class Training:
             share_out(self.objective, self.average.model, self.device)
         self.weights = [p for p in self.model.parameters() if p.requires_grad]
         alone = self.device.type == "cuda" and self.processes == 1
-        self.replay = replay and alone and not recompute and pays(self.model)
-        self.replays = Replays(blocks(self.model) if self.replay else [])
+        replay = replay and alone and not recompute and pays(self.model)
+        self.replays = Replays(blocks(self.model) if replay else [])
         optimizers = make_optimizers(self.model, lr, betas, weight_decay)
         self.optimizers = [self.accelerator.prepare(each) for each in optimizers]
         self.done = 0  # optimiser steps
@@ -219,8 +219,8 @@ class Training:
                     data = send_to_device(self.batch(index), self.device)
                     loss = self.objective(data) / len(mine)
                 self.accelerator.backward(loss)
-            if waits and self.replay:
-                keep_gradients(self.weights)
+            if waits:
+                self.replays.keep_gradients(self.weights)
             total += loss.item()
         return self.mean(total)
 
@@ -310,14 +310,6 @@ def in_half(precision: str) -> bool:
     """
     able = torch.distributed.is_available() and torch.distributed.is_nccl_available()
     return precision == "bf16" and able
-
-
-def keep_gradients(weights: list[nn.Parameter]) -> None:
-    """Copy the gradients, which the next replay would overwrite."""
-    learning = [weight for weight in weights if weight.grad is not None]
-    copies = torch._foreach_add([weight.grad for weight in learning], 0.0)
-    for weight, copy in zip(learning, copies, strict=True):
-        weight.grad = copy
 
 
 @contextmanager

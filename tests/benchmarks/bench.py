@@ -250,7 +250,7 @@ def training_step(channels: int, batch: int, side: int) -> None:
     size = f"{sum(p.numel() for p in ours.parameters()) / 1e6:.1f} M parameters"
     in_ = "float32" if precision == "no" else precision
     what = f"training step, pixel U-Net ({size}), batch {batch} of {side} × {side}, {in_}"
-    what += ", replayed" * run.replay
+    what += ", replayed" * bool(run.replays.recordings)
     compare(what, run.advance, their_step, 1.3)
     ceiling(run.advance)
 

@@ -1,35 +1,18 @@
 """DiT: patches, positions, the steering by time; what goes in, what comes out, what is refused."""
 
-import json
-
 import pytest
 import torch
 
 from course_lib.models import DiT, attention_maps, heat
 from course_lib.models.transformer import DiTBlock, patchify, positions, unpatchify
+from tests.models.denoisers import PATCHES, PATCHES_AND_TEXT, PIXELS, inputs, stirred
 
-PLAIN = dict(size=8, patch=2, dim=16, layers=3, mlp=2)
-TEXT = PLAIN | dict(context_dim=12, out_channels=5)
-PIXELS = PLAIN | dict(patch=1, context_dim=12, layers=1)
-KINDS = [PLAIN, TEXT, PIXELS]
+KINDS = [PATCHES, PATCHES_AND_TEXT, PIXELS]
 
 
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def stirred(model):
-    """The model with noise on every weight, so that no branch is silent."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def inputs(keywords, batch=2):
-    context = torch.randn(batch, 5, 12) if keywords.get("context_dim") else None
-    return torch.randn(batch, 3, 8, 8), 1000 * torch.rand(batch), context
 
 
 # patches and positions
@@ -60,7 +43,7 @@ def test_each_place_has_a_position_of_its_own_and_near_ones_are_alike():
 
 
 def test_without_positions_shuffled_patches_give_shuffled_answers():
-    dit, (x, t, context) = stirred(DiT(**TEXT)).double(), inputs(TEXT)
+    dit, (x, t, context) = stirred(DiT(**PATCHES_AND_TEXT)).double(), inputs(PATCHES_AND_TEXT)
     x, context, order = x.double(), context.double(), torch.randperm(16)
 
     def shuffled(picture):
@@ -117,7 +100,7 @@ def test_answers_have_the_shape_of_the_input(keywords):
     assert stirred(DiT(**keywords))(*x).shape == shape
 
 
-@pytest.mark.parametrize("keywords", [*KINDS, TEXT | dict(align=7)])
+@pytest.mark.parametrize("keywords", [*KINDS, PATCHES_AND_TEXT | dict(align=7)])
 def test_every_parameter_learns(keywords):
     dit = stirred(DiT(**keywords))
     loss = dit(*inputs(keywords)).square().sum()
@@ -128,68 +111,11 @@ def test_every_parameter_learns(keywords):
     assert silent == []
 
 
-@pytest.mark.parametrize("keywords", KINDS)
-def test_rebuilds_from_its_keywords(keywords):
-    dit = stirred(DiT(**keywords))
-    twin = DiT(**json.loads(json.dumps(dit.kwargs)))
-    twin.load_state_dict(dit.state_dict())
-    x = inputs(keywords)
-    assert torch.equal(dit(*x), twin(*x))
-
-
-@pytest.mark.parametrize("keywords", KINDS)
-def test_moves_whole_to_double(keywords):
-    dit, (x, t, context) = stirred(DiT(**keywords)), inputs(keywords)
-    single = dit(x, t, context)
-    context = None if context is None else context.double()
-    double = dit.double()(x.double(), t.double(), context)
-    assert double.dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)  # float32's rounding
-
-
-def test_autocast_trains():
-    dit, x = stirred(DiT(**TEXT)), inputs(TEXT)
-    with torch.autocast("cpu", torch.bfloat16):
-        answer = dit(*x)
-    answer.float().square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in dit.parameters())
-    exact = dit(*x)
-    assert (answer - exact).abs().mean() < 0.05 * exact.abs().mean()  # 8 bits of mantissa
-
-
-def test_compiles_without_a_graph_break():
-    dit, x = stirred(DiT(**TEXT)), inputs(TEXT)
-    compiled = torch.compile(dit, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(*x), dit(*x), rtol=1e-4, atol=1e-5)
-
-
-def test_samples_of_a_batch_do_not_mix():
-    dit, (x, t, context) = stirred(DiT(**TEXT)), inputs(TEXT, batch=3)
-    alone = torch.cat([dit(x[i : i + 1], t[i : i + 1], context[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(dit(x, t, context), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_answer_depends_on_time_and_on_every_word():
-    dit, (x, t, context) = stirred(DiT(**TEXT)), inputs(TEXT)
-    answer = dit(x, t, context)
-    assert not torch.allclose(dit(x, t + 10, context), answer)
-    for word in range(context.shape[1]):
-        other = context.clone()
-        other[:, word] += 1
-        assert not torch.allclose(dit(x, t, other), answer)
-
-
 def test_every_patch_reaches_every_other_in_one_block():
     dit, (x, t, context) = stirred(DiT(**PIXELS)).double(), inputs(PIXELS)
     x, context = x.double().requires_grad_(), context.double()
     dit(x, t, context)[0, :, 7, 7].sum().backward()  # the lowest corner, on the right
     assert (x.grad[0] != 0).any(dim=0).all()
-
-
-def test_one_timestep_serves_the_whole_batch():
-    dit, (x, _, context) = stirred(DiT(**TEXT)), inputs(TEXT)
-    one = dit(x, torch.tensor(7.0), context)
-    assert torch.equal(one, dit(x, torch.tensor([7.0, 7.0]), context))
 
 
 def test_attention_maps_are_pictures():
@@ -213,7 +139,7 @@ def test_the_middle_foretells_squares_of_four_tokens():
 # refusals
 
 X, T, CONTEXT = torch.zeros(2, 3, 8, 8), torch.zeros(2), torch.zeros(2, 5, 12)
-READER = DiT(**TEXT)
+READER = DiT(**PATCHES_AND_TEXT)
 REFUSED = {
     "another width": (lambda: READER(X[:, :2], T, CONTEXT), "(B, 3, H, W)"),
     "whole numbers": (lambda: READER(X.int(), T, CONTEXT), "torch.int32"),
@@ -225,7 +151,7 @@ REFUSED = {
         "inputs are 8 × 4, but this DiT was built for 8 × 8",
     ),
     "no context": (lambda: READER(X, T), "context is None, but this DiT was built with"),
-    "a context for none": (lambda: DiT(**PLAIN)(X, T, CONTEXT), "built with context_dim=None"),
+    "a context for none": (lambda: DiT(**PATCHES)(X, T, CONTEXT), "built with context_dim=None"),
     "a narrow context": (lambda: READER(X, T, CONTEXT[..., :7]), "context_dim=12"),
     "a context of another batch": (lambda: READER(X, T, CONTEXT[:1]), "the batch is 2"),
     "three times for two": (lambda: READER(X, torch.zeros(3), CONTEXT), "(3,), expected (2,)"),

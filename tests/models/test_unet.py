@@ -1,38 +1,17 @@
 """UNet and UNetBlock: what goes in, what comes out, on any device's terms."""
 
-import json
-
 import pytest
 import torch
 
 from course_lib.models import SD15_UNET, UNet, UNetBlock, attention_maps, heat
+from tests.models.denoisers import LABELS, PLAIN, TEXT, inputs, stirred
 
-TEXT = dict(channels=16, multipliers=(1, 2), blocks=1, attention=(False, True), context_dim=12)
-LABELS = dict(channels=16, multipliers=(1, 2), blocks=1, attention=(True, False), classes=10)
-PLAIN = dict(channels=16, multipliers=(1, 2, 2), blocks=1, attention=(False, False, False))
 KINDS = [TEXT, LABELS, PLAIN]
 
 
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def stirred(model):
-    """The model with noise on every weight, so that no branch is silent."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def inputs(keywords, batch=2):
-    context = None
-    if keywords.get("context_dim"):
-        context = torch.randn(batch, 5, keywords["context_dim"])
-    if keywords.get("classes"):
-        context = torch.arange(batch) * keywords["classes"]  # the first label and the null
-    return torch.randn(batch, 3, 8, 8), 1000 * torch.rand(batch), context
 
 
 def test_parameters_of_stable_diffusion():
@@ -54,74 +33,11 @@ def test_starts_at_zero_and_every_parameter_learns(keywords):
 
 
 @pytest.mark.parametrize("keywords", KINDS)
-def test_rebuilds_from_its_keywords(keywords):
-    unet = stirred(UNet(**keywords))
-    twin = UNet(**json.loads(json.dumps(unet.kwargs)))
-    twin.load_state_dict(unet.state_dict())
-    x = inputs(keywords)
-    assert torch.equal(unet(*x), twin(*x))
-
-
-@pytest.mark.parametrize("keywords", KINDS)
-def test_moves_whole_to_double(keywords):
-    unet, (x, t, context) = stirred(UNet(**keywords)), inputs(keywords)
-    single = unet(x, t, context)
-    context = context.double() if keywords is TEXT else context
-    double = unet.double()(x.double(), t.double(), context)
-    assert double.dtype == torch.float64
-    torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4)  # float32's rounding
-
-
-@pytest.mark.parametrize("keywords", KINDS)
 def test_channels_last_gives_the_same_numbers(keywords):
     unet, (x, t, context) = stirred(UNet(**keywords)), inputs(keywords)
     expected = unet(x, t, context)
     unet, x = unet.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     torch.testing.assert_close(unet(x, t, context), expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("keywords", KINDS)
-def test_autocast_trains(keywords):
-    unet, x = stirred(UNet(**keywords)), inputs(keywords)
-    with torch.autocast("cpu", torch.bfloat16):
-        answer = unet(*x)
-    assert answer.dtype == torch.bfloat16
-    answer.float().square().mean().backward()
-    assert all(p.grad.isfinite().all() for p in unet.parameters())
-    exact = unet(*x)
-    assert (
-        answer - exact
-    ).abs().mean() < 0.05 * exact.abs().mean()  # 8 bits of mantissa, 20 layers
-
-
-@pytest.mark.parametrize("keywords", [TEXT, LABELS])
-def test_compiles_without_a_graph_break(keywords):
-    one_stage = dict(multipliers=(1,), attention=(keywords is TEXT,))
-    unet, x = stirred(UNet(**keywords | one_stage)), inputs(keywords)
-    compiled = torch.compile(unet, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(*x), unet(*x), rtol=1e-4, atol=1e-5)
-
-
-def test_samples_of_a_batch_do_not_mix():
-    unet, (x, t, context) = stirred(UNet(**TEXT)), inputs(TEXT, batch=3)
-    alone = torch.cat([unet(x[i : i + 1], t[i : i + 1], context[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(unet(x, t, context), alone, rtol=1e-4, atol=1e-5)
-
-
-def test_answer_depends_on_time_and_on_every_word():
-    unet, (x, t, context) = stirred(UNet(**TEXT)), inputs(TEXT)
-    answer = unet(x, t, context)
-    assert not torch.allclose(unet(x, t + 10, context), answer)
-    for word in range(context.shape[1]):
-        other = context.clone()
-        other[:, word] += 1
-        assert not torch.allclose(unet(x, t, other), answer)
-
-
-def test_one_timestep_serves_the_whole_batch():
-    unet, (x, _, context) = stirred(UNet(**TEXT)), inputs(TEXT)
-    one = unet(x, torch.tensor(7.0), context)
-    assert torch.equal(one, unet(x, torch.tensor([7.0, 7.0]), context))
 
 
 def test_labels_and_the_null_class_differ():
