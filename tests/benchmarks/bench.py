@@ -618,7 +618,10 @@ def main(arguments: list[str]) -> None:
     parts += [share_of_the_limit, data, *large]
     parts += [compiled] if cuda else [shipped, growth, processes, imports]
     names = [name for name in arguments if name != "--large"]
-    chosen = [choose("part", name, {part.__name__: part for part in parts}) for name in names]
+    try:
+        chosen = [choose("part", name, {part.__name__: part for part in parts}) for name in names]
+    except ValueError as error:
+        raise SystemExit(f"bench: {error}") from None
     for part in chosen or parts:
         part()
     if chosen:
