@@ -38,4 +38,5 @@ if __name__ == "__main__":
         if os.environ.get("DIES") == os.environ.get("RANK") and step.index == 6:
             os._exit(9)  # no farewell, as after SIGKILL
     run.part()
-    print(f"process {os.environ.get('RANK', 0)} leads: {run.leads}", flush=True)
+    line = f"process {os.environ.get('RANK', 0)} leads: {run.leads}\n"
+    sys.stdout.write(line)  # in one write: the other process writes to the same pipe
