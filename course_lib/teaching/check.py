@@ -80,7 +80,7 @@ class Choice:
     def examine(self, answer: Any) -> Verdict:
         if answer is ... or answer is None:
             return _not_attempted()
-        letter = str(answer).strip().strip(".)").lower()
+        letter = str(answer).strip().strip(".()").lower()
         if letter not in self.why:
             known = ", ".join(repr(each) for each in self.why)
             return Verdict("wrong", f": expected one of {known}, got {describe(answer)}.")
@@ -193,6 +193,33 @@ class Code:
             return f": with {inputs}, {_blame(answer, got)}"
         hint = relation(got, expected, self.tolerance)
         return f": with {inputs}, {first_difference(got, expected, self.tolerance)}.{hint}"
+
+
+def with_gradients(name: str, **inputs: int) -> Callable:
+    """A `run` for what must teach: the answer's value, and the gradient of its sum by each input.
+
+    inputs: what it is called -> its place in the case. No gradient counts as one of 0.
+    """
+
+    def run(answer: Callable, *case: Any) -> Any:
+        learns = {place: case[place].clone().requires_grad_() for place in inputs.values()}
+        value = answer(*(learns.get(i, each) for i, each in enumerate(case)))
+        if value is None:
+            return None
+        taught = isinstance(value, torch.Tensor) and value.requires_grad
+        gradients = (
+            torch.autograd.grad(
+                value.sum(), list(learns.values()), allow_unused=True, materialize_grads=True
+            )
+            if taught
+            else map(torch.zeros_like, learns.values())
+        )
+        names = [f"d{name}/d{each}" for each in inputs]
+        return {name: value.detach() if taught else value} | dict(
+            zip(names, gradients, strict=True)
+        )
+
+    return run
 
 
 class ChangedInput:

@@ -36,6 +36,9 @@ def first_difference(got: Any, expected: Any, tolerance: float) -> str:
         place = _wrong(got, expected, tolerance).nonzero()[0].tolist()
         at = f"at {place} " if place else ""
         return f"{at}yours is {got[tuple(place)]:.4g}, expected {expected[tuple(place)]:.4g}"
+    if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
+        name = next(name for name in expected if not agree(got[name], expected[name], tolerance))
+        return f"{name}: {first_difference(got[name], expected[name], tolerance)}"
     if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
         if len(got) != len(expected):
             return f"yours holds {len(got)} values, expected {len(expected)}"

@@ -1,8 +1,8 @@
 """From adversarial networks to latent diffusion: what was published when, and what it reported.
 
-Dates are the months of first publication on arXiv, which its identifiers spell (2006.11239: June
-2020). Fréchet distances are those that each paper reports for itself on CIFAR-10; papers differ in
-details of how they measure, so read differences of a few tenths as noise.
+Dates are the months that arXiv's identifiers spell (2006.11239: June 2020); some papers were shown
+at a workshop before. Fréchet distances are those that each paper reports for itself on CIFAR-10;
+papers differ in details of how they measure, so read differences of a few tenths as noise.
 """
 
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ def timeline_figure() -> Figure:
     scores.set(xlim=(2013.4, 2023.6), ylim=(1.2, 60), yscale="log", yticks=[2, 5, 10, 20, 50])
     scores.set_yticklabels(["2", "5", "10", "20", "50"])
     scores.minorticks_off()
-    scores.set(xlabel="year of first publication", ylabel="Fréchet distance, CIFAR-10")
+    scores.set(xlabel="date of the arXiv number", ylabel="Fréchet distance, CIFAR-10")
     scores.set_title("As each paper reported it; lower is better (log scale)", loc="left")
     scores.legend(loc="lower left")
     return figure

@@ -83,6 +83,7 @@ def test_predictions_know_their_answer(number):
     assert exercise.examine(...).status == "not attempted"
     assert exercise.examine(exercise.right).status == "right"
     if isinstance(exercise, Choice):
+        assert exercise.examine(f"({exercise.right.upper()}).").status == "right"
         for letter in exercise.why.keys() - {exercise.right}:
             assert exercise.examine(letter).misconception == letter
     if isinstance(exercise, Number):

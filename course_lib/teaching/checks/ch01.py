@@ -143,6 +143,14 @@ def noise_levels_subtracted(xs, betas, s, t, eps):
     return (bars[t] / bars[s]).sqrt() * xs + (bars[s] - bars[t]).sqrt() * eps
 
 
+def no_clean_end_in_the_table(xs, betas, s, t, eps):
+    """You divide by alpha_bars[s - 1]. At s = 0 that is entry -1, the last one: the table begins
+    after the first step. The clean end is in no table; there alpha_bar is 1."""
+    bars = (1 - betas).cumprod(0)
+    kept = bars[t - 1] / bars[s - 1]
+    return kept.sqrt() * xs + (1 - kept).sqrt() * eps
+
+
 def one_step_late(xs, betas, s, t, eps):
     """Your steps are s+2 to t. Python counts from 0, so the step that leaves s has betas[s]."""
     return jump_on(xs, betas, s + 1, t, eps)
@@ -307,6 +315,7 @@ EXERCISES = {
         [
             from_the_clean_end,
             noise_levels_subtracted,
+            no_clean_end_in_the_table,
             one_step_late,
             one_step_too_many,
             last_step_only,

@@ -104,7 +104,7 @@ def without_the_roots(network, x0, t, eps, alpha_bars):
 def one_entry_late(network, x0, t, eps, alpha_bars):
     """You read alpha_bars[t]. After t steps the product has t factors, and it stands in entry t - 1
     (chapter 01, section 6): the table lists no clean end."""
-    bar = alpha_bars[t % len(alpha_bars)].reshape(-1, 1)  # % keeps the last inside the table
+    bar = alpha_bars[t].reshape(-1, 1)
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     xt = alpha * x0 + sigma * eps
     return (network(xt, t - 1) - (alpha * eps - sigma * x0)).square().mean()
@@ -125,10 +125,16 @@ def summed_squares(network, x0, t, eps, alpha_bars):
     return v_loss(network, x0, t, eps, alpha_bars) * x0.numel()
 
 
+def squares_summed_over_a_picture(network, x0, t, eps, alpha_bars):
+    """You sum over a picture's numbers, as (2.10) does on paper. In code their mean is taken, so
+    that pictures of different sizes can be compared."""
+    return v_loss(network, x0, t, eps, alpha_bars) * x0[0].numel()
+
+
 def training_steps():
     bars = torch.tensor([0.64, 0.36])
     table = (1 - torch.linspace(0.05, 0.4, 8)).cumprod(0)
-    t = torch.tensor([1, 3, 8, 5])
+    t = torch.tensor([1, 3, 7, 5])  # not the last: one entry later must lie in the table
     return [
         (toy_network, torch.ones(1, 1), torch.tensor([1]), torch.full((1, 1), 2.0), bars),
         (toy_network, torch.randn(4, 3), t, torch.randn(4, 3), table),
@@ -276,6 +282,7 @@ EXERCISES = {
             one_entry_late,
             network_told_the_steps,
             summed_squares,
+            squares_summed_over_a_picture,
         ],
     ),
     "2.3": Code(

@@ -24,6 +24,13 @@ def beta_where_beta_tilde_belongs(xt, eps, beta, alpha_bar, alpha_bar_before, no
     return ddpm_step(xt, eps, beta, alpha_bar, alpha_bar_before, 0) + beta**0.5 * noise
 
 
+def beta_but_for_the_last_step(xt, eps, beta, alpha_bar, alpha_bar_before, noise):
+    """Mean and last step are right. Before it your noise has the variance beta, as in one choice of
+    the paper; beta-tilde was asked for, and it needs no `if` for the last step."""
+    noise = noise if alpha_bar_before < 1 else 0
+    return beta_where_beta_tilde_belongs(xt, eps, beta, alpha_bar, alpha_bar_before, noise)
+
+
 def variance_without_its_root(xt, eps, beta, alpha_bar, alpha_bar_before, noise):
     """The mean is right. You multiply the noise by its variance; a standard deviation is the square
     root of it. Variances are below 1, so you add far too little."""
@@ -282,6 +289,7 @@ EXERCISES = {
         "With alpha_bar_before = 1 the noise has vanished: the last step needs no `if`.",
         [
             beta_where_beta_tilde_belongs,
+            beta_but_for_the_last_step,
             variance_without_its_root,
             noise_level_without_its_root,
             divided_by_alpha_without_a_root,

@@ -110,6 +110,13 @@ def normalised_over_the_batch(h, gain, shift):
     return (h - mean) / (var + 1e-5).sqrt() * (1 + everywhere(gain)) + everywhere(shift)
 
 
+def variance_over_one_less(h, gain, shift):
+    """Your variance divides by one less than the number of values, torch's default. Norms divide by
+    the number itself: correction=0."""
+    var, mean = torch.var_mean(h, (1, 2, 3), keepdim=True)
+    return (h - mean) / (var + 1e-5).sqrt() * (1 + everywhere(gain)) + everywhere(shift)
+
+
 def shift_multiplied_too(h, gain, shift):
     """You add the shift before you multiply, so the gain stretches it too."""
     return (F.group_norm(h, 1) + everywhere(shift)) * (1 + everywhere(gain))
@@ -272,6 +279,7 @@ EXERCISES = {
             gain_and_shift_swapped,
             each_channel_normalised_alone,
             normalised_over_the_batch,
+            variance_over_one_less,
             shift_multiplied_too,
             norm_forgotten,
         ],

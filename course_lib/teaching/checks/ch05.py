@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from course_lib.teaching.check import Choice, Code
+from course_lib.teaching.check import Choice, Code, with_gradients
 
 # ---- 5.1 write: the loss of a VAE --------------------------------------------------------------
 
@@ -70,6 +70,12 @@ def multiplied_by_the_variance(x, reconstruction, mu, logvar, variance):
     return vae_loss(x, reconstruction, mu, logvar, 1 / variance)
 
 
+def cut_from_the_graph(x, reconstruction, mu, logvar, variance):
+    """The value is right, but no gradient comes out of it: after detach, item or no_grad nothing
+    learns from a loss."""
+    return vae_loss(x, reconstruction, mu, logvar, variance).detach()
+
+
 def pictures_and_moments():
     one = torch.ones(1, 2)
     few = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
@@ -128,19 +134,6 @@ def noise_forgotten(mu, logvar, eps):
     return mu + 0 * logvar
 
 
-def value_and_gradients(answer, mu, logvar, eps):
-    """What an answer returns, and what reaches mu and logvar when all of it is summed."""
-    mu, logvar = mu.clone().requires_grad_(), logvar.clone().requires_grad_()
-    z = answer(mu, logvar, eps)
-    inputs = {"dz/dmu": mu, "dz/dlogvar": logvar}
-    if not (isinstance(z, torch.Tensor) and z.requires_grad):
-        return {"z": z, **{name: torch.zeros_like(x) for name, x in inputs.items()}}
-    gradients = torch.autograd.grad(
-        z.sum(), list(inputs.values()), allow_unused=True, materialize_grads=True
-    )
-    return {"z": z.detach(), **dict(zip(inputs, gradients, strict=True))}
-
-
 def draws():
     small = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([1.0])
     return [small, (torch.randn(4, 3), torch.randn(4, 3), torch.randn(4, 3))]
@@ -190,6 +183,12 @@ def what_exceeds_the_free(mu, logvar, free):
     """You return what exceeds the free nats. Its gradients are right, so training would go the same
     way; but `free` then is missing in the loss, which no longer bounds the likelihood."""
     return (numbers_kl(mu, logvar).mean(0) - free).clamp(min=0).sum()
+
+
+def floats_that_teach_nothing(mu, logvar, free):
+    """The value is right, but you compare plain floats, and no gradient comes out of them. Compare
+    the tensor: `.clamp(min=free)`."""
+    return sum(max(free, each) for each in numbers_kl(mu, logvar).mean(0).tolist())
 
 
 def moments_of_two_numbers():
@@ -271,7 +270,9 @@ EXERCISES = {
             half_forgotten,
             variance_forgotten,
             multiplied_by_the_variance,
+            cut_from_the_graph,
         ],
+        run=with_gradients("loss", reconstruction=1, mu=2, logvar=3),
     ),
     "5.2": Code(
         draw,
@@ -286,7 +287,7 @@ EXERCISES = {
             noise_forgotten,
         ],
         given=planted_outside_the_graph,
-        run=value_and_gradients,
+        run=with_gradients("z", mu=0, logvar=1),
     ),
     "5.3": Code(
         free_nats,
@@ -299,7 +300,9 @@ EXERCISES = {
             averaged_over_the_latent,
             summed_over_the_batch_first,
             what_exceeds_the_free,
+            floats_that_teach_nothing,
         ],
+        run=with_gradients("nats", mu=0, logvar=1),
     ),
     "5.4": Code(
         shift_and_scale,

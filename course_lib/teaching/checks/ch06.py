@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from course_lib.teaching.check import Code, Number
+from course_lib.teaching.check import Code, Number, with_gradients
 
 # ---- 6.1 write: one merge ----------------------------------------------------------------------
 
@@ -192,11 +192,19 @@ def every_caption_at_every_end(ids, context, end):
     return context[:, first]
 
 
+def the_largest_id(ids, context, end):
+    """You look for the largest id and never at `end`. That works where the end of text stands last
+    in the vocabulary, as CLIP's does, and only there."""
+    return context[torch.arange(len(ids)), ids.argmax(dim=1)]
+
+
 def padded_captions():
     ids = torch.tensor([[0, 2, 9, 9]])
+    other = torch.tensor([[0, 7, 3, 3]])  # the end need not be the largest id
     longer = torch.tensor([[0, 4, 9, 9, 9, 9], [0, 3, 5, 1, 9, 9], [0, 9, 9, 9, 9, 9]])
     return [
         (ids, torch.tensor([[[1.0], [2.0], [3.0], [5.0]]]), 9),
+        (other, torch.tensor([[[1.0], [2.0], [3.0], [5.0]]]), 3),
         (longer, torch.randn(3, 6, 4), 9),
     ]
 
@@ -271,6 +279,12 @@ def softmax_twice(images, captions, logit_scale):
     return (F.cross_entropy(rows, pairs) + F.cross_entropy(columns, pairs)) / 2
 
 
+def cut_from_the_graph(images, captions, logit_scale):
+    """The value is right, but no gradient comes out of it: after detach, item or no_grad nothing
+    learns from a loss."""
+    return contrastive_loss(images, captions, logit_scale).detach()
+
+
 def few_pairs():
     return [
         (
@@ -321,6 +335,7 @@ EXERCISES = {
             averaged_over_all_positions,
             averaged_over_the_words,
             every_caption_at_every_end,
+            the_largest_id,
         ],
         given=planted_last_position,
     ),
@@ -337,7 +352,9 @@ EXERCISES = {
             only_captions_to_pictures,
             both_directions_summed,
             softmax_twice,
+            cut_from_the_graph,
         ],
+        run=with_gradients("loss", images=0, captions=1),
     ),
     "6.5": Number(
         4.911,
