@@ -20,6 +20,7 @@ def agree(got: Any, expected: Any, tolerance: float) -> bool:
         same_keys = isinstance(got, Mapping) and got.keys() == expected.keys()
         return same_keys and all(agree(got[key], expected[key], tolerance) for key in expected)
     if isinstance(expected, (list, tuple)):
+        got = _listed(got)
         same_length = isinstance(got, (list, tuple)) and len(got) == len(expected)
         return same_length and all(map(lambda a, b: agree(a, b, tolerance), got, expected))
     if isinstance(expected, (str, type(None))):
@@ -39,6 +40,8 @@ def first_difference(got: Any, expected: Any, tolerance: float) -> str:
     if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
         name = next(name for name in expected if not agree(got[name], expected[name], tolerance))
         return f"{name}: {first_difference(got[name], expected[name], tolerance)}"
+    if isinstance(expected, (list, tuple)):
+        got = _listed(got)
     if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
         if len(got) != len(expected):
             return f"yours holds {len(got)} values, expected {len(expected)}"
@@ -98,6 +101,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (bool, int, float, np.ndarray, np.generic)):
         return torch.as_tensor(value)
     return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _listed(value: Any) -> Any:
+    """A tensor where a list is wanted counts as the list of its rows."""
+    return list(value) if isinstance(value, Tensor) and value.ndim else value
 
 
 def _wrong(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 from course_lib.names import choose
 from course_lib.teaching.plots import grid_figure, pixels, show
 from course_lib.teaching.runs import one_of
-from course_lib.teaching.style import BLUE, ORANGE, canvas, styled
+from course_lib.teaching.style import BLUE, ORANGE, canvas, few_colours, styled
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.loop import Training
 from course_lib.training.recipes import RECIPES, make_recipe
@@ -37,7 +37,6 @@ STOP = {
 }
 COUNT = 500  # samples for the figures at the end, as on the cards
 COLUMNS = 8  # pictures of each seed
-COLOURS = 64  # of a file with pictures: it stays small
 POINTS = 60
 
 
@@ -239,7 +238,7 @@ def pack(images: Tensor) -> bytes:
     rows = [torch.cat(list(row), dim=1) for row in rgb.split(COLUMNS)]
     buffer = io.BytesIO()
     picture = Image.fromarray(torch.cat(rows).numpy())
-    picture.quantize(COLOURS).save(buffer, format="png", optimize=True)
+    few_colours(picture).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

@@ -75,6 +75,11 @@ def png(figure: Figure, limit: int | None = PNG_LIMIT) -> bytes:
     return shrink(buffer.getvalue(), limit) if limit else buffer.getvalue()
 
 
+def few_colours(image: Picture.Image) -> Picture.Image:
+    """In 256 colours, rare ones among them: median cut, Pillow's default, loses a small blue circle."""
+    return image.quantize(256, method=Picture.Quantize.MAXCOVERAGE)
+
+
 def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:
     """The same PNG without metadata in at most `limit` bytes: fewer colours, then fewer dots.
 
@@ -88,7 +93,7 @@ def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:
         image = full if share == 1 else full.resize(size)
         for colours in palettes:
             buffer = io.BytesIO()
-            version = image.quantize(colours) if colours else image
+            version = few_colours(image) if colours else image
             version.save(buffer, format="png", optimize=True)
             if buffer.tell() <= limit:
                 return buffer.getvalue()

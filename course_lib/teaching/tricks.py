@@ -114,7 +114,7 @@ class FewChannels(Full):
 
     That one learns first, for 420 s of CPU time, which are not counted, as the shipped
     autoencoder's 766 s are not. The record says which share of pictures the oracle still reads
-    right after it; after the shipped one all of them.
+    right after it; after the shipped one 99 %.
     """
 
     label = "latents of 4 channels"
