@@ -234,17 +234,21 @@ def train(
 ) -> None:
     """Train a recipe; run again after a stop, it goes on where its folder ends.
 
-    Two processes share the batches of the scenes' recipes: torchrun --standalone
+    Two processes share the batches of scenes-vae and scenes-latent: torchrun --standalone
     --nproc-per-node=2 -m course_lib.cli train NAME
     """
     from tqdm import tqdm
 
+    from course_lib.training.checkpoints import CHECKPOINTS
+    from course_lib.training.files import make_folder
     from course_lib.training.recipes import make_recipe
 
     recipe = make_recipe(name, data)
     if until is not None and not (0 < until <= 1 and data is None):
         raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
     folder = folder or Path("outputs") / name
+    if publish:
+        make_folder(CHECKPOINTS)  # refused before the training, not after it
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
     counts = dict(desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
@@ -258,7 +262,9 @@ def train(
                     break
     except KeyboardInterrupt:
         bar.close()
-        typer.echo(f"Stopped at step {run.done}; the same command goes on from the last one kept.")
+        if run.leads:
+            again = "the same command" + " without --fresh" * fresh
+            typer.echo(f"Stopped at step {run.done}; {again} goes on from the last one kept.")
         raise typer.Exit(130) from None
     run.part()
     if not run.leads:
@@ -303,8 +309,8 @@ def evaluate(
     from course_lib.training.recipes import RECIPES
 
     recipe = choose("recipe", name, RECIPES)()
-    if count < 1:
-        raise ValueError(f"count must be at least 1, got {count}")
+    if count < 2:  # one picture has no spread, and no distance to others
+        raise ValueError(f"count must be at least 2, got {count}")
     model = load_checkpoint(type(recipe.model()), weights or name, device)
     recorded = model.card.get("metrics", {})
     typer.echo(f"| {name} | now, {count} samples | card, {recorded.get('count', '?')} |")
@@ -355,7 +361,8 @@ def show(value) -> str:
 def main() -> None:
     """Run the command line; errors that are no bug of ours end in one line."""
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe may know no ✓
-        stream.reconfigure(errors="replace")
+        if stream:  # None where it was closed
+            stream.reconfigure(errors="replace")
     try:
         app(prog_name="course")
     except ValueError as error:

@@ -56,7 +56,7 @@ print("FACTS" + json.dumps(facts))
 
 def probe(code: str = PROBE, seconds: float = 180) -> dict:
     """What torch, torchvision, the GPU and the course say of themselves, or how they fail."""
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-P", "-c", code]  # a random.py in this folder is not ours
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:

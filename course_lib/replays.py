@@ -36,12 +36,15 @@ class Replays:
 
     def __enter__(self) -> None:
         self.calls.clear()
+        self.own = {module: vars(module).get("forward") for module in self.recordings}
         for module in self.recordings:
             module.forward = partial(self.call, module, module.forward)
 
     def __exit__(self, *error) -> None:
-        for module in self.recordings:
+        for module, own in self.own.items():
             del module.forward  # which hid the one of its class
+            if own is not None:  # or one that somebody else had put there, such as `recompute`
+                module.forward = own
 
     def keep_gradients(self, weights: Iterable[nn.Parameter]) -> None:
         """Copy the gradients, which the next replay would overwrite."""

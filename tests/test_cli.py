@@ -314,14 +314,14 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
     ("arguments", "status", "line"),
     [
         (["train", "digits-dpm"], 2, "unknown recipe 'digits-dpm'; did you mean 'digits-ddpm'?"),
-        (["train", "slope", "--steps", "0"], 2, "steps must be at least 1, not 0"),
+        (["train", "slope", "--steps", "0"], 2, "steps must be a whole number, at least 1, not 0"),
         (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
         (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
         (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
-        (["evaluate", "slope", "--count", "0"], 2, "count must be at least 1, got 0"),
+        (["evaluate", "slope", "--count", "1"], 2, "count must be at least 2, got 1"),
         (["evaluate", "slope", "--weights", "torn"], 2, "torn"),
     ],
 )
@@ -369,6 +369,16 @@ def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
     done = course("train", "slope")
     assert done.status == 130
     assert "Stopped at step 3; the same command goes on" in done.out
+    done = course("train", "slope", "--fresh")
+    assert "Stopped at step 3; the same command without --fresh goes on" in done.out
+
+
+def test_a_place_to_publish_is_refused_before_the_training(course, slope, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("course_lib.training.checkpoints.CHECKPOINTS", tmp_path / "file")
+    done = course("train", "slope", "--publish")
+    assert done.status == 1 and "cannot make the folder" in done.err
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_bug_of_ours_is_not_hidden(course, monkeypatch):

@@ -100,9 +100,12 @@ def test_hardly_any_strength_leaves_the_reconstruction(toy_pipeline, images):
     torch.testing.assert_close(new, toy_pipeline.vae(images).clamp(-1, 1), atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize(("strength", "calls"), [(0.5, 5), (0.51, 6), (0.01, 1), (1.0, 10)])
-def test_strength_is_the_share_of_the_steps(toy_pipeline, images, batches, strength, calls):
-    image_to_image(toy_pipeline, images, CAPTIONS, strength=strength, steps=10)
+@pytest.mark.parametrize(
+    ("strength", "steps", "calls"),
+    [(0.5, 10, 5), (0.51, 10, 6), (0.01, 10, 1), (1.0, 10, 10), (0.07, 100, 7), (0.28, 25, 7)],
+)
+def test_strength_is_the_share_of_the_steps(toy_pipeline, images, batches, strength, steps, calls):
+    image_to_image(toy_pipeline, images, CAPTIONS, strength=strength, steps=steps)
     assert len(batches) == calls
 
 

@@ -15,6 +15,7 @@ from course_lib.diffusion import (
     DDPM,
     Diffusion,
     drop_condition,
+    generators,
     guided,
     initial_noise,
     sample,
@@ -60,6 +61,7 @@ CASES = {
     "more steps than the table": (lambda: time_grid(PROCESS.schedule, 1001), "1001 steps"),
     "an unknown sampler": (lambda: sample(PROCESS, UNET, X, sampler="dimm"), "did you mean 'ddim'"),
     "an eta beyond 1": (lambda: sample(PROCESS, UNET, X, eta=2), "eta"),
+    "a seed of 80 bits": (lambda: generators([2**80]), "at most 64 bits, got [1208"),
     "noise of whole numbers": (lambda: sample(PROCESS, UNET, X.int()), "floating point"),
     "rising times": (lambda: sample(PROCESS, UNET, X, spacing=[0.1, 0.5]), "fall"),
     "a wrong count of generators": (

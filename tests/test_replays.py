@@ -16,7 +16,7 @@ from course_lib.diffusion import Diffusion, sample
 from course_lib.models import SD15_UNET, UNet, attention_maps
 from course_lib.replays import Replays, pays
 from course_lib.training import train
-from course_lib.training.recompute import blocks
+from course_lib.training.recompute import blocks, recompute
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 CONTEXT, T = torch.linspace(-1, 1, 2 * 3 * 8).reshape(2, 3, 8), torch.tensor([1.0, 500.0])
@@ -111,6 +111,16 @@ def test_the_modules_are_as_before_also_after_an_error():
             assert "forward" in vars(unet) and "forward" in vars(unet.middle.second)
             unet(torch.zeros(2, 3, 8, 8), T, CONTEXT)
         assert "forward" not in vars(unet) and "forward" not in vars(unet.middle.second)
+
+
+def test_a_forward_that_somebody_put_there_comes_back():
+    unet = a_unet()
+    recompute(unet)
+    parts = blocks(unet)
+    before = [module.forward for module in parts]
+    with Replays(parts):
+        assert all(module.forward is not own for module, own in zip(parts, before, strict=True))
+    assert [vars(module)["forward"] for module in parts] == before
 
 
 @pytest.mark.parametrize("whole", [True, False])

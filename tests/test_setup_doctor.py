@@ -182,6 +182,12 @@ def test_the_probe_survives_what_it_probes(code, told):
     assert machine.probe(code, seconds=1 if "sleep" in code else 60) == told
 
 
+def test_the_probe_reads_no_modules_of_the_readers(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise ImportError('the reader's own')")
+    monkeypatch.chdir(tmp_path)
+    assert machine.probe('import random; print(\'FACTS{"torch": "2"}\')') == {"torch": "2"}
+
+
 def test_the_probe_survives_a_torchvision_that_cannot_be_imported(tmp_path, monkeypatch):
     (tmp_path / "torch.py").write_text(
         "__version__ = '2.15.0+cpu'\n"

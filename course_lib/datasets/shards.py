@@ -75,7 +75,13 @@ class Shards:
     def caption(self, index: int) -> str:
         """The caption at a position."""
         path, sample = self.find(index)
-        return read(path, *sample.caption).decode("utf-8-sig").strip()
+        try:
+            caption = read(path, *sample.caption).decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{sample.name}.txt in {path} is not UTF-8 text") from None
+        if not caption:
+            raise ValueError(f"{sample.name} in {path} has a blank caption")
+        return caption
 
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [-1, 1] and captions, at these positions."""
@@ -99,6 +105,8 @@ def contents(path: Path) -> list[Sample]:
                 files[folder + slash + stem][dot + suffix.lower()] = place
                 if sum(place) > path.stat().st_size:
                     raise tarfile.ReadError("unexpected end of data")
+            if read(path, tar.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end mark where its last file ends")
     except tarfile.TarError as error:
         raise OSError(f"cannot read the shard {path}: {error}") from error
     samples = []

@@ -8,8 +8,8 @@ from torch import Tensor
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
     """One random generator for each sample; those on "cpu" are the same on every machine."""
-    if any(seed % 1 for seed in seeds):
-        raise ValueError(f"seeds must be whole numbers, got {seeds}")
+    if any(seed % 1 or not -(2**63) <= seed < 2**64 for seed in seeds):
+        raise ValueError(f"seeds must be whole numbers of at most 64 bits, got {list(seeds)}")
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
 
 

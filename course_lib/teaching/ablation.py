@@ -22,7 +22,7 @@ from course_lib.models import UNet
 from course_lib.models.attention import Attention
 from course_lib.models.layers import TimeEmbedding, zeroed
 from course_lib.names import choose
-from course_lib.teaching.runs import one_of
+from course_lib.teaching.runs import natural, one_of
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.loop import Training, seeded
 from course_lib.training.recipes.digits import (
@@ -205,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m course_lib.teaching.ablation", description=__doc__.split("\n")[0]
     )
     parser.add_argument("variants", nargs="*", type=one_of("variant", VARIANTS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--seeds", nargs="+", type=natural, default=list(SEEDS))
     given = parser.parse_args(arguments)
     make_folder(RECORD.parent)
     new = {"command": "python -m course_lib.teaching.ablation", "steps": STEPS, "variants": {}}

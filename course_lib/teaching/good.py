@@ -23,7 +23,7 @@ from torch import Tensor
 
 from course_lib.names import choose
 from course_lib.teaching.plots import grid_figure, pixels, show
-from course_lib.teaching.runs import one_of
+from course_lib.teaching.runs import natural, one_of
 from course_lib.teaching.style import BLUE, ORANGE, canvas, few_colours, styled
 from course_lib.training.files import make_folder, write_files
 from course_lib.training.loop import Training
@@ -254,10 +254,13 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m course_lib.teaching.good", description=__doc__.split("\n")[0]
     )
     parser.add_argument("names", nargs="+", type=one_of("recipe", RECIPES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--seeds", nargs="+", type=natural, default=list(SEEDS))
     given = parser.parse_args(arguments)
-    for name in given.names:
-        record(name, given.seeds)
+    try:
+        for name in given.names:
+            record(name, given.seeds)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

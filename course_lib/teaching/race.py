@@ -25,14 +25,18 @@ COUNT = 32  # captions of each kind and split, 192 in all: a share of 0.5 is kno
 
 def race(name: str) -> list[dict[str, float]]:
     """Train that recipe; at each look the CPU minutes so far and the share of right pictures."""
-    recipe, looks = choose("recipe", name, RECIPES)(), []
+    recipe = choose("recipe", name, RECIPES)()
     run = recipe.begin(folder=Path("outputs") / "race" / name, device="cpu")
+    kept = run.folder / "looks.json"
+    looks = json.loads(kept.read_text()) if kept.exists() else []
+    looks = [each for each in looks if each["step"] <= run.done]  # the training may be killed
     for step in run:
         if run.leads and (step.index % EVERY == 0 or step.index == run.steps):
             looks.append(look(recipe, run.ema, step.index, run.cpu_seconds))
             print(name, looks[-1], flush=True)
+            write_files({kept: json.dumps(looks).encode()})
     run.part()
-    return looks
+    return looks if run.leads else []
 
 
 def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:

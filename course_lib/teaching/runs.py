@@ -26,6 +26,13 @@ def one_of(kind: str, names: Iterable[str]) -> Callable[[str], str]:
     return name_of
 
 
+def natural(text: str) -> int:
+    """A type for argparse: a seed, 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, 0 or more, got {text!r}")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Runs:
     """`run(name, seed)` gives the facts of one run, a dict; `folder` keeps them, as JSON."""

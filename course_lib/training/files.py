@@ -11,7 +11,8 @@ def write_files(contents: dict[Path, bytes]) -> None:
     then none was exchanged. So too when another program holds a file (Windows): then those before
     it were. Nothing unfinished is left behind.
     """
-    temporary = {path: path.with_name(path.name + ".tmp") for path in contents}
+    mine = f".{os.getpid()}.tmp"  # two processes may write the same file; the last one's stays
+    temporary = {path: path.with_name(path.name + mine) for path in contents}
     try:
         for path, content in contents.items():
             write_through(temporary[path], content)
@@ -30,6 +31,12 @@ def write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def clear(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder that is this one's alone."""
+    for left_over in folder.glob("*.tmp"):
+        left_over.unlink(missing_ok=True)
 
 
 def make_folder(path: str | Path) -> Path:

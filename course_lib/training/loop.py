@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from course_lib.devices import fast_precision, hardware, pick_device
 from course_lib.names import choose
 from course_lib.replays import Replays, pays
 from course_lib.training.ema import EMA
-from course_lib.training.files import make_folder, write_files
+from course_lib.training.files import clear, make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
 from course_lib.training.recompute import blocks
@@ -76,9 +77,12 @@ class Training:
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
     resume=False. None: in memory only.
+    data: what the batches are of, where that is worth telling apart: a state of other data is
+    refused, as one of other settings is.
 
     Raises ValueError for settings out of range or a state of other settings or another model,
-    RuntimeError when the loss is not finite, OSError when the state cannot be written.
+    RuntimeError when the loss is not finite or somebody else writes into the folder, OSError when
+    the state cannot be written.
     """
 
     def __init__(
@@ -106,14 +110,14 @@ class Training:
         folder: str | Path | None = None,
         save_every: int = 250,
         resume: bool = True,
+        data: str | None = None,
     ):
-        for name, value in {
-            "steps": steps,
-            "accumulate": accumulate,
-            "save_every": save_every,
-        }.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+        whole_numbers(1, steps=steps, accumulate=accumulate, save_every=save_every)
+        whole_numbers(0, warmup=warmup, seed=seed)
+        if not clip > 0:
+            raise ValueError(f"clip must be a positive bound on the gradient's norm, not {clip}")
+        if len(betas) != 2:
+            raise ValueError(f"betas must be two numbers, not {betas}")
         choose("decay", decay, DECAYS)
         make_optimizers = choose("optimizer", optimizer, OPTIMIZERS)
         if precision == "fp16" and optimizer != "adamw":  # Accelerate unscales for one optimiser
@@ -127,7 +131,7 @@ class Training:
         self.settings = {
             "steps": steps, "lr": lr, "warmup": warmup, "decay": decay, "optimizer": optimizer,
             "betas": list(betas), "weight_decay": weight_decay, "clip": clip, "ema": ema,
-            "accumulate": accumulate, "precision": precision, "seed": seed,
+            "accumulate": accumulate, "precision": precision, "seed": seed, "data": data,
         }  # fmt: skip
         self.steps, self.seed, self.clip, self.accumulate = steps, seed, clip, accumulate
         self.rate = lambda step: learning_rate(step, steps, lr, warmup, decay)
@@ -255,15 +259,25 @@ class Training:
         if resume and state.exists():
             load_training(self, state)
         if self.leads:
+            clear(self.folder)
+            if not resume:
+                state.unlink(missing_ok=True)  # before its log: they belong together
             lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
-            write_files({log: b"".join(lines[: self.done])})
+            kept = b"".join(lines[: self.done])
+            write_files({log: kept})
+            self.logged = len(kept)  # bytes
 
     def record(self, step: Step) -> None:
         """Append the step to the log; replace the state, with all processes, when it is time."""
         line = {"step": step.index, "loss": step.loss, "lr": step.lr, "seconds": step.seconds}
         if self.leads:
-            with open(self.folder / "log.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
+            with open(self.folder / "log.jsonl", "ab") as log:
+                if log.tell() != self.logged:
+                    raise RuntimeError(
+                        f"another training writes into {self.folder}: this one stops at step "
+                        f"{step.index}, and keeps nothing since the last state"
+                    )
+                self.logged += log.write(json.dumps(line).encode() + b"\n")
         if step.index % self.save_every == 0 or step.index == self.steps:
             save_training(self, self.folder / "state.safetensors")
 
@@ -280,6 +294,13 @@ class Objective(nn.Module):
 
     def forward(self, data: Any) -> torch.Tensor:
         return self.loss(self.model, data)
+
+
+def whole_numbers(least: int, **values: int) -> None:
+    """ValueError for what is no whole number, or less than `least`."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}, not {value!r}")
 
 
 def own_device(device: torch.device) -> torch.device:

@@ -41,8 +41,8 @@ def save_training(training, path: Path) -> None:
         "place": training.place,
         "scaler": scaler.state_dict() if scaler else None,
     }
-    metadata = {"facts": json.dumps(facts), "sha256": digest(tensors)}
-    write_files({path: save(tensors, metadata)})
+    facts = json.dumps(facts)
+    write_files({path: save(tensors, {"facts": facts, "sha256": digest(tensors, facts)})})
 
 
 def load_training(training, path: Path) -> None:
@@ -87,9 +87,10 @@ def read_state(path: Path) -> tuple[Tensors, dict]:
             metadata = file.metadata()
     except SafetensorError as error:
         raise ValueError(f"{path} is not a complete training state ({error}); {ADVICE}") from error
-    if not metadata or digest(tensors) != metadata.get("sha256"):
+    facts = (metadata or {}).get("facts", "")
+    if not facts or digest(tensors, facts) != metadata.get("sha256"):
         raise ValueError(f"{path} is damaged: its bytes do not match its checksum; {ADVICE}")
-    return tensors, json.loads(metadata["facts"])
+    return tensors, json.loads(facts)
 
 
 def flatten(tree: dict, device: str, prefix: str = "") -> Tensors:
@@ -113,9 +114,9 @@ def by_parameter(tensors: Tensors) -> dict[int, Tensors]:
     return {int(n): branch(tensors, n) for n in {name.split(".")[0] for name in tensors}}
 
 
-def digest(tensors: Tensors) -> str:
-    """SHA-256 of the tensors' names and bytes."""
-    sha = hashlib.sha256()
+def digest(tensors: Tensors, facts: str) -> str:
+    """SHA-256 of the facts and of the tensors' names and bytes."""
+    sha = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         sha.update(name.encode())
         sha.update(tensors[name].reshape(-1).view(torch.uint8).numpy())

@@ -628,7 +628,7 @@ def main(arguments: list[str]) -> None:
         return
     peers = ("torch", "diffusers", "accelerate")
     facts = {
-        "command": " ".join(["make bench", *arguments]),
+        "command": "make bench" + f' ARGS="{" ".join(arguments)}"' * bool(arguments),
         "machine": f"{hardware(DEVICE)}, {platform.system()}",
         "versions": ", ".join(f"{name} {version(name)}" for name in peers),
     }

@@ -4,11 +4,13 @@ Each gets the same initial weights, the same pictures, the same number of steps 
 three learning rates. Prints decibels on held-out scenes, and the cost of a step as a ratio.
 """
 
-import sys
+import argparse
 
 from course_lib.training.recipes import RECIPES
 
-STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+parser = argparse.ArgumentParser(prog="optimizers.py", description=__doc__.split("\n")[0])
+parser.add_argument("steps", nargs="?", type=int, default=300)
+STEPS = parser.parse_args().steps
 
 
 def run(optimizer: str, lr: float) -> tuple[float, float]:

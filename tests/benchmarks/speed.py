@@ -5,8 +5,8 @@ time of each and its ratio to the first; times of different runs or machines don
 --compile adds torch.compile's default backend, which takes minutes to warm up on a CPU.
 """
 
+import argparse
 import copy
-import sys
 import time
 from collections.abc import Callable
 from statistics import median
@@ -18,6 +18,7 @@ from diffusers.training_utils import EMAModel
 from course_lib.diffusion import Diffusion, trajectory
 from course_lib.models import UNet
 from course_lib.models.attention import attend
+from course_lib.teaching.runs import one_of
 from course_lib.training import EMA
 
 ROUNDS = 15
@@ -168,9 +169,10 @@ def compiled() -> None:
 BENCHMARKS = [attention, average, optimizer, network, precision, sampler]
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:]
-    chosen = [each for each in BENCHMARKS if each.__name__ in wanted]
-    if "--compile" in wanted:
-        chosen.append(compiled)
-    for benchmark in chosen or BENCHMARKS:
+    known = {each.__name__: each for each in BENCHMARKS}
+    parser = argparse.ArgumentParser(prog="speed.py", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", type=one_of("benchmark", known), default=list(known))
+    parser.add_argument("--compile", action="store_true", help="torch.compile as well: minutes")
+    given = parser.parse_args()
+    for benchmark in [known[name] for name in given.names] + [compiled] * given.compile:
         benchmark()

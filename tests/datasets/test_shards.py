@@ -95,7 +95,10 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
         Shards(folder, streams=5)
     path = folder / "000.tar"
     content = path.read_bytes()
-    for damaged in (content[:2000], b"not a tar", b""):
+    with tarfile.open(path) as tar:
+        third = tar.getmembers()[2].offset
+    flipped = content[: third + 5] + b"\xff" + content[third + 6 :]  # a name in a header
+    for damaged in (content[:2000], content[:third], flipped, b"not a tar", b""):
         path.write_bytes(damaged)
         with pytest.raises(OSError, match=r"cannot read the shard .*000\.tar: "):
             Shards(folder).batch([0])
@@ -103,6 +106,12 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
         add(tar, "b/sea.png", png(3))
     with pytest.raises(ValueError, match=r"b/sea in .*000\.tar has no caption, b/sea\.txt"):
         Shards(folder).batch([0])
+    for caption, words in ((b"\xff", r"sea\.txt in .*000\.tar is not UTF-8"), (b" \n", "blank")):
+        with tarfile.open(path, "w") as tar:
+            add(tar, "sea.png", png(3))
+            add(tar, "sea.txt", caption)
+        with pytest.raises(ValueError, match=words):
+            Shards(folder).batch(range(18))
     with tarfile.open(path, "w") as tar:
         add(tar, "sea.png", png(3)[:40])
         add(tar, "sea.txt", b"the sea")

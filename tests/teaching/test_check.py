@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.teaching.check import Choice, Code, Number, check, examine
+from course_lib.teaching.check import Choice, Code, Number, check, examine, with_gradients
 
 
 def noised(x0, eps, alpha, sigma):
@@ -104,6 +104,23 @@ def test_relations_between_wrong_and_right():
     assert "the transpose" in verdict(lambda x: (x @ x).T, matrix)[1]
     assert "multiply by 0.5" in verdict(lambda x: 2 * x @ x, matrix)[1]
     assert "off by the same amount, 3" in verdict(lambda x: x @ x + 3, matrix)[1]
+
+
+def test_a_tensor_counts_as_the_list_of_its_numbers():
+    countdown = Code(lambda n: [n - 1, n - 2], lambda: [(2,), (9,)], "")
+    assert verdict(lambda n: torch.tensor([n - 1, n - 2]), countdown)[0] == "right"
+    told = verdict(lambda n: torch.tensor([n - 1, n]), countdown)[1]
+    assert "in value 2 of 2, yours is 2, expected 0" in told
+
+
+def test_what_must_teach_is_asked_for_its_gradient():
+    run = with_gradients("loss", w=0)
+    taught = Code(lambda w, x: (w * x).sum(), lambda: [(torch.ones(2), torch.ones(2))], "", run=run)
+    assert verdict(lambda w, x: w @ x, taught)[0] == "right"
+    for cut in (lambda w, x: (w @ x).detach(), lambda w, x: (w @ x).item()):
+        assert "dloss/dw: at [0] yours is 0, expected 1" in verdict(cut, taught)[1]
+    assert "loss: yours is 4, expected 2" in verdict(lambda w, x: 2 * w @ x, taught)[1]
+    assert verdict(lambda w, x: None, taught)[0] == "not attempted"
 
 
 def test_an_error_names_the_readers_own_line():

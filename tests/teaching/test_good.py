@@ -12,6 +12,7 @@ from torch import nn
 
 from course_lib.paths import ROOT
 from course_lib.teaching import good
+from course_lib.teaching.style import few_colours
 from course_lib.training import recipes
 
 NAMES = sorted(path.stem for path in good.FOLDER.glob("*.json"))
@@ -126,6 +127,15 @@ def test_smoothing_by_hand():
     assert good.smooth(losses, [1, 5, 10, 11]) == [1, 5, 9.5, 10]
     assert good.smooth(losses, [1000]) == [np.mean(losses[-100:])]
     assert good.moments(1) == [1] and good.moments(2000)[-1] == 2000
+
+
+def test_a_small_thing_keeps_its_colour():
+    """On a noisy ground with thousands of colours, which a median cut shares among themselves."""
+    picture = torch.rand(3, 64, 64) * 0.5 + 0.5
+    picture[:, 30:34, 30:34] = torch.tensor([0.1, 0.2, 0.9])[:, None, None]
+    few = few_colours(Image.fromarray((picture * 255).byte().permute(1, 2, 0).numpy()))
+    red, green, blue = few.convert("RGB").getpixel((32, 32))
+    assert max(abs(red - 25), abs(green - 51), abs(blue - 229)) < 16
 
 
 def test_pictures_survive_being_packed():

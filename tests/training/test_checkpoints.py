@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_unknown_names(saved):
         load_checkpoint(Net, "elsewhere/net")
 
 
-def test_a_recipe_that_is_not_trained_is_told_from_an_unknown_name():
+def test_a_recipe_that_is_not_trained_is_told_from_an_unknown_name(saved):
     with pytest.raises(FileNotFoundError, match="`course train scenes-pixel --publish` makes it"):
         load_checkpoint(Net, "scenes-pixel")
 
@@ -96,7 +98,12 @@ def test_damaged_weights(saved, damage):
         load_checkpoint(Net, "digits-net")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"class": "Net", "kwargs": {}}', "\xff"])
+NO_FIGURES = '{"class": "Net", "kwargs": {}, "sha256": "", "metrics": null}'
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"class": "Net", "kwargs": {}}', NO_FIGURES, "\xff"]
+)
 def test_damaged_card(saved, text):
     (saved[0] / "digits-net.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=r"digits-net.json is not a checkpoint's card \("):
@@ -133,12 +140,27 @@ def test_a_save_interrupted_between_its_two_files_is_noticed(saved, monkeypatch)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
 @pytest.mark.parametrize("ending", ["safetensors", "json"])
 def test_a_full_disk_leaves_the_old_pair(saved, ending):
-    (saved[0] / f"digits-net.{ending}.tmp").symlink_to("/dev/full")
+    (saved[0] / f"digits-net.{ending}.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"No space left on device; what was there is untouched"):
         save_checkpoint("digits-net", Net(width=5))
     model = load_checkpoint(Net, "digits-net")
     assert torch.equal(model.linear.weight, saved[1].linear.weight)
     assert len(list(saved[0].iterdir())) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is being read")
+def test_two_processes_may_write_one_file(tmp_path):
+    """No write fails, and whoever reads meets one of the two contents, whole."""
+    path = tmp_path / "file"
+    code = "import sys; from pathlib import Path; from course_lib.training.files import write_files"
+    code += "\nfor _ in range(200): write_files({Path(sys.argv[1]): sys.argv[2].encode() * 99999})"
+    path.write_bytes(b"a" * 99999)
+    writers = [subprocess.Popen([sys.executable, "-c", code, path, letter]) for letter in "ab"]
+    while any(writer.poll() is None for writer in writers):
+        content = path.read_bytes()
+        assert len(content) == 99999 and len(set(content)) == 1
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_that_another_program_holds_stays(saved, monkeypatch):

@@ -75,7 +75,8 @@ def test_no_space_left(victim, tmp_path):
     for step in run:
         if step.index == 4:
             break
-    (tmp_path / "state.safetensors.tmp").symlink_to("/dev/full")  # every write: ENOSPC
+    # every write: ENOSPC
+    (tmp_path / f"state.safetensors.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"could not write .*: No space left on device; what was the"):
         list(run)
     assert victim.begin(tmp_path).done == 4

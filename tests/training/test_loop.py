@@ -185,8 +185,14 @@ def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"steps": 0}, "steps must be at least 1, not 0"),
-        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number, at least 1, not 0"),
+        ({"steps": 2.5}, "steps must be a whole number, at least 1, not 2.5"),
+        ({"save_every": True}, "save_every must be a whole number, at least 1, not True"),
+        ({"accumulate": 0}, "accumulate must be a whole number, at least 1"),
+        ({"warmup": -3}, "warmup must be a whole number, at least 0, not -3"),
+        ({"seed": -1}, "seed must be a whole number, at least 0, not -1"),
+        ({"clip": 0}, "clip must be a positive bound on the gradient's norm, not 0"),
+        ({"betas": (0.9,)}, r"betas must be two numbers, not \(0.9,\)"),
         ({"ema": 1.0}, "EMA's decay must lie in"),
         ({"decay": "cosin"}, "did you mean 'cosine'"),
         ({"precision": "fp32"}, "unknown precision 'fp32'"),
@@ -210,6 +216,43 @@ def test_a_state_of_other_settings_or_another_model_is_refused(tmp_path):
         begin(tmp_path, lr=0.1)
     with pytest.raises(ValueError, match="holds the state of another model"):
         begin(tmp_path, model=nn.Linear(4, 5))
+    with pytest.raises(ValueError, match=r"trained with data=None, not holidays: keep the settin"):
+        begin(tmp_path, data="holidays")
+
+
+def test_a_fresh_start_leaves_nothing_to_go_back_to(tmp_path):
+    list(begin(tmp_path))
+    for step in begin(tmp_path, resume=False, seed=1):
+        if step.index == 3:
+            break  # before its first state
+    resumed = begin(tmp_path, seed=1)
+    assert resumed.done == 0 and (tmp_path / "log.jsonl").read_text() == ""
+
+
+def test_of_two_trainings_in_one_folder_the_older_stops(tmp_path):
+    older, losses = begin(tmp_path), []
+    for step in older:
+        losses.append(step.loss)
+        if step.index == 7:
+            break
+    newer = begin(tmp_path)
+    assert newer.done == 5 and newer.advance().loss == losses[5]
+    with pytest.raises(RuntimeError, match=r"another training writes into .*: this one stops at"):
+        older.advance()
+    list(newer)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("old, new", [(b'"done": 12', b'"done": 10'), (b"seconds", b"sekonds")])
+def test_the_checksum_covers_more_than_the_weights(tmp_path, old, new):
+    list(begin(tmp_path))
+    path = tmp_path / "state.safetensors"
+    content = path.read_bytes().replace(old.replace(b'"', b'\\"'), new.replace(b'"', b'\\"'))
+    assert content != path.read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged: its bytes do not match its checksum"):
+        begin(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -96,7 +97,8 @@ def test_another_number_of_processes_goes_on(crew, alone, tmp_path, first, then)
 def test_when_one_dies_all_end_and_the_last_state_stays(crew, alone, tmp_path, dies):
     out = launch(tmp_path, DIES=dies)
     assert out.returncode != 0 and "exitcode  : 9" in out.stderr
-    assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True).stdout == b""
+    running = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
+    assert not any(str(tmp_path) in command for command in running)
     run = crew.begin(tmp_path)
     assert run.done == 4
     list(run)

@@ -34,6 +34,7 @@ class Recipe(ABC):
     look_every = 250  # steps between two looks at `pictures`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
+    source: str | None = None  # the name of that folder
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -57,7 +58,7 @@ class Recipe(ABC):
 
     def begin(self, **changes) -> Training:
         """The training, ready to iterate over; `changes` override settings: steps, folder, …"""
-        settings = self.settings | changes
+        settings = self.settings | {"data": self.source} | changes
         settings["warmup"] = min(settings.get("warmup", 100), settings["steps"] // 10)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.get("seed", 0))
@@ -85,7 +86,10 @@ class Recipe(ABC):
 
 def curve(log: Path, points: int = 100) -> list[list[float]]:
     """A training's log as [step, mean loss up to there] pairs: about `points` of them."""
-    losses = torch.tensor([json.loads(line)["loss"] for line in log.read_text().splitlines()])
+    try:
+        losses = torch.tensor([json.loads(line)["loss"] for line in log.read_text().splitlines()])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{log} is damaged, and with it the card's curve: {error}") from error
     size = max(1, len(losses) // points)
     means = losses[: len(losses) // size * size].view(-1, size).mean(1)
     return [[(i + 1) * size, round(mean, 5)] for i, mean in enumerate(means.tolist())]
