@@ -77,7 +77,7 @@ def png(figure: Figure, limit: int | None = PNG_LIMIT) -> bytes:
 
 def few_colours(image: Picture.Image) -> Picture.Image:
     """In 256 colours, rare ones too: median cut, Pillow's default, loses a small blue circle."""
-    return image.quantize(256, method=Picture.Quantize.MAXCOVERAGE)
+    return image.quantize(256, method=Picture.Quantize.MAXCOVERAGE, kmeans=1)
 
 
 def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:

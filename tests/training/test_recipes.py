@@ -121,6 +121,18 @@ def test_the_latent_recipe_goes_on_with_scenes_that_it_has_encoded():
         assert torch.equal(part[[row[0] for row in rows]], own.flatten(1))
 
 
+def test_a_training_goes_on_with_the_same_autoencoder_alone(tmp_path):
+    recipe = make_recipe("scenes-latent")
+    options = dict(steps=1, folder=tmp_path, precision="no", device="cpu")
+    list(recipe.begin(**options))
+    assert recipe.begin(**options).done == 1
+    recipe.vae.card = recipe.vae.card | {"sha256": "0123456789"}
+    with pytest.raises(
+        ValueError, match=r"data=AutoencoderKL .*, not AutoencoderKL 01234567, CLIP"
+    ):
+        recipe.begin(**options)
+
+
 def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
     recipe = make_recipe("scenes-latent")
     model = recipe.model()

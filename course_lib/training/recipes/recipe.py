@@ -34,7 +34,7 @@ class Recipe(ABC):
     look_every = 250  # steps between two looks at `pictures`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
-    source: str | None = None  # the name of that folder
+    folder: str | None = None  # its name
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -58,12 +58,16 @@ class Recipe(ABC):
 
     def begin(self, **changes) -> Training:
         """The training, ready to iterate over; `changes` override settings: steps, folder, …"""
-        settings = self.settings | {"data": self.source} | changes
+        settings = self.settings | {"data": self.made_of()} | changes
         settings["warmup"] = min(settings.get("warmup", 100), settings["steps"] // 10)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.get("seed", 0))
             model = self.model()
         return train(model, self.loss, self.batch, **settings)
+
+    def made_of(self) -> str | None:
+        """What the data is of, if not the course's own: a training goes on with the same alone."""
+        return self.folder
 
     def publish(
         self,

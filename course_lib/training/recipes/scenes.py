@@ -221,6 +221,12 @@ class ScenesDiffusion(ScenesRecipe):
         model.text.load_state_dict(self.clip.text.state_dict())
         return model
 
+    def made_of(self) -> str:
+        """The autoencoder and CLIP as well: trained anew, they make other latents and contexts."""
+        known = [part for part in (self.vae, self.clip) if hasattr(part, "card")]
+        sums = [f"{type(part).__name__} {part.card['sha256'][:8]}" for part in known]
+        return ", ".join([self.folder] * bool(self.folder) + sums)
+
     def begin(self, **changes) -> Training:
         run = super().begin(**changes)
         self.vae.to(run.device), self.clip.to(run.device)
