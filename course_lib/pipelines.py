@@ -161,7 +161,7 @@ def image_to_image(
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     z = encode(model, images, len(context))
     noise = initial_noise(draws, model.latent).to(model.device)
-    left = math.ceil(round(strength * steps, 9))  # 0.07 · 100 is 7.000000000000001 in floats
+    left = max(1, math.ceil(round(strength * steps, 9)))  # 0.07 · 100 > 7 in floats
     times = time_grid(model.process.schedule, left, spacing, start=strength)
     zt = model.process.add_noise(z, times[0], noise)
     how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)

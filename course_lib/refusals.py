@@ -1,6 +1,9 @@
 """Refusals that several rooms share: each one line that says what came and what it was to meet."""
 
+import torch
 from torch import Tensor
+
+WHOLE = torch.int32, torch.int64  # what torch takes as indices
 
 
 def alike(name: str, x: Tensor, other: str, y: Tensor) -> None:

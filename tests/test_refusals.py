@@ -21,6 +21,8 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
+from course_lib.diffusion.exact import GaussianMixture
+from course_lib.diffusion.schedules import Table
 from course_lib.evaluation import PromptOracle
 from course_lib.models import AutoencoderKL, ImageEncoder, Tokenizer, UNet
 from course_lib.pipelines import image_to_image, inpaint, text_to_image
@@ -35,6 +37,9 @@ X, T, CONTEXT = torch.zeros(2, 3, 8, 8), torch.zeros(2), torch.zeros(2, 5, 8)
 VAE = AutoencoderKL(**SMALL)
 EYE = ImageEncoder(size=16, patch=2, channels=8, dim=8, layers=1, heads=2)
 ANY = Tokenizer.train(["a red circle on blue"], 60, 8)
+
+
+POINTS = GaussianMixture(PROCESS, torch.eye(2), torch.zeros(2))
 
 
 def nan_network(x, timestep, context=None):
@@ -61,6 +66,24 @@ CASES = {
     "more steps than the table": (lambda: time_grid(PROCESS.schedule, 1001), "1001 steps"),
     "an unknown sampler": (lambda: sample(PROCESS, UNET, X, sampler="dimm"), "did you mean 'ddim'"),
     "an eta beyond 1": (lambda: sample(PROCESS, UNET, X, eta=2), "eta"),
+    "a table that begins with noise": (
+        lambda: Table(torch.ones(2)),
+        "the first beta must be below 1",
+    ),
+    "nothing to predict": (lambda: POINTS.loss_floor(torch.zeros(1, 2), 0.0), "above 0"),
+    "points without noise": (lambda: POINTS.x0(torch.zeros(1, 2), 0.0), "mixture of points"),
+    "DDPM's generators, too few": (
+        lambda: DDPM(UNET, 10).sample((4, 1, 8, 8), generators=generators([0])),
+        "1 generators for a batch of 4",
+    ),
+    "a time in bytes": (
+        lambda: DDPM(UNET, 10)(X, torch.zeros(len(X), dtype=torch.uint8)),
+        "t must hold whole indices in 0 ... 9, got torch.uint8",
+    ),
+    "a spread of one number": (
+        lambda: VAE.fit_scaling(torch.zeros(1, 3, 4, 4)),
+        "one number a channel has no spread",
+    ),
     "a seed of 80 bits": (lambda: generators([2**80]), "at most 64 bits, got [1208"),
     "noise of whole numbers": (lambda: sample(PROCESS, UNET, X.int()), "floating point"),
     "rising times": (lambda: sample(PROCESS, UNET, X, spacing=[0.1, 0.5]), "fall"),

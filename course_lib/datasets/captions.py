@@ -133,7 +133,7 @@ def contradict(caption: str, rng: np.random.Generator) -> str:
     lies = [replace(scene, objects=(_other(first, "shape", SHAPES, rng), *second))]
     if first.size:
         lies.append(replace(scene, objects=(_other(first, "size", SIZES, rng), *second)))
-    if first.colour and scene.background:
+    if first.colour and scene.background and first.colour != scene.background:
         swapped = replace(first, colour=scene.background)
         if all(thing.colour != first.colour for thing in second):
             lies.append(replace(scene, objects=(swapped, *second), background=first.colour))
@@ -144,7 +144,8 @@ def contradict(caption: str, rng: np.random.Generator) -> str:
     if scene.kind == "pair":
         lies.append(_other(scene, "relation", RELATIONS, rng))
         a, b = scene.objects
-        if a != b:
+        both = [(getattr(a, name), getattr(b, name)) for name in ("size", "colour", "shape")]
+        if any(one and other and one != other for one, other in both):  # else both may be true
             lies += 2 * [replace(scene, objects=(b, a))]  # the same words in another order
         if a.colour and b.colour and a.colour != b.colour:
             swapped = replace(a, colour=b.colour), replace(b, colour=a.colour)

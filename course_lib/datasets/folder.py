@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from course_lib.datasets.order import endless
+from course_lib.datasets.order import endless, whole_seed
 
 EXAMPLE = '{"file_name": "cat.jpg", "text": "a grey cat"}'
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -44,7 +44,7 @@ class CaptionedFolder:
         pictures = [read_picture(path, path, size) for path, _ in entries]  # each (size, size, 3)
         self.pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # uint8
         self.captions = [caption for _, caption in entries]
-        self.size, self.seed = size, seed
+        self.size, self.seed = size, whole_seed(seed)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -100,6 +100,8 @@ def read_picture(file: Path | BinaryIO, name: str | Path, size: int) -> np.ndarr
     """One picture, upright, on white where transparent: (size, size, 3) uint8."""
     try:
         with Image.open(file) as image:
+            if image.mode[0] in "IF":  # Pillow would cut such numbers off, not scale them
+                raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
             image = ImageOps.exif_transpose(image).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise OSError(f"cannot read the picture {name}: {error}") from error

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from course_lib.datasets.folder import SUFFIXES, read_picture
-from course_lib.datasets.order import positions, shuffled
+from course_lib.datasets.order import positions, shuffled, whole_seed
 
 
 class Sample(NamedTuple):
@@ -54,7 +54,8 @@ class Shards:
             raise FileNotFoundError(f"there are no shards, files such as 000.tar, in {folder}")
         if len(self.paths) < streams:
             raise ValueError(f"{len(self.paths)} shards in {folder} can't feed {streams} streams")
-        self.size, self.batch_size, self.streams, self.seed = size, batch_size, streams, seed
+        self.size, self.batch_size, self.streams = size, batch_size, streams
+        self.seed = whole_seed(seed)
         self.contents = cache(contents)  # headers are read once, pictures whenever they are wanted
 
     def find(self, index: int) -> tuple[Path, Sample]:

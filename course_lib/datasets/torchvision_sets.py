@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from course_lib.datasets.order import endless
+from course_lib.datasets.order import endless, whole_seed
 from course_lib.names import choose
 from course_lib.paths import DATA
 
@@ -38,7 +38,7 @@ class TorchvisionSet:
         pixels = torch.as_tensor(found.data)  # (N, H, W) or (N, H, W, C)
         self.pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
         self.labels = torch.as_tensor(found.targets)
-        self.names, self.seed = found.classes, seed
+        self.names, self.seed = found.classes, whole_seed(seed)
 
     def __len__(self) -> int:
         return len(self.labels)

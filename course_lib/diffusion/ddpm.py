@@ -15,7 +15,7 @@ from course_lib.diffusion.process import (
 )
 from course_lib.diffusion.schedules import linear
 from course_lib.names import choose
-from course_lib.refusals import alike, floating, same_device, some
+from course_lib.refusals import WHOLE, alike, floating, same_device, some
 
 
 class DDPM(nn.Module):
@@ -116,7 +116,7 @@ class DDPM(nn.Module):
         """Each table's entries at t, shaped to multiply x; ValueError for bad indices."""
         same_device("x", x, "this DDPM", self.betas)
         same_device("t", t, "this DDPM", self.betas)
-        if t.is_floating_point() or not ((t >= 0) & (t < len(self.betas))).all():
+        if t.dtype not in WHOLE or not ((t >= 0) & (t < len(self.betas))).all():
             got = f"{t.dtype} in {t.min():g} ... {t.max():g}"
             raise ValueError(f"t must hold whole indices in 0 ... {len(self.betas) - 1}, got {got}")
         return [broadcast(table[t], x) for table in tables]

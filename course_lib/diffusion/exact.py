@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from course_lib.diffusion.process import Diffusion
 from course_lib.diffusion.schedules import Time
-from course_lib.refusals import finite, floating, same_device
+from course_lib.refusals import WHOLE, finite, floating, same_device
 
 
 class GaussianMixture(nn.Module):
@@ -91,6 +91,8 @@ class GaussianMixture(nn.Module):
         under the training loss.
         """
         alpha, sigma, total = self.levels(x, t)
+        if not (sigma > 0).all():
+            raise ValueError("without noise there is nothing to predict: t must be above 0")
         finite("x", x)
         log_joint, whitened = self.seen(x, t, context)
         guesses = self.guesses(x, t, whitened)  # (B, K, D)
@@ -121,7 +123,10 @@ class GaussianMixture(nn.Module):
             raise ValueError(f"x is {tuple(x.shape)}, expected (B, ...) with {D} numbers a sample")
         same_device("x", x, "the mixture", self.means)
         alpha, sigma = self.process.at(t, x.flatten(1)[:, None])
-        return alpha, sigma, alpha**2 * self.variances + sigma**2
+        total = alpha**2 * self.variances + sigma**2
+        if not (total > 0).all():
+            raise ValueError("a mixture of points has no density without noise: t must be above 0")
+        return alpha, sigma, total
 
     def seen(self, x: Tensor, t: Time, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """log p(k) + log p_t(x | k) (B, K), and the offsets over their variances (B, K, D)."""
@@ -164,7 +169,7 @@ class Gaussian(GaussianMixture):
 def check_labels(labels: Tensor, x: Tensor, K: int) -> None:
     """ValueError unless they are the numbers of components, one for each sample of x."""
     same_device("context", labels, "x", x)
-    whole = labels.shape == (len(x),) and not labels.is_floating_point()
+    whole = labels.shape == (len(x),) and labels.dtype in WHOLE
     if not whole or not ((labels >= 0) & (labels <= K)).all():
         got = f"{tuple(labels.shape)} {labels.dtype}"
         raise ValueError(f"context must be ({len(x)},) whole labels in 0 ... {K}, got {got}")

@@ -35,6 +35,7 @@ def guided(network: Network, empty: Tensor | int, scale: float) -> Network:
 
     def guided_network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         contexts = torch.cat([context, blank(empty, context)])  # (2B, L, D)
+        timestep = timestep.expand(len(x)) if timestep.dim() == 0 else timestep
         answers = network(torch.cat([x, x]), torch.cat([timestep, timestep]), contexts)
         conditional, unconditional = answers.chunk(2)  # (B, ...) each
         return unconditional + scale * (conditional - unconditional)

@@ -20,8 +20,15 @@ def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -
     return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
 
 
+def one_each(generators: Sequence[torch.Generator], x: Tensor) -> None:
+    """ValueError unless each sample of x has a generator."""
+    if len(generators) != len(x):
+        raise ValueError(f"{len(generators)} generators for a batch of {len(x)}")
+
+
 def fresh_noise(x: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
     """Noise for each sample of x, from its generator, or from torch's own if there are none."""
     if generators is None:
         return torch.randn_like(x)
+    one_each(generators, x)
     return initial_noise(generators, x.shape[1:]).to(x)

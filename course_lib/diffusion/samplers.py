@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from course_lib.diffusion.noise import fresh_noise
+from course_lib.diffusion.noise import fresh_noise, one_each
 from course_lib.diffusion.process import (
     TARGETS,
     Diffusion,
@@ -162,7 +162,8 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """Yields x_t from the noise (first) to the finished x0 (last): steps + 1 tensors.
 
-    noise:      (B, ...), of variance 1; or, for start < 1, data noised to that time
+    noise:      (B, ...), of variance 1; or, for start < 1, data noised to the first of the times,
+                `time_grid(...)[0]`, which for "leading" lies a little before `start`
     spacing:    "leading", "trailing", "linspace", or the falling times themselves
     eta:        0 deterministic ... 1 as random as DDPM; by default 1 for "ancestral", else 0
     clip:       bound on |x0|, or a function x0 -> x0; eps follows, so that x_t stays what it was
@@ -177,8 +178,8 @@ def trajectory(
         raise ValueError(f"{sampler} is deterministic: eta must be 0, got {eta}")
     if clip is not None and not callable(clip) and not clip > 0:
         raise ValueError(f"clip must be a positive bound or a function, got {clip}")
-    if generators is not None and len(generators) != len(noise):
-        raise ValueError(f"{len(generators)} generators for a batch of {len(noise)}")
+    if generators is not None:
+        one_each(generators, noise)
     by_name = isinstance(spacing, str)
     times = time_grid(process.schedule, steps, spacing, start) if by_name else list(spacing)
     if len(times) < 2 or any(s >= t for t, s in pairwise(times)):

@@ -58,6 +58,8 @@ class Table(Schedule):
         if self.betas.dim() != 1 or not len(self.betas) or not inside.all():
             got = f"{tuple(self.betas.shape)} with {int((~inside).sum())} outside"
             raise ValueError(f"betas must be a vector of numbers in (0, 1], got {got}")
+        if self.betas[0] == 1:
+            raise ValueError("the first beta must be below 1, else no time has any signal; got 1")
         self.timesteps = len(self.betas)
         self.alphas = 1 - self.betas
         self.alpha_bars = self.alphas.cumprod(0)
@@ -110,7 +112,7 @@ class Straight(Schedule):
         return self.timesteps * self(t)[1]
 
     def time(self, timestep: Time) -> Tensor:
-        return shifted(super().time(timestep), 1 / self.shift)
+        return shifted(super().time(timestep), 1 / self.shift).clamp(max=1)  # but for rounding
 
     def __repr__(self) -> str:
         return f"Straight(shift={self.shift:g})"

@@ -95,7 +95,7 @@ class TransformerBlock(nn.Module):
         self.cross = None
         if context_dim:
             self.norm2, self.cross = nn.LayerNorm(dim), Attention(dim, context_dim, heads)
-        self.norm3, self.feed_forward = nn.LayerNorm(dim), GEGLU(dim, int(mlp * dim))
+        self.norm3, self.feed_forward = nn.LayerNorm(dim), GEGLU(dim, round(mlp * dim))
 
     def forward(self, x, context=None):
         x = x + self.attention(self.norm1(x))  # (B, N, D)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.refusals import alike, finite, same_device
+from course_lib.refusals import WHOLE, alike, finite, same_device
 
 from .attention import Attention
 from .layers import (
@@ -40,7 +40,7 @@ class EncoderBlock(nn.Module):
         self.attention = Attention(dim, heads=heads, bias=True, causal=causal)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, int(mlp * dim)), QuickGELU(), nn.Linear(int(mlp * dim), dim)
+            nn.Linear(dim, round(mlp * dim)), QuickGELU(), nn.Linear(round(mlp * dim), dim)
         )
 
     def forward(self, x):
@@ -75,7 +75,7 @@ class TextEncoder(nn.Module):
 
     def pool(self, ids, context):
         """The context at each caption's first end of text: (B, L, dim) -> (B, dim)."""
-        if context.shape[:2] != ids.shape or ids.is_floating_point():
+        if context.shape[:2] != ids.shape or ids.dtype not in WHOLE:
             shapes = f"{tuple(ids.shape)} {ids.dtype}, but the context is {tuple(context.shape)}"
             raise ValueError(f"token ids are {shapes}")
         same_device("token ids", ids, "the context", context)
@@ -85,7 +85,7 @@ class TextEncoder(nn.Module):
     def check(self, ids):
         built = f"this TextEncoder was built with length={self.length}, vocab_size="
         same_device("token ids", ids, "this TextEncoder", self.token.weight)
-        if ids.ndim != 2 or ids.shape[1] > self.length or ids.is_floating_point():
+        if ids.ndim != 2 or ids.shape[1] > self.length or ids.dtype not in WHOLE:
             shape = f"{tuple(ids.shape)} {ids.dtype}"
             raise ValueError(f"token ids are {shape}, but {built}{self.vocab_size}")
         if unknown(ids) or not len(ids):

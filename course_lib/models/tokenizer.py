@@ -29,7 +29,10 @@ class Tokenizer:
 
     @classmethod
     def train(cls, captions, vocab_size=512, length=24):
-        """A tokenizer of at most `vocab_size` tokens that knows the words of these captions."""
+        """A tokenizer that knows the words of these captions, in `vocab_size` tokens or fewer.
+
+        It has more where the letters alone are more: none is left out.
+        """
         captions = list(captions)
         words = sorted({word for caption in captions for word in split(caption)})
         model = bpe(models.BPE(end_of_word_suffix=WORD_END))

@@ -62,7 +62,7 @@ class DiTBlock(nn.Module):
         super().__init__()
         self.attention = Branch(dim, Attention(dim, heads=heads))
         self.cross = Branch(dim, Attention(dim, context_dim, heads)) if context_dim else None
-        self.feed_forward = Branch(dim, GEGLU(dim, int(mlp * dim)))
+        self.feed_forward = Branch(dim, GEGLU(dim, round(mlp * dim)))
 
     def forward(self, x, time, context=None):
         x = self.attention(x, time)  # (B, N, D)

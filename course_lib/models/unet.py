@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.refusals import same_device
+from course_lib.refusals import WHOLE, same_device
 
 from .attention import Attention, SpatialTransformer
 from .layers import (
@@ -128,7 +128,7 @@ class UNet(nn.Module):
         self.multiple = 2 ** (len(multipliers) - 1)
         time_dim = 4 * channels
         clock = dict(time_dim=time_dim, film=film)
-        widths = [int(channels * m) for m in multipliers]
+        widths = [round(channels * m) for m in multipliers]
         above = [channels, *widths[:-1]]  # what enters each stage on the way down
         below = [*widths[1:], widths[-1]]  # and on the way up
         reader = dict(heads=heads, context_dim=context_dim, depth=depth, mlp=mlp)
@@ -184,7 +184,7 @@ def check_labels(labels, x, classes):
     """ValueError unless labels are (B,) integers in 0..classes, `classes` being the null."""
     batch = len(x)
     wanted = f"({batch},) integers in 0..{classes}"
-    if labels is None or labels.is_floating_point() or labels.shape != (batch,):
+    if labels is None or labels.dtype not in WHOLE or labels.shape != (batch,):
         received = None if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
         raise ValueError(f"labels are {received}, but this UNet takes {wanted}")
     same_device("labels", labels, "the input", x)

@@ -193,7 +193,7 @@ class AutoencoderKL(nn.Module):
         super().__init__()
         self.in_channels, self.latent_channels = in_channels, latent_channels
         self.factor = patch * 2 ** (len(multipliers) - 1)
-        widths = [int(channels * m) for m in multipliers]
+        widths = [round(channels * m) for m in multipliers]
         first = from_pixels(in_channels, widths[0], patch, planes)
         last = to_pixels(widths[0], in_channels, patch, planes)
         self.encoder = encoder(first, 2 * latent_channels, widths, blocks, attention)
@@ -240,7 +240,8 @@ class AutoencoderKL(nn.Module):
         mu, logvar = self.encode_moments(x)
         z = reparameterize(mu, logvar)  # (B, C, h, w)
         if noise:
-            share = noise * torch.rand(len(z), 1, 1, 1, device=z.device)
+            more_than_one(z)
+            share = noise * torch.rand(len(z), 1, 1, 1, device=z.device).to(z.dtype)
             z = z + share * z.std((0, 2, 3), keepdim=True) * torch.randn_like(z)
         error = F.mse_loss(self.reconstruct(z), x)
         kl = gaussian_kl(mu, logvar).mean()
@@ -256,8 +257,15 @@ class AutoencoderKL(nn.Module):
         batches = [images] if isinstance(images, torch.Tensor) else images
         moments = [torch.stack(self.encode_moments(x)).cpu().double() for x in batches]
         mu, logvar = torch.cat(moments, dim=1)  # (N, C, h, w) each
+        more_than_one(mu)
         self.shift.copy_(mu.mean((0, 2, 3)))
         self.scaling_factor.copy_((mu.var((0, 2, 3)) + logvar.exp().mean((0, 2, 3))).rsqrt())
+
+
+def more_than_one(z):
+    """Refuses (ValueError) latents (B, C, h, w) with a single number in each channel."""
+    if z[:, 0].numel() < 2:
+        raise ValueError(f"latents are {tuple(z.shape)}: one number a channel has no spread")
 
 
 # Stable Diffusion 1.5's autoencoder: 83,653,863 parameters

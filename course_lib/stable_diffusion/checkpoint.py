@@ -257,10 +257,14 @@ def read_sizes(folder: Path) -> Sizes:
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     targets = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
     betas = [("beta_schedule", "scaled_linear"), ("beta_start", 0.00085), ("beta_end", 0.012)]
-    same(scheduler, "scheduler", betas)
-    same(unet, "unet", [("norm_num_groups", 32), ("class_embed_type", None)])
-    same(vae, "vae", [("norm_num_groups", 32)])
-    same(text, "text_encoder", [("hidden_act", "quick_gelu")])
+    table = [("trained_betas", None), ("rescale_betas_zero_snr", False)]
+    same(scheduler, "scheduler", [*betas, ("num_train_timesteps", 1000), *table])
+    clock = [("flip_sin_to_cos", True), ("freq_shift", 0)]
+    blocks = [("norm_num_groups", 32), ("act_fn", "silu")]
+    plain = [("class_embed_type", None), ("center_input_sample", False)]
+    same(unet, "unet", [*blocks, ("norm_eps", 1e-5), ("mid_block_scale_factor", 1), *clock, *plain])
+    same(vae, "vae", blocks)
+    same(text, "text_encoder", [("hidden_act", "quick_gelu"), ("layer_norm_eps", 1e-5)])
     try:
         heads = unet["attention_head_dim"]
         layers = unet["layers_per_block"], vae["layers_per_block"]
@@ -301,6 +305,8 @@ def read_sizes(folder: Path) -> Sizes:
 
 
 def widths(channels: Sequence[int]) -> dict:
+    if any(width < 128 for width in channels):  # ours have fewer than 32 groups there
+        raise ValueError(f"block_out_channels are {list(channels)}, but ours must be 128 or more")
     return dict(channels=channels[0], multipliers=tuple(c / channels[0] for c in channels))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import isnan, nan
 from types import CodeType
 from typing import Any
 
@@ -44,6 +45,10 @@ def check(number: str, answer: Any) -> None:
         verdict = examine(number, answer)
     except ValueError as error:  # no such exercise
         print(f"✗ {error}")
+        return
+    except Exception as error:  # of a kind of answer that nobody thought of
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
+        print(f"✗ {number} cannot judge {describe(answer)} ({why}); return plain tensors")
         return
     print(f"{MARKS[verdict.status]} {number} {verdict.status}{verdict.message}")
     if verdict.status == "right" and readers_own(sys._getframe(1)) and (why := record(number)):
@@ -106,7 +111,9 @@ class Number:
             return _not_attempted()
         try:
             value = float(answer)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
+            value = nan
+        if isnan(value):
             return Verdict("wrong", f": expected a number, got {describe(answer)}.")
         if self._near(value, self.right):
             return Verdict("right", f". {self.well_done}")
@@ -156,7 +163,7 @@ class Code:
             return Verdict("right", f". {self.well_done}")
         if self.given and self._same(got, [self._outcome(self.given, case) for case in cases]):
             return Verdict("not attempted", " yet: this behaves just as the code you were given.")
-        if any(... in code.co_consts for code in _codes(answer)):
+        if any(map(_left_open, got)):
             return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
         for wrong in self.misconceptions:
             if self._same(got, [self._outcome(wrong, case) for case in cases]):
@@ -203,9 +210,12 @@ def with_gradients(name: str, **inputs: int) -> Callable:
 
     def run(answer: Callable, *case: Any) -> Any:
         learns = {place: case[place].clone().requires_grad_() for place in inputs.values()}
-        value = answer(*(learns.get(i, each) for i, each in enumerate(case)))
+        handed = [learns[i].clone() if i in learns else each for i, each in enumerate(case)]
+        value = answer(*handed)
         if value is None:
             return None
+        if not agree(handed, case, 0):
+            return ChangedInput()
         taught = isinstance(value, torch.Tensor) and value.requires_grad
         gradients = (
             torch.autograd.grad(
@@ -243,6 +253,11 @@ def _codes(answer: Any) -> list[CodeType]:
     return [part.__code__ for part in map(inspect.unwrap, parts) if hasattr(part, "__code__")]
 
 
+def _left_open(outcome: Any) -> bool:
+    """Whether a `...` came out, or was calculated with: not one that picks from a tensor."""
+    return outcome is ... or (isinstance(outcome, Exception) and "ellipsis" in str(outcome).lower())
+
+
 def _is_stub(code: CodeType) -> bool:
     """Whether the body is no more than a docstring and `...`: it loads a constant and returns."""
     steps = list(dis.get_instructions(code))
@@ -253,9 +268,8 @@ def _is_stub(code: CodeType) -> bool:
 
 def _blame(answer: Callable, error: Exception) -> str:
     """One line on an exception: the reader's own line that raised it, if it was theirs."""
-    what = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}".rstrip(
-        ": "
-    )
+    first = str(error).splitlines()[0] if str(error) else ""
+    what = f"{type(error).__name__}: {first}".rstrip(":. ")
     files, line, trace = {code.co_filename for code in _codes(answer)}, "", error.__traceback__
     while trace:
         name = trace.tb_frame.f_code.co_filename

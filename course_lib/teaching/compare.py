@@ -11,7 +11,7 @@ from torch import Tensor
 def agree(got: Any, expected: Any, tolerance: float) -> bool:
     """Whether two values are the same up to `tolerance` (relative to the larger of 1 and the
     expected value); numbers, arrays, tensors, texts and nestings of them. Errors agree by type."""
-    got, expected = _plain(got), _plain(expected)
+    got, expected = _alike(got, expected)
     if isinstance(expected, Tensor) and isinstance(got, Tensor):
         return got.shape == expected.shape and not _wrong(got, expected, tolerance).any()
     if isinstance(expected, Exception):
@@ -20,7 +20,6 @@ def agree(got: Any, expected: Any, tolerance: float) -> bool:
         same_keys = isinstance(got, Mapping) and got.keys() == expected.keys()
         return same_keys and all(agree(got[key], expected[key], tolerance) for key in expected)
     if isinstance(expected, (list, tuple)):
-        got = _listed(got)
         same_length = isinstance(got, (list, tuple)) and len(got) == len(expected)
         return same_length and all(map(lambda a, b: agree(a, b, tolerance), got, expected))
     if isinstance(expected, (str, type(None))):
@@ -30,18 +29,18 @@ def agree(got: Any, expected: Any, tolerance: float) -> bool:
 
 def first_difference(got: Any, expected: Any, tolerance: float) -> str:
     """The first place where two values differ: 'at [0, 1] yours is 2, expected 3'."""
-    got, expected = _plain(got), _plain(expected)
+    got, expected = _alike(got, expected)
     if isinstance(got, Tensor) and isinstance(expected, Tensor):
         if got.shape != expected.shape:
             return f"yours has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
         place = _wrong(got, expected, tolerance).nonzero()[0].tolist()
         at = f"at {place} " if place else ""
-        return f"{at}yours is {got[tuple(place)]:.4g}, expected {expected[tuple(place)]:.4g}"
+        a, b = got[tuple(place)].item(), expected[tuple(place)].item()
+        digits = 4 if f"{a:.4g}" != f"{b:.4g}" else 8
+        return f"{at}yours is {a:.{digits}g}, expected {b:.{digits}g}"
     if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
         name = next(name for name in expected if not agree(got[name], expected[name], tolerance))
         return f"{name}: {first_difference(got[name], expected[name], tolerance)}"
-    if isinstance(expected, (list, tuple)):
-        got = _listed(got)
     if isinstance(got, (list, tuple)) and isinstance(expected, (list, tuple)):
         if len(got) != len(expected):
             return f"yours holds {len(got)} values, expected {len(expected)}"
@@ -53,7 +52,11 @@ def first_difference(got: Any, expected: Any, tolerance: float) -> str:
 
 def relation(got: Any, expected: Any, tolerance: float) -> str:
     """A hint where one simple step leads from the wrong values to the right ones, '' otherwise."""
-    got, expected = _plain(got), _plain(expected)
+    got, expected = _alike(got, expected)
+    if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
+        wrong = (name for name in expected if not agree(got[name], expected[name], tolerance))
+        name = next(wrong, None)
+        return relation(got[name], expected[name], tolerance) if name else ""
     if not (isinstance(got, Tensor) and isinstance(expected, Tensor)) or not got.numel():
         return ""
     if got.ndim >= 2 and agree(got.transpose(-1, -2), expected, tolerance):
@@ -62,14 +65,15 @@ def relation(got: Any, expected: Any, tolerance: float) -> str:
         same = got.numel() == expected.numel()
         same = same and agree(got.reshape(expected.shape), expected, tolerance)
         return " The numbers are right, in another shape." if same else ""
+    got, expected = got.double(), expected.double()
     if agree(-got, expected, tolerance):
         return " It is right but for its sign."
-    size = got.double().square().sum()
-    factor = float((got.double() * expected.double()).sum() / size) if size > 0 else 0.0
-    if factor and got.numel() > 1 and agree(got.double() * factor, expected, tolerance):
+    size = got.square().sum()
+    factor = float((got * expected).sum() / size) if size > 0 else 0.0
+    if factor and got.numel() > 1 and agree(got * factor, expected, tolerance):
         return f" All of it is right but for a factor: multiply by {factor:.4g}."
-    offset = (expected.double() - got.double()).mean()
-    if got.numel() > 1 and agree(got.double() + offset, expected, tolerance):
+    offset = (expected - got).mean()
+    if got.numel() > 1 and agree(got + offset, expected, tolerance):
         return f" All of it is off by the same amount, {-float(offset):.4g}."
     return ""
 
@@ -77,8 +81,8 @@ def relation(got: Any, expected: Any, tolerance: float) -> str:
 def describe(value: Any) -> str:
     """A value in a few characters: small tensors in full, larger ones by their shape."""
     if isinstance(value, (Tensor, np.ndarray)):
-        if value.size() == () if isinstance(value, Tensor) else value.ndim == 0:
-            return f"{value.item():.4g}"
+        if value.ndim == 0:
+            return describe(value.item())
         if np.prod(value.shape) <= 8:
             return str(_rounded(value.tolist()))
         return f"a tensor of shape {tuple(value.shape)}"
@@ -99,13 +103,26 @@ def _rounded(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     """Numbers and arrays as tensors; everything else as it is."""
     if isinstance(value, (bool, int, float, np.ndarray, np.generic)):
-        return torch.as_tensor(value)
+        return _tensor(value)
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
-def _listed(value: Any) -> Any:
-    """A tensor where a list is wanted counts as the list of its rows."""
-    return list(value) if isinstance(value, Tensor) and value.ndim else value
+def _tensor(value: Any) -> Any:
+    """Numbers as a tensor; what holds others, such as texts, as it is."""
+    try:
+        return torch.as_tensor(np.array(value))  # a copy: torch knows no negative strides
+    except (TypeError, ValueError, RuntimeError):
+        return value
+
+
+def _alike(got: Any, expected: Any) -> tuple[Any, Any]:
+    """Both plain; a tensor counts as the list of its rows, and a list of numbers as a tensor."""
+    got, expected = _plain(got), _plain(expected)
+    if isinstance(expected, list) and isinstance(got, Tensor) and got.ndim:
+        got = list(got)
+    if isinstance(expected, Tensor) and isinstance(got, list):
+        got = _tensor(got)
+    return got, expected
 
 
 def _wrong(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:

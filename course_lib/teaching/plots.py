@@ -23,7 +23,9 @@ def pixels(images: Tensor) -> Tensor:
 
     ValueError: another shape, or whole numbers (pictures in 0..255).
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if not isinstance(images, Tensor):
+        raise ValueError(f"images must be a tensor (B, 1 or 3, H, W), got {type(images).__name__}")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"images must be (B, 1 or 3, H, W), got {tuple(images.shape)}")
     if not images.is_floating_point():
         raise ValueError(f"images must be floats in [-1, 1], got {images.dtype}")
@@ -60,7 +62,7 @@ def grid_figure(
             raise ValueError(f"{name} must hold {expected} texts, got {len(labels)}")
 
     line, gap = 0.155, 0.12  # inches: a line of 8-point text, the room between pictures
-    wrapped = [_wrap(caption, cell) for caption in captions or [""] * count]
+    wrapped = [_wrap(caption, cell) for caption in ([""] * count if captions is None else captions)]
     below = line * max(text.count("\n") + bool(text) for text in wrapped)
     beside = [textwrap.fill(label, 24) for label in row_labels or []]
     widest = max((len(line) for label in beside for line in label.split("\n")), default=0)
@@ -96,7 +98,7 @@ def grid_figure(
 
 def _wrap(text: str, inches: float) -> str:
     """The text in lines that fit under a picture of that width, at 8 points."""
-    return "\n".join(textwrap.wrap(text, max(8, int(inches * 15))))
+    return "\n".join(textwrap.wrap(str(text), max(8, int(inches * 15))))
 
 
 def as_image(figure: Figure, alt: str = "", limit: int | None = PNG_LIMIT) -> Image:
@@ -163,6 +165,8 @@ def strip_figure(
 
     path: the pictures (B, C, H, W) of each moment, first to last; captions: B texts at the left.
     """
+    if not len(path):
+        raise ValueError("a strip needs at least one moment of the path, got none")
     moments = np.linspace(0, len(path) - 1, min(columns, len(path))).round().astype(int)
     frames = torch.stack([path[i] for i in moments], dim=1).flatten(0, 1)  # (B·columns, C, H, W)
     steps = [f"step {i}" if i else "noise" for i in moments]

@@ -33,7 +33,7 @@ def progress(chapter: int | str) -> None:
     """Print the table of one chapter's exercises; never raise, so the notebook runs on."""
     try:
         print("\n".join(table(int(chapter))))
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"✗ {' '.join(str(error).split())}")
 
 

@@ -30,11 +30,17 @@ def race(name: str) -> list[dict[str, float]]:
     kept = run.folder / "looks.json"
     looks = json.loads(kept.read_text()) if kept.exists() else []
     looks = [each for each in looks if each["step"] <= run.done]  # the training may be killed
-    for step in run:
-        if run.leads and (step.index % EVERY == 0 or step.index == run.steps):
-            looks.append(look(recipe, run.ema, step.index, run.cpu_seconds))
+
+    def look_if_due() -> None:
+        due = run.done and (run.done % EVERY == 0 or run.done == run.steps)
+        if run.leads and due and all(each["step"] != run.done for each in looks):
+            looks.append(look(recipe, run.ema, run.done, run.cpu_seconds))
             print(name, looks[-1], flush=True)
             write_files({kept: json.dumps(looks).encode()})
+
+    look_if_due()  # it may have been killed in the middle of one
+    for _ in run:
+        look_if_due()
     run.part()
     return looks if run.leads else []
 

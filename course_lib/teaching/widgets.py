@@ -7,6 +7,7 @@ import ipywidgets
 from IPython.display import display
 from matplotlib.figure import Figure
 
+from course_lib.names import choose
 from course_lib.teaching.plots import as_image
 from course_lib.teaching.style import PNG_LIMIT
 
@@ -20,6 +21,8 @@ def explorable(
     start: the values at first (default: the first of each). alt: the figure in words.
     draw should take under 100 ms, so compute beforehand what is slow; each figure is kept.
     """
+    for name in start or {}:
+        choose("control", name, choices)  # refuses a name that is none
     start = {name: values[0] for name, values in choices.items()} | (start or {})
     controls = {name: _control(name, choices[name], start[name]) for name in choices}
     kept: dict[tuple, Any] = {}

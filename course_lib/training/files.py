@@ -33,10 +33,11 @@ def write_through(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def clear(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder that is this one's alone."""
-    for left_over in folder.glob("*.tmp"):
-        left_over.unlink(missing_ok=True)
+def clear(*paths: Path) -> None:
+    """Remove what killed processes left half-written of files that are this one's alone."""
+    for path in paths:
+        for left_over in path.parent.glob(f"{path.name}.*.tmp"):
+            left_over.unlink(missing_ok=True)
 
 
 def make_folder(path: str | Path) -> Path:

@@ -17,10 +17,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,9 @@ class Training:
     ):
         whole_numbers(1, steps=steps, accumulate=accumulate, save_every=save_every)
         whole_numbers(0, warmup=warmup, seed=seed)
-        if not clip > 0:
+        if not isinstance(clip, Real) or not clip > 0:
             raise ValueError(f"clip must be a positive bound on the gradient's norm, not {clip}")
-        if len(betas) != 2:
+        if not isinstance(betas, Sequence) or len(betas) != 2:
             raise ValueError(f"betas must be two numbers, not {betas}")
         choose("decay", decay, DECAYS)
         make_optimizers = choose("optimizer", optimizer, OPTIMIZERS)
@@ -259,7 +259,7 @@ class Training:
         if resume and state.exists():
             load_training(self, state)
         if self.leads:
-            clear(self.folder)
+            clear(state, log)
             if not resume:
                 state.unlink(missing_ok=True)  # before its log: they belong together
             lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []

@@ -89,7 +89,10 @@ def read_state(path: Path) -> tuple[Tensors, dict]:
         raise ValueError(f"{path} is not a complete training state ({error}); {ADVICE}") from error
     facts = (metadata or {}).get("facts", "")
     if not facts or digest(tensors, facts) != metadata.get("sha256"):
-        raise ValueError(f"{path} is damaged: its bytes do not match its checksum; {ADVICE}")
+        raise ValueError(
+            f"{path} is damaged: its bytes do not match its checksum (or an older "
+            f"version of the course kept it); {ADVICE}"
+        )
     return tensors, json.loads(facts)
 
 

@@ -95,3 +95,14 @@ def test_many_contradictions_of_pairs_keep_their_words():
     lies = [parse(contradict(caption, rng)) for _ in range(300)]
     assert swapped <= set(lies)
     assert sum(lie in swapped for lie in lies) > 60  # 3 of 7 kinds of lie: 129 ± 9 expected
+
+
+def test_an_exchange_that_may_be_true_is_no_lie():
+    """A box and a large box: nothing that both captions state tells them apart."""
+    rng = np.random.default_rng(0)
+    told = {contradict("one large box right of one box", rng) for _ in range(200)}
+    scenes = [parse(lie) for lie in told]
+    assert not [s for s in scenes if s.relation == "right of" and s.objects[0].size is None]
+    lies = {contradict("a red circle on a red background", rng) for _ in range(100)}
+    truth = parse("a red circle on a red background")
+    assert all(parse(lie) != truth for lie in lies)

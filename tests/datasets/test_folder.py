@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from course_lib.datasets.folder import CaptionedFolder
+from course_lib.datasets.folder import CaptionedFolder, read_picture
 
 
 @pytest.fixture
@@ -114,3 +115,13 @@ def test_a_damaged_picture_is_named(folder, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(OSError, match=r"cannot read the picture .*red\.png"):
         CaptionedFolder(folder)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_pictures_of_more_than_8_bits_are_refused(tmp_path, dtype):
+    """Pillow would cut their numbers off, and show nearly all of them white."""
+    ramp = np.linspace(0, 1 if dtype == "float32" else 65535, 64).reshape(8, 8).astype(dtype)
+    path = tmp_path / "ramp.tiff"
+    Image.fromarray(ramp).save(path)
+    with pytest.raises(OSError, match=r"ramp\.tiff: it has more than 8 bits a channel \(mode "):
+        read_picture(path, path, 8)

@@ -172,3 +172,12 @@ def test_refusals():
     process = Diffusion()
     with pytest.raises(ValueError, match="needs a context, got None"):
         sample(process, guided(Gaussian(process, torch.zeros(5), 1.0), 1, 2.0), x)
+
+
+def test_one_timestep_for_all_is_a_timestep_for_each():
+    network = guided(
+        lambda x, timestep, context: x * timestep[:, None] + context, torch.ones(1), 2.0
+    )
+    x, context = torch.randn(3, 4), torch.randn(3, 4)
+    expected = network(x, torch.full((3,), 5.0), context)
+    assert torch.equal(network(x, torch.tensor(5.0), context), expected)

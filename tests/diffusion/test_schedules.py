@@ -192,6 +192,14 @@ def test_times_outside_are_refused(make, t):
             getattr(make(), method)(t)
 
 
+def test_the_end_of_a_shifted_path_is_a_time():
+    """Rounding may not carry a timestep of 1000 beyond t = 1."""
+    for shift in torch.arange(0.05, 10, 0.05).tolist():
+        path = straight(shift)
+        assert path.time(path.timestep(1.0)) <= 1
+        path(path.time(path.timestep(1.0)))
+
+
 def test_an_index_is_not_a_time():
     with pytest.raises(ValueError, match=r"torch.int64.*index"):
         linear()(torch.tensor([0, 1]))

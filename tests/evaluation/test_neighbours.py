@@ -17,6 +17,16 @@ def test_a_copy_has_distance_zero():
     assert distances.tolist() == [[0], [0]]
 
 
+def test_a_copy_is_told_from_what_is_nearly_one():
+    """One number in 12,288 is off by one of 256 levels: less than what float32 products miss."""
+    images = random(60, 3, 64, 64)
+    nearly = images.clone()
+    nearly[:, 0, 0, 0] += 1 / 127.5
+    distances, indices = nearest_neighbours(images, torch.cat([nearly, images]), k=2)
+    assert indices[:, 0].tolist() == list(range(60, 120)) and (distances[:, 0] == 0).all()
+    assert (distances[:, 1] > 0).all()
+
+
 def test_distance_is_per_pixel():
     distances, _ = nearest_neighbours(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5))
     assert distances.item() == 0.5

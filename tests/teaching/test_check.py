@@ -1,5 +1,6 @@
 """Every way an answer can be: not attempted, right, a known mistake, an unknown one, a crash."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -113,6 +114,37 @@ def test_a_tensor_counts_as_the_list_of_its_numbers():
     assert "in value 2 of 2, yours is 2, expected 0" in told
 
 
+def test_a_list_counts_as_the_tensor_of_its_numbers():
+    two = Code(lambda x: 2 * x, lambda: [(torch.tensor([1, 2]),)], "")
+    assert verdict(lambda x: (2 * x).tolist(), two)[0] == "right"
+    assert verdict(lambda x: (2 * x).flip(0).numpy()[::-1], two)[0] == "right"  # a negative stride
+    assert "yours is 'blue'" in verdict(lambda x: "blue", two)[1]
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x < 1, lambda x: 10**30, lambda x: np.array(["red"])])
+def test_strange_answers_are_judged_in_one_line(wrong):
+    two = Code(lambda x: 2 * x, lambda: [(torch.tensor([1, 2]),)], "")
+    status, message = verdict(wrong, two)
+    assert status == "wrong" and "\n" not in message
+
+
+def test_a_dot_dot_dot_that_picks_is_no_open_place():
+    last = Code(lambda x: 2 * x[..., 0], lambda: [(torch.ones(2, 2),)], "")
+    assert verdict(lambda x: x[..., 0], last)[0] == "wrong"
+    assert verdict(lambda x: 2 * ... * x, last)[0] == "not attempted"
+
+    def half_written(x):
+        first = ...
+        return first
+
+    assert verdict(half_written, last)[0] == "not attempted"
+
+
+def test_a_difference_too_small_for_four_digits_is_shown():
+    one = Code(lambda: 1.23457, lambda: [()], "", tolerance=1e-6)
+    assert "yours is 1.23456, expected 1.23457" in verdict(lambda: 1.23456, one)[1]
+
+
 def test_what_must_teach_is_asked_for_its_gradient():
     run = with_gradients("loss", w=0)
     taught = Code(lambda w, x: (w * x).sum(), lambda: [(torch.ones(2), torch.ones(2))], "", run=run)
@@ -120,6 +152,8 @@ def test_what_must_teach_is_asked_for_its_gradient():
     for cut in (lambda w, x: (w @ x).detach(), lambda w, x: (w @ x).item()):
         assert "dloss/dw: at [0] yours is 0, expected 1" in verdict(cut, taught)[1]
     assert "loss: yours is 4, expected 2" in verdict(lambda w, x: 2 * w @ x, taught)[1]
+    assert "right but for its sign" in verdict(lambda w, x: -w @ x, taught)[1]
+    assert "changes its input" in verdict(lambda w, x: w.mul_(2).sum() / 2, taught)[1]
     assert verdict(lambda w, x: None, taught)[0] == "not attempted"
 
 
@@ -160,6 +194,11 @@ def test_choices_and_numbers():
     assert number.examine(8).misconception == "one_side_only"
     assert "100 is too large" in verdict(100, number)[1]
     assert "expected a number" in verdict("many", number)[1]
+
+
+@pytest.mark.parametrize("strange", [float("nan"), 10**400, "many"])
+def test_a_prediction_that_is_no_number(strange):
+    assert "expected a number" in Number(2.0, "").examine(strange).message
 
 
 def test_unknown_exercises_are_told_not_raised(capsys):

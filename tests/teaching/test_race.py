@@ -32,7 +32,7 @@ class Slope(Recipe):
     """Learns that y = 2 x."""
 
     name = "slope"
-    settings = dict(steps=6, lr=0.1, save_every=4)
+    settings = dict(steps=6, lr=0.1, save_every=3)
     pictures = measure = None
 
     def model(self):
@@ -45,23 +45,32 @@ class Slope(Recipe):
         return (model(x) - 2 * x).square().mean()
 
 
-def test_a_race_that_was_stopped_keeps_its_looks(monkeypatch, tmp_path):
-    """It stops at step 5 of 6, between two looks, with its last state at step 4."""
+@pytest.mark.parametrize(
+    "killed", ["in step 4", "in step 6", "in the look at 2", "in the look at 6"]
+)
+def test_a_race_that_was_stopped_keeps_its_looks(monkeypatch, tmp_path, killed):
+    """It looks at steps 2, 4 and 6 and keeps its state at 3 and 6: a look may be ahead of that."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(race, "EVERY", 2)
-    monkeypatch.setattr(race, "score", lambda recipe, network, count: 0.5)
     monkeypatch.setitem(race.RECIPES, "slope", Slope)
-    batch = Slope.batch
+    moment, alive = [], []
 
-    def killed(self, index):
-        if index == 5:
+    def reach(place):
+        moment.append(place)
+        if place == killed and not alive:
+            alive.append(True)
             raise KeyboardInterrupt
-        return batch(self, index)
 
-    monkeypatch.setattr(Slope, "batch", killed)
+    batch = Slope.batch
+    monkeypatch.setattr(Slope, "batch", lambda self, i: reach(f"in step {i + 1}") or batch(self, i))
+
+    def score(recipe, network, count):
+        steps = sum(place.startswith("in step") for place in moment)
+        return reach(f"in the look at {steps}") or 0.5
+
+    monkeypatch.setattr(race, "score", score)
     with pytest.raises(KeyboardInterrupt):
         race.race("slope")
-    monkeypatch.setattr(Slope, "batch", batch)
     for _ in range(2):  # and once more, with nothing left to train
         assert [look["step"] for look in race.race("slope")] == [2, 4, 6]
 

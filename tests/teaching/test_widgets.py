@@ -59,5 +59,5 @@ def test_a_mistake_in_another_state_shows_at_once(page):
     def draw(level):
         return grid_figure([torch.zeros(1, 1, 4, 4), None][level])
 
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValueError, match="images must be a tensor"):
         widgets.explorable(draw, level=[0, 1])

@@ -192,6 +192,8 @@ def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
         ({"warmup": -3}, "warmup must be a whole number, at least 0, not -3"),
         ({"seed": -1}, "seed must be a whole number, at least 0, not -1"),
         ({"clip": 0}, "clip must be a positive bound on the gradient's norm, not 0"),
+        ({"clip": None}, "clip must be a positive bound on the gradient's norm, not None"),
+        ({"betas": 0.9}, "betas must be two numbers, not 0.9"),
         ({"betas": (0.9,)}, r"betas must be two numbers, not \(0.9,\)"),
         ({"ema": 1.0}, "EMA's decay must lie in"),
         ({"decay": "cosin"}, "did you mean 'cosine'"),
@@ -218,6 +220,15 @@ def test_a_state_of_other_settings_or_another_model_is_refused(tmp_path):
         begin(tmp_path, model=nn.Linear(4, 5))
     with pytest.raises(ValueError, match=r"trained with data=None, not holidays: keep the settin"):
         begin(tmp_path, data="holidays")
+
+
+def test_nothing_else_in_the_folder_is_touched(tmp_path):
+    for name in ("thesis.tmp", "state.safetensors.old"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "state.safetensors.123.tmp").write_text("half of it")
+    list(begin(tmp_path))
+    mine = {"thesis.tmp", "state.safetensors.old"}
+    assert {path.name for path in tmp_path.iterdir()} == mine | {"log.jsonl", "state.safetensors"}
 
 
 def test_a_fresh_start_leaves_nothing_to_go_back_to(tmp_path):

@@ -86,7 +86,7 @@ def samples_left_out(labels, null, p, draws):
 def labels_with_draws():
     few = torch.tensor([3, 7, 1, 4]), 10, 0.5, torch.tensor([0.9, 0.2, 0.6, 0.1])
     many = torch.randint(10, (40,)), 10, 0.1, torch.rand(40)
-    last = torch.tensor([5, 6]), 10, 0.1, torch.tensor([0.05, 0.5])
+    last = torch.tensor([5, 6, 7]), 10, 0.25, torch.tensor([0.05, 0.5, 0.25])  # 0.25: not below
     return [few, many, last]
 
 
@@ -136,46 +136,46 @@ def times_and_intervals():
 # ---- 8.4 write: rescaled guidance --------------------------------------------------------------
 
 
-def rescaled(guided, conditional, share):
-    dims = tuple(range(1, guided.ndim))
-    ratio = conditional.std(dims, keepdim=True) / guided.std(dims, keepdim=True)
-    return share * guided * ratio + (1 - share) * guided
+def rescaled(strong, conditional, share):
+    dims = tuple(range(1, strong.ndim))
+    ratio = conditional.std(dims, keepdim=True) / strong.std(dims, keepdim=True)
+    return share * strong * ratio + (1 - share) * strong
 
 
-def one_spread_for_the_batch(guided, conditional, share):
+def one_spread_for_the_batch(strong, conditional, share):
     """You measured one spread over the whole batch, so a picture's brightness depends on its
     neighbours. Leave dim 0 out of the standard deviation."""
-    return share * guided * (conditional.std() / guided.std()) + (1 - share) * guided
+    return share * strong * (conditional.std() / strong.std()) + (1 - share) * strong
 
 
-def ratio_upside_down(guided, conditional, share):
+def ratio_upside_down(strong, conditional, share):
     """Your factor is upside down: what is too wide becomes wider still."""
-    dims = tuple(range(1, guided.ndim))
-    ratio = guided.std(dims, keepdim=True) / conditional.std(dims, keepdim=True)
-    return share * guided * ratio + (1 - share) * guided
+    dims = tuple(range(1, strong.ndim))
+    ratio = strong.std(dims, keepdim=True) / conditional.std(dims, keepdim=True)
+    return share * strong * ratio + (1 - share) * strong
 
 
-def shares_exchanged(guided, conditional, share):
+def shares_exchanged(strong, conditional, share):
     """The two shares are exchanged: at share = 0 nothing should change."""
-    return rescaled(guided, conditional, 1 - share)
+    return rescaled(strong, conditional, 1 - share)
 
 
-def variances_compared(guided, conditional, share):
+def variances_compared(strong, conditional, share):
     """You compared variances. Numbers are multiplied by a ratio of standard deviations, the
     variances' square roots."""
-    dims = tuple(range(1, guided.ndim))
-    ratio = conditional.var(dims, keepdim=True) / guided.var(dims, keepdim=True)
-    return share * guided * ratio + (1 - share) * guided
+    dims = tuple(range(1, strong.ndim))
+    ratio = conditional.var(dims, keepdim=True) / strong.var(dims, keepdim=True)
+    return share * strong * ratio + (1 - share) * strong
 
 
-def conditional_mixed_in(guided, conditional, share):
+def conditional_mixed_in(strong, conditional, share):
     """You mixed in the conditional answer itself. That is guidance with a smaller scale; what is
     wanted is the guided answer's direction at the conditional one's spread."""
-    return share * conditional + (1 - share) * guided
+    return share * conditional + (1 - share) * strong
 
 
 def two_answers():
-    small = torch.tensor([[4.0, -4.0]]), torch.tensor([[1.0, -1.0]])
+    small = torch.tensor([[4.0, -2.0, 1.0]]), torch.tensor([[1.0, -1.0, 0.0]])
     wide = 3 * torch.randn(3, 1, 4, 4) * torch.tensor([1.0, 2.0, 4.0]).reshape(3, 1, 1, 1)
     return [(*small, 0.5), (wide, torch.randn(3, 1, 4, 4), 0.7), (wide, wide / 2, 0.0)]
 

@@ -170,6 +170,12 @@ def one_for_each_channel(z):
     return 1 / (z - z.mean((0, 2, 3), keepdim=True)).square().mean((0, 2, 3)).sqrt()
 
 
+def variance_over_one_less(z):
+    """Your variance divides by one less than the count, torch's default. Here it is divided by the
+    count: correction=0."""
+    return 1 / z.std()
+
+
 def spread_about_zero(z):
     """You measured the mean square, about 0. The paper's variance is about the mean: subtract the
     mean of all numbers first."""
@@ -253,6 +259,7 @@ EXERCISES = {
         "Measured on Stable Diffusion's latents, this is 0.18215.",
         [
             one_for_each_channel,
+            variance_over_one_less,
             spread_about_zero,
             mean_of_the_channels_spreads,
             divided_by_the_variance,
