@@ -1,9 +1,18 @@
 """Refusals that several rooms share: each one line that says what came and what it was to meet."""
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
 WHOLE = torch.int32, torch.int64  # what torch takes as indices
+
+
+def whole_numbers(least: int, **values: int) -> None:
+    """ValueError for what is no whole number, or less than `least`."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
 
 
 def alike(name: str, x: Tensor, other: str, y: Tensor) -> None:

@@ -314,7 +314,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
     ("arguments", "status", "line"),
     [
         (["train", "digits-dpm"], 2, "unknown recipe 'digits-dpm'; did you mean 'digits-ddpm'?"),
-        (["train", "slope", "--steps", "0"], 2, "steps must be a whole number, at least 1, not 0"),
+        (["train", "slope", "--steps", "0"], 2, "steps must be a whole number, at least 1; got 0"),
         (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),

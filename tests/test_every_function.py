@@ -26,7 +26,7 @@ from course_lib.datasets import toy
 from course_lib.datasets.captions import contradict, parse
 from course_lib.datasets.digits import digits
 from course_lib.datasets.folder import CaptionedFolder
-from course_lib.datasets.order import endless, positions, whole_seed
+from course_lib.datasets.order import endless, positions
 from course_lib.datasets.scenes import Scenes, random_scene
 from course_lib.datasets.shards import Shards
 from course_lib.datasets.torchvision_sets import TorchvisionSet
@@ -508,6 +508,8 @@ NUMBERS = {
         ("pixels", lambda: Scenes(48)),
         ("split", lambda: Scenes(split="all")),
         ("probability", lambda: Scenes(unsaid=nan)),
+        ("seed", lambda: Scenes(seed=-1)),
+        ("seed", lambda: Scenes(seed=0.5)),
     ],
     "Shards": [
         ("size", lambda: Shards("nowhere", size=0)),
@@ -517,7 +519,6 @@ NUMBERS = {
     "TorchvisionSet": [("data set", lambda: TorchvisionSet("mnis"))],
     "endless": [("index", lambda: endless([0.5], 10)), ("index", lambda: endless([], 10))],
     "positions": [("index", lambda: positions([0, -1]))],
-    "whole_seed": [("seed", lambda: whole_seed(-1)), ("seed", lambda: Scenes(32, seed=0.5))],
     "ring_centres": [("noise", lambda: toy.ring_centres(8, 1.5))],
     "gaussian_ring": [("points", lambda: toy.gaussian_ring(-1))],
     "checkerboard": [("points", lambda: toy.checkerboard(-1))],

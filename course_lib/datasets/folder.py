@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from course_lib.datasets.order import endless, whole_seed
+from course_lib.datasets.order import endless
+from course_lib.refusals import whole_numbers
 
 EXAMPLE = '{"file_name": "cat.jpg", "text": "a grey cat"}'
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -44,7 +45,8 @@ class CaptionedFolder:
         pictures = [read_picture(path, path, size) for path, _ in entries]  # each (size, size, 3)
         self.pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # uint8
         self.captions = [caption for _, caption in entries]
-        self.size, self.seed = size, whole_seed(seed)
+        whole_numbers(0, seed=seed)
+        self.size, self.seed = size, seed
 
     def __len__(self) -> int:
         return len(self.captions)

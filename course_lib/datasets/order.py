@@ -25,13 +25,6 @@ def positions(indices: Iterable[int]) -> list[int]:
     return [int(i) for i in indices]
 
 
-def whole_seed(seed: int) -> int:
-    """The seed; ValueError unless it is a whole number from 0."""
-    if not (seed >= 0 and seed % 1 == 0):
-        raise ValueError(f"a seed is a whole number from 0, got {seed}")
-    return int(seed)
-
-
 @lru_cache(maxsize=64)
 def shuffled(length: int, *key: int) -> np.ndarray:
     """0 … length - 1 in the order that belongs to the key."""

@@ -23,8 +23,9 @@ from course_lib.datasets.grammar import (
     Object,
     Scene,
 )
-from course_lib.datasets.order import positions, whole_seed
+from course_lib.datasets.order import positions
 from course_lib.names import choose
+from course_lib.refusals import whole_numbers
 
 # Whole (shape, colour) pairs that no training picture contains: one for each shape.
 HELD_OUT_PAIRS = {
@@ -219,7 +220,8 @@ class Scenes:
         self.kind = kind and choose("kind of scene", kind, {k: k for k in KINDS})
         if not 0 <= unsaid <= 1:
             raise ValueError(f"unsaid is a probability, got {unsaid}")
-        self.size, self.seed, self.unsaid = size, whole_seed(seed), unsaid
+        whole_numbers(0, seed=seed)
+        self.size, self.seed, self.unsaid = size, seed, unsaid
 
     def _draw(self, index: int) -> tuple[Scene, np.random.Generator]:
         (index,) = positions([index])

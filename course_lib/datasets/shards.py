@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from course_lib.datasets.folder import SUFFIXES, read_picture
-from course_lib.datasets.order import positions, shuffled, whole_seed
+from course_lib.datasets.order import positions, shuffled
+from course_lib.refusals import whole_numbers
 
 
 class Sample(NamedTuple):
@@ -55,7 +56,8 @@ class Shards:
         if len(self.paths) < streams:
             raise ValueError(f"{len(self.paths)} shards in {folder} can't feed {streams} streams")
         self.size, self.batch_size, self.streams = size, batch_size, streams
-        self.seed = whole_seed(seed)
+        whole_numbers(0, seed=seed)
+        self.seed = seed
         self.contents = cache(contents)  # headers are read once, pictures whenever they are wanted
 
     def find(self, index: int) -> tuple[Path, Sample]:

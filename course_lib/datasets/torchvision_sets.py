@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
-from course_lib.datasets.order import endless, whole_seed
+from course_lib.datasets.order import endless
 from course_lib.names import choose
 from course_lib.paths import DATA
+from course_lib.refusals import whole_numbers
 
 SETS = {  # name: (class, folder it makes)
     "mnist": (datasets.MNIST, "MNIST"),
@@ -38,7 +39,8 @@ class TorchvisionSet:
         pixels = torch.as_tensor(found.data)  # (N, H, W) or (N, H, W, C)
         self.pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
         self.labels = torch.as_tensor(found.targets)
-        self.names, self.seed = found.classes, whole_seed(seed)
+        whole_numbers(0, seed=seed)
+        self.names, self.seed = found.classes, seed
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -24,7 +24,7 @@ from course_lib.diffusion.process import (
 )
 from course_lib.diffusion.schedules import Schedule
 from course_lib.names import choose
-from course_lib.refusals import alike, floating
+from course_lib.refusals import alike, floating, whole_numbers
 
 
 class Level(NamedTuple):
@@ -135,8 +135,7 @@ def time_grid(
     start < 1 squeezes them into [0, start], for a picture that is noised only that far.
     """
     place = choose("spacing", spacing, SPACINGS)
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a whole number, at least 1; got {steps!r}")
+    whole_numbers(1, steps=steps)
     if not 0 < start <= 1:
         raise ValueError(f"start must lie in (0, 1], got {start}")
     T = schedule.timesteps

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from torch import nn
 
 from course_lib.devices import fast_precision, hardware, pick_device
 from course_lib.names import choose
+from course_lib.refusals import whole_numbers
 from course_lib.replays import Replays, pays
 from course_lib.training.ema import EMA
 from course_lib.training.files import clear, make_folder, write_files
@@ -294,13 +295,6 @@ class Objective(nn.Module):
 
     def forward(self, data: Any) -> torch.Tensor:
         return self.loss(self.model, data)
-
-
-def whole_numbers(least: int, **values: int) -> None:
-    """ValueError for what is no whole number, or less than `least`."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise ValueError(f"{name} must be a whole number, at least {least}, not {value!r}")
 
 
 def own_device(device: torch.device) -> torch.device:

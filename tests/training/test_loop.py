@@ -185,12 +185,12 @@ def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"steps": 0}, "steps must be a whole number, at least 1, not 0"),
-        ({"steps": 2.5}, "steps must be a whole number, at least 1, not 2.5"),
-        ({"save_every": True}, "save_every must be a whole number, at least 1, not True"),
+        ({"steps": 0}, "steps must be a whole number, at least 1; got 0"),
+        ({"steps": 2.5}, "steps must be a whole number, at least 1; got 2.5"),
+        ({"save_every": True}, "save_every must be a whole number, at least 1; got True"),
         ({"accumulate": 0}, "accumulate must be a whole number, at least 1"),
-        ({"warmup": -3}, "warmup must be a whole number, at least 0, not -3"),
-        ({"seed": -1}, "seed must be a whole number, at least 0, not -1"),
+        ({"warmup": -3}, "warmup must be a whole number, at least 0; got -3"),
+        ({"seed": -1}, "seed must be a whole number, at least 0; got -1"),
         ({"clip": 0}, "clip must be a positive bound on the gradient's norm, not 0"),
         ({"clip": None}, "clip must be a positive bound on the gradient's norm, not None"),
         ({"betas": 0.9}, "betas must be two numbers, not 0.9"),

@@ -43,7 +43,7 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
         made = recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
     else:
         made = recipe(CaptionedFolder(folder, recipe.size))
-    made.folder = Path(folder).resolve().name
+    made.data_folder = Path(folder).resolve().name
     return made
 
 

@@ -34,7 +34,7 @@ class Recipe(ABC):
     look_every = 250  # steps between two looks at `pictures`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
-    folder: str | None = None  # its name
+    data_folder: str | None = None  # its name
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -67,7 +67,7 @@ class Recipe(ABC):
 
     def made_of(self) -> str | None:
         """What the data is of, if not the course's own: a training goes on with the same alone."""
-        return self.folder
+        return self.data_folder
 
     def publish(
         self,

@@ -225,7 +225,7 @@ class ScenesDiffusion(ScenesRecipe):
         """The autoencoder and CLIP as well: trained anew, they make other latents and contexts."""
         known = [part for part in (self.vae, self.clip) if hasattr(part, "card")]
         sums = [f"{type(part).__name__} {part.card['sha256'][:8]}" for part in known]
-        return ", ".join([self.folder] * bool(self.folder) + sums)
+        return ", ".join([self.data_folder] * bool(self.data_folder) + sums)
 
     def begin(self, **changes) -> Training:
         run = super().begin(**changes)
