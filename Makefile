@@ -41,8 +41,8 @@ test-matrix:
 	$(THREADS) .ci/test-matrix 2.11.0:0.26.0
 
 notebooks: .venv/dev.stamp
-	$(THREADS) $(RUN) course_lib.teaching.notebooks $(ARGS)
-	$(RUN) course_lib.teaching.readme
+	$(THREADS) $(RUN) course_lib.authoring.notebooks $(ARGS)
+	$(RUN) course_lib.authoring.readme
 
 parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \

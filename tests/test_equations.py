@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from course_lib.paths import ROOT
+from course_lib.common.paths import ROOT
 
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 

@@ -23,11 +23,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nan, tensor
 
 from course_lib.datasets import toy
-from course_lib.datasets.captions import contradict, parse
 from course_lib.datasets.digits import digits
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.order import endless, positions
 from course_lib.datasets.scenes import Scenes, random_scene
+from course_lib.datasets.scenes.captions import contradict, parse
 from course_lib.datasets.shards import Shards
 from course_lib.datasets.torchvision_sets import TorchvisionSet
 from course_lib.diffusion import (
@@ -77,7 +77,7 @@ from course_lib.pipelines import (
     load_published,
     text_to_image,
 )
-from course_lib.stable_diffusion import load_stable_diffusion, times
+from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
 from course_lib.training import (
     EMA,
     Training,

@@ -7,18 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from course_lib import cost, devices
+from course_lib.common import devices
+from course_lib.common.cuda_graphs import Replays
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, sample
 from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet, attention_maps
 from course_lib.models.classifier import Classifier
 from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
-from course_lib.replays import Replays
+from course_lib.recipes import RECIPES
+from course_lib.recipes.scenes import to
 from course_lib.training import load_checkpoint, train
 from course_lib.training.optimizers import Muon
-from course_lib.training.recipes import RECIPES
-from course_lib.training.recipes.scenes import to
-from course_lib.training.recompute import blocks, recompute
+from course_lib.training.scale import cost
+from course_lib.training.scale.recompute import blocks, recompute
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CAPTIONS = ["a large red circle on a blue background", "three small green rings"]

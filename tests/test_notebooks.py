@@ -8,9 +8,9 @@ import re
 import nbformat
 import pytest
 
-from course_lib.teaching.chapter import EXERCISE, faults
+from course_lib.authoring.chapter import EXERCISE, faults
+from course_lib.authoring.form import ROOT
 from course_lib.teaching.check import examine, exercises
-from course_lib.teaching.form import ROOT
 
 WITNESS = "checked = []\ncheck = lambda *args: checked.append(args)\n"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -21,7 +21,7 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
-from course_lib.diffusion.exact import GaussianMixture
+from course_lib.diffusion.analytic import GaussianMixture
 from course_lib.diffusion.schedules import Table
 from course_lib.evaluation import PromptOracle
 from course_lib.models import AutoencoderKL, ImageEncoder, Tokenizer, UNet

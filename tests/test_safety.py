@@ -10,7 +10,7 @@ import re
 import nbformat
 import pytest
 
-from course_lib.teaching.form import ROOT
+from course_lib.authoring.form import ROOT
 
 CODE = sorted((ROOT / "course_lib").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 from course_lib import cli
-from course_lib.teaching import readme
+from course_lib.authoring import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_its_tables_are_the_measured_ones():
-    assert readme.filled(TEXT) == TEXT, "run python -m course_lib.teaching.readme"
+    assert readme.filled(TEXT) == TEXT, "run python -m course_lib.authoring.readme"
     names = re.findall(r"<!-- (\w+) -->", TEXT)
     assert names == [name for table in readme.TABLES for name in (table, "end")]
 

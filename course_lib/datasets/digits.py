@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from course_lib.names import choose
+from course_lib.common.registry import choose
 
 TEST_EVERY = 7  # the file counts 0 to 9 over and over, so a step prime to 10 reaches every class
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from course_lib.common.checks import whole_numbers
 from course_lib.datasets.order import endless
-from course_lib.refusals import whole_numbers
 
 EXAMPLE = '{"file_name": "cat.jpg", "text": "a grey cat"}'
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}

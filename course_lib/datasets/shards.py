@@ -23,9 +23,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from course_lib.common.checks import whole_numbers
 from course_lib.datasets.folder import SUFFIXES, read_picture
 from course_lib.datasets.order import positions, shuffled
-from course_lib.refusals import whole_numbers
 
 
 class Sample(NamedTuple):

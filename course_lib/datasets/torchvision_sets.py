@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torchvision import datasets
 
+from course_lib.common.checks import whole_numbers
+from course_lib.common.paths import DATA
+from course_lib.common.registry import choose
 from course_lib.datasets.order import endless
-from course_lib.names import choose
-from course_lib.paths import DATA
-from course_lib.refusals import whole_numbers
 
 SETS = {  # name: (class, folder it makes)
     "mnist": (datasets.MNIST, "MNIST"),

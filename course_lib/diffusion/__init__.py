@@ -10,10 +10,10 @@ bound       the variational bound, in bits per dimension
 exact       perfect networks for Gaussian data
 """
 
-from course_lib.diffusion.bound import posterior, variational_bound
+from course_lib.diffusion.analytic import Gaussian, GaussianMixture
 from course_lib.diffusion.ddpm import DDPM
-from course_lib.diffusion.exact import Gaussian, GaussianMixture
 from course_lib.diffusion.guidance import drop_condition, guided
+from course_lib.diffusion.likelihood import posterior, variational_bound
 from course_lib.diffusion.noise import generators, initial_noise
 from course_lib.diffusion.process import Diffusion, Network
 from course_lib.diffusion.samplers import (

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, pad
 
+from course_lib.common.checks import WHOLE, alike, floating, same_device, some
+from course_lib.common.registry import choose
 from course_lib.diffusion.noise import fresh_noise
 from course_lib.diffusion.process import (
     Diffusion,
@@ -14,8 +16,6 @@ from course_lib.diffusion.process import (
     for_network,
 )
 from course_lib.diffusion.schedules import linear
-from course_lib.names import choose
-from course_lib.refusals import WHOLE, alike, floating, same_device, some
 
 
 class DDPM(nn.Module):

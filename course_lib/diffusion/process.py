@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from course_lib.common.checks import alike, floating, some
+from course_lib.common.registry import choose
 from course_lib.diffusion.schedules import SCHEDULES, Schedule, Time, as_time
-from course_lib.names import choose
-from course_lib.refusals import alike, floating, some
 
 Network = Callable[..., Tensor]  # answer = network(x, timestep, context)
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from course_lib.common.checks import alike, floating, whole_numbers
+from course_lib.common.registry import choose
 from course_lib.diffusion.noise import fresh_noise, one_each
 from course_lib.diffusion.process import (
     TARGETS,
@@ -23,8 +25,6 @@ from course_lib.diffusion.process import (
     solve,
 )
 from course_lib.diffusion.schedules import Schedule
-from course_lib.names import choose
-from course_lib.refusals import alike, floating, whole_numbers
 
 
 class Level(NamedTuple):

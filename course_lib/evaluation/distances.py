@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.refusals import finite
+from course_lib.common.checks import finite
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from course_lib.refusals import finite, floating, same_device
+from course_lib.common.checks import finite, floating, same_device
 
 
 def nearest_neighbours(

@@ -15,8 +15,8 @@ from itertools import permutations
 
 import torch
 
-from course_lib.datasets.captions import parse
-from course_lib.datasets.grammar import Object, Scene
+from course_lib.datasets.scenes.captions import parse
+from course_lib.datasets.scenes.grammar import Object, Scene
 from course_lib.evaluation.sight import Sight, Thing, look, place_of, relation_of
 
 CHUNK = 32  # pictures looked at together: what their drawings need stays in the cache

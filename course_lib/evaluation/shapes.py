@@ -7,8 +7,8 @@ Position, radius, softness of the edge and strength of each shape are fitted by 
 import torch
 import torch.nn.functional as F
 
-from course_lib.datasets.grammar import SHAPES
-from course_lib.datasets.scenes import SIGNED_DISTANCE
+from course_lib.datasets.scenes.dataset import SIGNED_DISTANCE
+from course_lib.datasets.scenes.grammar import SHAPES
 
 STEPS = 5  # of Levenberg-Marquardt: the first guess is close, and clean pictures need three
 NUDGE = 0.4  # pixels, for the finite differences: less, and edges that lie on a pixel border stick

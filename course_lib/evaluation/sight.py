@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from course_lib.datasets.grammar import COLOURS, SHAPES, SIZES, Object, Scene
-from course_lib.datasets.scenes import HIGH, LOW, MIDDLE
+from course_lib.datasets.scenes.dataset import HIGH, LOW, MIDDLE
+from course_lib.datasets.scenes.grammar import COLOURS, SHAPES, SIZES, Object, Scene
 from course_lib.evaluation import shapes
 from course_lib.evaluation.spots import SEEN, Spots, find_spots, ground_colour
 

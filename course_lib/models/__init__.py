@@ -1,6 +1,7 @@
 """The networks of the course. They know no noise schedule and no dataset."""
 
 from .attention import attention_maps, heat
+from .dit import DiT
 from .layers import watch
 from .text import (
     CLIP,
@@ -12,7 +13,6 @@ from .text import (
     retrieval,
 )
 from .tokenizer import Tokenizer
-from .transformer import DiT
 from .unet import SD15_UNET, TextUNet, UNet, UNetBlock
 from .vae import SD15_VAE, VAE, AutoencoderKL, Pixels
 

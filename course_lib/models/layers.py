@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.refusals import same_device
+from course_lib.common.checks import same_device
 
 
 def keeps_kwargs(init):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.refusals import WHOLE, alike, finite, same_device
+from course_lib.common.checks import WHOLE, alike, finite, same_device
 
 from .attention import Attention
 from .layers import (

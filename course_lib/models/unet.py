@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.refusals import WHOLE, same_device
+from course_lib.common.checks import WHOLE, same_device
 
 from .attention import Attention, SpatialTransformer
 from .layers import (

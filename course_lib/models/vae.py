@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from course_lib.refusals import alike
+from course_lib.common.checks import alike
 
 from .attention import ImageAttention
 from .layers import (

@@ -1,8 +1,9 @@
 """`check("9.2", answer)`: not attempted, right, or wrong and why.
 
-The exercises of chapter 9 stand in `checks/ch09.py` as `EXERCISES = {"9.1": ..., ...}`, each one a
-`Code`, a `Choice` or a `Number`. A misconception is a small function that answers wrongly: its name
-names the mistake and its docstring is what the reader is told. So a new chapter adds one file.
+The exercises of chapter 9 are in `exercises/ch09.py` as `EXERCISES = {"9.1": ..., ...}`, each one a
+`Code`, a `Choice` or a `Number`; importing `course_lib.exercises` registers them here. A
+misconception is a small function that answers wrongly: its name names the mistake and its docstring
+is what the reader is told. So a new chapter adds one file.
 """
 
 import dis
@@ -12,18 +13,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from importlib import import_module
 from math import isnan, nan
 from types import CodeType
 from typing import Any
 
 import torch
 
-from course_lib.names import choose
+from course_lib.common.registry import choose
 from course_lib.teaching.compare import agree, describe, first_difference, relation
 from course_lib.teaching.solved import readers_own, record
 
 MARKS = {"right": "✓", "wrong": "✗", "not attempted": "○"}
+EXERCISES: dict[str, "Code | Choice | Number"] = {}  # filled by course_lib.exercises
 EMPTY = {id(None), id(...)}  # what an untouched body returns
 
 
@@ -61,15 +62,12 @@ def examine(number: str, answer: Any) -> Verdict:
 
 
 def exercises(number: str) -> Mapping[str, "Code | Choice | Number"]:
-    """All exercises of the chapter that the number ("9.2") belongs to; ValueError if it has none.
-
-    Each chapter's module holds references, cases and misconceptions, and is read when first asked.
-    """
+    """All exercises of the chapter that "9.2" belongs to; ValueError if it has none."""
     chapter = str(number).partition(".")[0]
-    try:
-        return import_module(f"course_lib.teaching.checks.ch{chapter:0>2}").EXERCISES
-    except ModuleNotFoundError:
-        raise ValueError(f"no chapter has an exercise {number!r}; expected e.g. '9.2'") from None
+    found = {name: each for name, each in EXERCISES.items() if name.partition(".")[0] == chapter}
+    if not found:
+        raise ValueError(f"no chapter has an exercise {number!r}; expected e.g. '9.2'")
+    return found
 
 
 # ---- the kinds of exercise ---------------------------------------------------------------------

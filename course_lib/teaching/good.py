@@ -21,15 +21,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from course_lib.names import choose
+from course_lib.common.files import make_folder, write_files
+from course_lib.common.paths import RECORDED
+from course_lib.common.registry import choose
+from course_lib.experiments.runs import natural, one_of
+from course_lib.recipes import RECIPES, make_recipe
 from course_lib.teaching.plots import grid_figure, pixels, show
-from course_lib.teaching.runs import natural, one_of
 from course_lib.teaching.style import BLUE, ORANGE, canvas, few_colours, styled
-from course_lib.training.files import make_folder, write_files
 from course_lib.training.loop import Training
-from course_lib.training.recipes import RECIPES, make_recipe
 
-FOLDER = Path(__file__).parent / "recorded" / "good"
+FOLDER = RECORDED / "good"
 SEEDS = (1, 2, 3)  # the shipped models are seed 0
 STOP = {
     **{"digits-ddpm": 600, "digits-classes": 600, "scenes-vae": 150, "scenes-clip": 150},

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from course_lib.paths import ROOT
+from course_lib.common.paths import ROOT
 from course_lib.teaching.check import MARKS, exercises
 from course_lib.teaching.solved import solved
 

@@ -12,8 +12,8 @@ from types import FrameType
 
 from IPython.core.getipython import get_ipython
 
-from course_lib.paths import PROGRESS
-from course_lib.training.files import make_folder, write_files
+from course_lib.common.files import make_folder, write_files
+from course_lib.common.paths import PROGRESS
 
 ADVICE = "`course progress --reset` starts a new one"
 

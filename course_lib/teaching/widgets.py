@@ -7,7 +7,7 @@ import ipywidgets
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from course_lib.names import choose
+from course_lib.common.registry import choose
 from course_lib.teaching.plots import as_image
 from course_lib.teaching.style import PNG_LIMIT
 

@@ -1,8 +1,6 @@
 """Training: the loop, the average of the weights, checkpoints, and the course's named recipes."""
 
-from course_lib.devices import pick_device
-from course_lib.paths import CHECKPOINTS
-from course_lib.training.checkpoints import (
+from course_lib.common.checkpoints import (
     amend_card,
     load_checkpoint,
     published,
@@ -10,6 +8,8 @@ from course_lib.training.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
+from course_lib.common.devices import pick_device
+from course_lib.common.paths import CHECKPOINTS
 from course_lib.training.ema import EMA
 from course_lib.training.loop import Step, Training, train
 from course_lib.training.rate import learning_rate

@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import nn
 
-from course_lib.refusals import alike
+from course_lib.common.checks import alike
 
 
 class EMA:

@@ -31,18 +31,18 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DDPCommunicationHookType, send_to_device
 from torch import nn
 
-from course_lib.devices import fast_precision, hardware, pick_device
-from course_lib.names import choose
-from course_lib.refusals import whole_numbers
-from course_lib.replays import Replays, pays
+from course_lib.common.checks import whole_numbers
+from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.devices import fast_precision, hardware, pick_device
+from course_lib.common.files import clear, make_folder, write_files
+from course_lib.common.registry import choose
 from course_lib.training.ema import EMA
-from course_lib.training.files import clear, make_folder, write_files
 from course_lib.training.optimizers import OPTIMIZERS
 from course_lib.training.rate import DECAYS, learning_rate
-from course_lib.training.recompute import blocks
-from course_lib.training.recompute import recompute as recompute_blocks
-from course_lib.training.sharding import share_out, whole_model
-from course_lib.training.state import load_training, save_training
+from course_lib.training.scale.recompute import blocks
+from course_lib.training.scale.recompute import recompute as recompute_blocks
+from course_lib.training.scale.sharding import share_out, whole_model
+from course_lib.training.scale.state import load_training, save_training
 
 PRECISIONS = dict.fromkeys(("no", "bf16", "fp16"))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from course_lib.names import choose
+from course_lib.common.registry import choose
 
 DECAYS: dict[str, Callable[[float], float]] = {  # progress in [0, 1] -> fraction of the peak
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,

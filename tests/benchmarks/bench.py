@@ -33,19 +33,19 @@ from diffusers.training_utils import EMAModel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_lib.cost import Kept, again, best, check
+from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.devices import fast_precision, hardware, pick_device
+from course_lib.common.registry import choose
 from course_lib.datasets.scenes import Scenes
-from course_lib.devices import fast_precision, hardware, pick_device
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
-from course_lib.names import choose
 from course_lib.pipelines import load_pipeline
-from course_lib.replays import Replays, pays
-from course_lib.report import milliseconds_per_picture
-from course_lib.stable_diffusion import times
-from course_lib.stable_diffusion.names import DIFFUSERS_UNET, renamed
+from course_lib.pipelines.stable_diffusion import times
+from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
+from course_lib.recipes import RECIPES
+from course_lib.recipes.report import milliseconds_per_picture
 from course_lib.training import train
-from course_lib.training.recipes import RECIPES
+from course_lib.training.scale.cost import Kept, again, best, check
 
 PAIRS = 7
 FOLDER = Path(__file__).parent

@@ -6,7 +6,7 @@ three learning rates. Prints decibels on held-out scenes, and the cost of a step
 
 import argparse
 
-from course_lib.training.recipes import RECIPES
+from course_lib.recipes import RECIPES
 
 parser = argparse.ArgumentParser(prog="optimizers.py", description=__doc__.split("\n")[0])
 parser.add_argument("steps", nargs="?", type=int, default=300)

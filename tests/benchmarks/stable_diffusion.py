@@ -2,7 +2,7 @@
 
 Stable Diffusion 1.5's three networks at full size with random weights, so nothing is downloaded:
 seconds of a guided call of the U-Net and of the decoder, and the most memory that each needed
-beside the weights. `course_lib.stable_diffusion.memory` bases its estimate on it.
+beside the weights. `course_lib.pipelines.stable_diffusion.memory` bases its estimate on it.
 """
 
 import resource
@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from course_lib.devices import autocast
+from course_lib.common.devices import autocast
 from course_lib.diffusion import guided
 from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, UNet
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from course_lib.datasets import shards
 from course_lib.datasets.shards import Shards
-from course_lib.training.recipes import make_recipe
+from course_lib.recipes import make_recipe
 
 
 def add(tar, name, content):

@@ -17,8 +17,8 @@ from course_lib.diffusion import (
     sample,
     straight,
 )
-from course_lib.diffusion.bound import VARIANCES, posterior, variational_bound
-from course_lib.diffusion.exact import GaussianMixture
+from course_lib.diffusion.analytic import GaussianMixture
+from course_lib.diffusion.likelihood import VARIANCES, posterior, variational_bound
 from course_lib.diffusion.samplers import SAMPLERS, level, time_grid
 
 SHORT = linear(timesteps=20, beta_start=0.01, beta_end=0.4)

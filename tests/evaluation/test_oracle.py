@@ -11,8 +11,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from course_lib.datasets.captions import parse, write
-from course_lib.datasets.grammar import (
+from course_lib.datasets.scenes.captions import parse, write
+from course_lib.datasets.scenes.dataset import SIGNED_DISTANCE, Scenes
+from course_lib.datasets.scenes.grammar import (
     COLOURS,
     KINDS,
     PLACES,
@@ -21,7 +22,6 @@ from course_lib.datasets.grammar import (
     SIZES,
     Scene,
 )
-from course_lib.datasets.scenes import SIGNED_DISTANCE, Scenes
 from course_lib.evaluation.oracle import PromptOracle, compare
 from course_lib.evaluation.sight import Sight, Thing, relation_of
 

@@ -17,9 +17,9 @@ from course_lib.models import (
     UNet,
 )
 from course_lib.models.attention import Attention, TransformerBlock
+from course_lib.models.dit import DiTBlock
 from course_lib.models.layers import ResBlock
-from course_lib.models.transformer import DiTBlock
-from course_lib.stable_diffusion.names import (
+from course_lib.pipelines.stable_diffusion.key_map import (
     DIFFUSERS_TEXT,
     DIFFUSERS_UNET,
     diffusers_vae,

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from course_lib.paths import ROOT
+from course_lib import recipes
+from course_lib.common.paths import ROOT
 from course_lib.teaching import good
 from course_lib.teaching.style import few_colours
-from course_lib.training import recipes
 
 NAMES = sorted(path.stem for path in good.FOLDER.glob("*.json"))
 

@@ -6,7 +6,7 @@ import re
 import diffusers
 import pytest
 
-from course_lib.paths import ROOT
+from course_lib.common.paths import ROOT
 
 PAGE = (ROOT / "notebooks" / "notation.md").read_text("utf-8")
 ROWS = [

@@ -8,9 +8,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
-from course_lib.teaching import notebooks, progress, solved
+from course_lib.authoring import notebooks
+from course_lib.teaching import progress, solved
 
-CHECK = 'from course_lib.teaching.check import check\ncheck("0.3", "a")'
+CHECK = 'from course_lib.exercises import check\ncheck("0.3", "a")'
 
 
 @pytest.fixture

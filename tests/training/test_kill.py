@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_lib.training.state import read_state
+from course_lib.training.scale.state import read_state
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and fork are POSIX")
 MOMENTS = {  # when the process dies -> the step from which it must resume

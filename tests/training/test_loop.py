@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.devices import hardware, pick_device
+from course_lib.common.devices import hardware, pick_device
 from course_lib.training import learning_rate, loop, train
 from course_lib.training.loop import own_device, seeded
-from course_lib.training.state import read_state
+from course_lib.training.scale.state import read_state
 
 CPU = torch.device("cpu")
 SETTINGS = dict(steps=12, warmup=4, lr=1e-2, ema=0.9, save_every=5, device="cpu")
@@ -294,7 +294,7 @@ def test_no_gpu_when_one_was_asked_for():
 
 @pytest.mark.parametrize("count, there", [(1, "cuda:0 alone"), (2, "cuda:0 to cuda:1")])
 def test_more_processes_or_gpus_than_the_machine_has(monkeypatch, count, there):
-    monkeypatch.setattr("course_lib.devices.AVAILABLE", {"cuda": lambda: True})
+    monkeypatch.setattr("course_lib.common.devices.AVAILABLE", {"cuda": lambda: True})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert pick_device(f"cuda:{count - 1}") == torch.device("cuda", count - 1)
     for wrong in (f"cuda:{count}", "cuda:-1", "cuda:first"):

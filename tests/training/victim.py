@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from course_lib.training import files, train
+from course_lib.common import files
+from course_lib.training import train
 
 STEPS, SAVE_EVERY, DEATH = 12, 4, 8  # all die at step 8 or in its save: the last good state is 4
 

@@ -1,0 +1,1 @@
+"""Tools for those who write the course: notebooks in their one form, lint, README tables."""

@@ -1,0 +1,129 @@
+"""What a notebook must be to count as a chapter; `faults` says what is missing.
+
+The parts and their order are those of the course's guide to writing a chapter: title with promise,
+picture and objectives; set-up; sections; an explorable; exercises; what good looks like; check
+yourself; summary.
+"""
+
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from course_lib.authoring.form import canonical, code_digest, hero, pictures
+from course_lib.teaching.style import PNG_LIMIT
+
+SIZE_LIMIT = 1_500_000
+RUNNING = re.compile(r"running [^·\n]*?on \d+ CPU cores?")
+EXERCISE = re.compile(r"### Exercise (\d+\.\d+) · (write|debug|predict) · [★☆]{3} · \d+ minutes?\n")
+PARTS = ("## Exercises", "## What good looks like", "## Check yourself", "## Summary")
+FORBIDDEN = re.compile(r"^\s*!|^\s*%(%bash|%sh|pip|conda|system|sx)|\bsys\.path\b", re.MULTILINE)
+MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|work|tmp|Users|mnt|opt|usr)/|[A-Z]:\\\\")
+
+
+def faults(path: Path) -> list[str]:
+    """All that keeps this notebook from being a finished chapter, one line each; [] is good."""
+    notebook = nbformat.read(path, as_version=4)
+    return [
+        f"{path.name}: {fault}"
+        for look in (faults_of_form, faults_of_cells, faults_of_parts, faults_of_exercises)
+        for fault in look(notebook, path)
+    ]
+
+
+def faults_of_form(notebook: NotebookNode, path: Path):
+    digest = notebook.metadata.get("course", {}).get("code_digest")
+    if digest != code_digest(notebook):
+        yield "its outputs were not made from its present code; run `make notebooks`"
+    if nbformat.writes(canonical(notebook)).strip() != path.read_text("utf-8").strip():
+        yield "it is not in the one form; run `make notebooks`"
+    if path.stat().st_size > SIZE_LIMIT:
+        yield f"it has {path.stat().st_size} bytes, limit {SIZE_LIMIT}"
+    for number, picture in enumerate(pictures(notebook), 1):
+        if len(picture) > PNG_LIMIT:
+            yield f"figure {number} has {len(picture)} bytes, limit {PNG_LIMIT}"
+    if "widgets" in notebook.metadata:
+        yield "it holds widget state"
+
+
+def faults_of_cells(notebook: NotebookNode, path: Path | None = None):
+    ids = [cell.id for cell in notebook.cells]
+    if len(set(ids)) != len(ids):
+        yield "two cells share an id"
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if found := FORBIDDEN.search(cell.source):
+            yield f"cell {cell.id} holds {found.group().strip()!r}: no shell, no pip, no sys.path"
+        for output in cell.outputs:
+            text = "".join(
+                [output.get("text", ""), *map(str, output.get("data", {}).get("text/plain", ""))]
+            )
+            if output.output_type == "error":
+                yield f"cell {cell.id} ends in {output.ename}"
+            elif output.get("name") == "stderr":
+                yield f"cell {cell.id} writes a warning: {output.text.strip()[:80]!r}"
+            if found := MACHINE_PATH.search(text):
+                yield f"cell {cell.id} prints a path of one machine: {found.group()!r}"
+
+
+def faults_of_parts(notebook: NotebookNode, path: Path):
+    header, prose = (
+        notebook.cells[0],
+        "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"),
+    )
+    if not re.match(r"# \d+ · ", header.source):
+        yield "it does not open with its title, `# 09 · ...`"
+    if not re.search(rf"!\[[^\]]+\]\(figures/{path.stem}\.png\)", header.source):
+        yield f"its first cell does not show figures/{path.stem}.png with a text in words"
+    figure = path.parent / "figures" / f"{path.stem}.png"
+    if not hero(notebook) or not figure.exists() or figure.read_bytes() != hero(notebook):
+        yield "no cell tagged `hero` made the figure it promises"
+    if not RUNNING.search(header.source):
+        yield "its first cell does not say how long it runs"
+    if "](notation.md)" not in header.source:
+        yield "its first cell does not link [notation](notation.md)"
+    if not 3 <= len(re.findall(r"^- ", header.source, re.MULTILINE)) <= 5:
+        yield "its first cell must list 3 to 5 objectives"
+    places = [prose.find(f"\n{part}") for part in PARTS]
+    if -1 in places or places != sorted(places):
+        yield f"its last parts must be, in this order: {', '.join(PARTS)}"
+    if prose[places[2] : places[3]].count("<details>") < 3:
+        yield "`Check yourself` must hold three questions with folded answers"
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    if not any("explorable(" in source for source in code):
+        yield "it has no explorable"
+    number = path.stem[:2].lstrip("0") or "0"
+    if code[-1:] != [f"progress({number})"]:
+        yield f"its last code cell is not `progress({number})`"
+
+
+def faults_of_exercises(notebook: NotebookNode, path: Path):
+    cells, kinds, count = notebook.cells, set(), 0
+    for i, cell in enumerate(cells):
+        if "exercise" not in cell.metadata.get("tags", []):
+            continue
+        count += 1
+        asked = EXERCISE.match(cells[i - 1].source)
+        if not asked:
+            yield f"cell {cell.id}: no `### Exercise 9.1 · write · ★☆☆ · 5 minutes` above it"
+            continue
+        number, kind = asked.groups()
+        kinds.add(kind)
+        if "<details>" not in cells[i - 1].source:
+            yield f"exercise {number} has no folded hint"
+        solution = cells[i + 1] if i + 1 < len(cells) else cell
+        if "solution" not in solution.metadata.get("tags", []):
+            yield f"exercise {number} is not followed by its solution"
+        if not solution.source.startswith("# Solution"):
+            yield f"cell {solution.id} needs a first line `# Solution`: folded cells show that line"
+        for each, verdict in ((cell, "not attempted"), (solution, "right")):
+            if f'check("{number}"' not in each.source.split("\n")[-1]:
+                yield f'cell {each.id} does not end in check("{number}", ...)'
+            if verdict not in "".join(output.get("text", "") for output in each.outputs):
+                yield f"cell {each.id}, exercise {number}, does not print {verdict!r}"
+    if not 3 <= count <= 6:
+        yield f"it has {count} exercises; 3 to 6 are asked for"
+    if missing := {"write", "debug", "predict"} - kinds:
+        yield f"no exercise of the kind: {', '.join(sorted(missing))}"

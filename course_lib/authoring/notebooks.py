@@ -1,0 +1,95 @@
+"""`python -m course_lib.authoring.notebooks [NB...]`: run chapters and bring them into one form.
+
+Notebooks are committed executed, since most readers meet them on a code-hosting page. Each one runs
+from a clean kernel, then loses all that differs from run to run or from machine to machine, so that
+a difference in git is a difference a person made. What still keeps it from being a chapter is told.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+from course_lib.authoring.chapter import RUNNING, faults
+from course_lib.authoring.form import KERNEL, ROOT, canonical, code_digest, hero
+
+FOLDER = ROOT / "notebooks"
+CELL_SECONDS = 300
+
+
+def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
+    """Run all cells in a new kernel; the seconds it took. CellExecutionError at the first failure.
+
+    The outputs are written into the notebook that was given, and show a reader who has solved
+    nothing yet, whatever whoever runs this has solved.
+    """
+    os.environ.update(TQDM_MININTERVAL="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the times that a chapter states are a CPU's
+    os.environ["COURSE_PROGRESS"] = os.path.join(tempfile.gettempdir(), f"none-{os.getpid()}.json")
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name=KERNEL["name"],
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+    )
+    start = time.perf_counter()
+    client.execute()
+    return time.perf_counter() - start
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them, in tens: '40 s', '1 min 50 s'."""
+    tens = max(10, round(seconds / 10) * 10)
+    minutes, rest = divmod(tens, 60)
+    return " ".join([f"{minutes} min"] * (minutes > 0) + [f"{rest} s"] * (rest > 0))
+
+
+def make(path: Path) -> float:
+    """Execute the notebook at `path`, rewrite it in the one form; the seconds it took to run."""
+    notebook = nbformat.read(path, as_version=4)
+    seconds = execute(notebook, path.parent)
+    header = notebook.cells[0]
+    measured = f"running {duration(seconds)} on {os.cpu_count()} CPU cores"
+    header.source = RUNNING.sub(measured, header.source, count=1)
+    notebook = canonical(notebook)
+    notebook.metadata["course"] = {"code_digest": code_digest(notebook)}
+    nbformat.write(notebook, path)
+    figure = hero(notebook)
+    if figure:
+        (path.parent / "figures").mkdir(exist_ok=True)
+        (path.parent / "figures" / f"{path.stem}.png").write_bytes(figure)
+    return seconds
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Make the notebooks named (all by default); exit status 1 if one fails or has faults."""
+    parser = argparse.ArgumentParser(prog="make notebooks", description=__doc__.split("\n")[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
+    paths, bad = parser.parse_args(arguments).notebooks, 0
+    for path in paths:
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
+    for path in paths or sorted(FOLDER.glob("*.ipynb")):
+        print(f"{path.name} ...", flush=True)
+        try:
+            print(f"{path.name} ran in {make(path):.0f} s")
+        except CellExecutionError as error:
+            print(error, file=sys.stderr)
+            bad += 1
+            continue
+        for fault in faults(path):
+            print(fault, file=sys.stderr)
+            bad += 1
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

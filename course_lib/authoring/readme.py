@@ -1,0 +1,90 @@
+"""`python -m course_lib.authoring.readme`: fill the README's tables from what was measured.
+
+Running times come from the chapters' headers, figures from the checkpoints' cards; nobody types
+them. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+
+from course_lib.authoring.chapter import RUNNING
+from course_lib.authoring.form import ROOT
+from course_lib.common.paths import CHECKPOINTS
+from course_lib.training import published, read_card
+
+
+def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
+    """A row for each notebook: its title, and the time that its header says it runs."""
+    rows = ["| chapter | runs in (2 CPU cores) |", "|---|---|"]
+    for path in sorted(folder.glob("[0-9]*.ipynb")):
+        header = nbformat.read(path, as_version=4).cells[0].source
+        title = header.split("\n")[0].removeprefix("# ")
+        found = RUNNING.search(header)
+        time = found.group().removeprefix("running ").partition(" on ")[0] if found else ""
+        rows.append(f"| [{title}](notebooks/{path.name}) | {time} |")
+    return rows
+
+
+def models() -> list[str]:
+    """A row for each shipped checkpoint: how large it is, and what its training took."""
+    rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
+    for name in published():
+        card, size = read_card(name), (CHECKPOINTS / f"{name}.safetensors").stat().st_size
+        rows.append(
+            f"| `{name}` | {card['parameters']:,} | {size / 1e6:.1f} MB | {card['steps']:,} "
+            f"| {card['wall_minutes']:.1f} | {where(card)} |"
+        )
+    return rows
+
+
+def where(card: dict) -> str:
+    processes = card.get("processes", 1)
+    return card["hardware"] + (f", in each of {processes} processes" if processes > 1 else "")
+
+
+def figures() -> list[str]:
+    """What `course evaluate` measured on held-out scenes, one column for each way to hold out."""
+    rows = [f"| | {' | '.join(SPLITS)} |", "|---|---|---|"]
+    for name in filter(lambda name: name.startswith("scenes-"), published()):
+        cells: dict[str, dict[str, float]] = {}
+        for key, value in read_card(name).get("metrics", {}).items():
+            kind, split, what = FIGURE.fullmatch(key).groups(default="")
+            if split or what:
+                cells.setdefault(kind + what, {})[split or SPLITS[0]] = value
+        for what, values in cells.items():
+            shown = (show(values[split]) if split in values else "" for split in SPLITS)
+            rows.append(f"| `{name}` {what} | {' | '.join(shown)} |")
+    return rows
+
+
+SPLITS = ("new combinations", "new pairs")
+# "single, new pairs: read right", "single: shape", "test_loss"
+FIGURE = re.compile(rf"([\w ]+)(?:, ({'|'.join(SPLITS)}))?(: [\w ]+)?")
+
+
+def show(value: float) -> str:
+    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.1f} dB"
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "chapters": chapters,
+    "models": models,
+    "figures": figures,
+}
+
+
+def filled(text: str) -> str:
+    """The README's text with every table made anew."""
+
+    def table(found: re.Match) -> str:
+        return "\n".join([f"<!-- {found[1]} -->", *TABLES[found[1]](), "<!-- end -->"])
+
+    return re.sub(r"<!-- (\w+) -->\n(?:.*?\n)??<!-- end -->", table, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    page = ROOT / "README.md"
+    page.write_text(filled(page.read_text("utf-8")), "utf-8")

@@ -1,0 +1,5 @@
+"""The command `course`."""
+
+from course_lib.cli.app import main
+
+__all__ = ["main"]

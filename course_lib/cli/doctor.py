@@ -1,0 +1,189 @@
+"""`course doctor`: is this machine ready for every chapter? One line a check, with its mending.
+
+Each check is a small function from facts (`course_lib.cli.machine`) to one Finding.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from course_lib.cli import machine
+from course_lib.common.paths import CHECKPOINTS, DATA, ROOT
+
+GIB = 2**30
+REINSTALL = "pip install -c constraints.txt -e ."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: level "OK", "WARN" (it works, with a catch) or "FAIL"."""
+
+    level: str
+    name: str
+    says: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:<5} {self.name:<12} {self.says}" + (self.mend and f" -> {self.mend}")
+
+
+def ok(name: str, says: str) -> Finding:
+    return Finding("OK", name, says)
+
+
+def check_python(version: tuple[int, int, int]) -> Finding:
+    says = "{}.{}.{}".format(*version)
+    if version < (3, 11):
+        return Finding(
+            "FAIL", "Python", says, "install Python 3.11, 3.12 or 3.13, then set up anew"
+        )
+    if version >= (3, 14):
+        return Finding("WARN", "Python", says, "not tested; should something fail, try 3.13")
+    return ok("Python", says)
+
+
+def check_packages(needed: list[Requirement], installed: dict[str, str | None]) -> Finding:
+    """All that pyproject.toml asks for, in its ranges."""
+    bad = [
+        f"{r.name} is {installed[r.name] or 'missing'}, needed {r.specifier}"
+        for r in needed
+        if not installed[r.name] or not r.specifier.contains(installed[r.name], prereleases=True)
+    ]
+    if not needed:
+        mend = "copy the whole repository and in it " + REINSTALL
+        return Finding("FAIL", "packages", "no pyproject.toml beside course_lib", mend)
+    if bad:
+        return Finding("FAIL", "packages", "; ".join(bad), REINSTALL)
+    return ok("packages", f"all {len(needed)} are there, in the ranges of pyproject.toml")
+
+
+def check_torch(facts: dict) -> Finding:
+    if "torch" not in facts:
+        return Finding("FAIL", "torch", f"does not import: {facts['error']}", REINSTALL)
+    return ok("torch", f"{facts['torch']}, {facts['threads']} CPU threads")
+
+
+def check_torchvision(facts: dict, version: str | None, needed: list[Requirement]) -> Finding:
+    """It is of torch's release and of its build, and imports beside it.
+
+    needed: what torchvision itself requires.
+    """
+    if version is None:
+        return Finding("FAIL", "torchvision", "is missing", REINSTALL)
+    if "torch" not in facts:
+        return Finding("WARN", "torchvision", f"{version}, not tried", "mend torch first")
+    torch = facts["torch"]
+    mend = (
+        "install both anew from one place: pip install --force-reinstall -c constraints.txt "
+        "torch torchvision (for the CPU alone: see the README)"
+    )
+    if error := facts.get("torchvision_error"):
+        says = f"{version} does not import beside torch {torch}: {error}"
+        if "torchvision::nms" in error:
+            says += "; the two are of different builds, as a CPU-only torch beside one with CUDA"
+        return Finding("FAIL", "torchvision", says, mend)
+    for r in needed:
+        if r.name == "torch" and not r.specifier.contains(Version(torch).public, prereleases=True):
+            says = f"{version} is made for torch {r.specifier}, this is {torch}"
+            return Finding("FAIL", "torchvision", says, mend)
+    return ok("torchvision", f"{version}, works beside torch {torch}")
+
+
+def check_gpu(facts: dict, nvidia: bool) -> Finding:
+    """No chapter needs one; where there is one, it must work. nvidia: its driver is installed."""
+    if error := facts.get("gpu_error"):
+        mend = "renew its driver, or set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
+        return Finding("FAIL", "GPU", f"is there, but fails: {error}", mend)
+    if gpu := facts.get("gpu"):
+        return ok("GPU", gpu)
+    if nvidia:
+        mend = "renew the driver or install a torch with CUDA; the CPU is enough for all chapters"
+        return Finding("WARN", "GPU", "NVIDIA's, but this torch finds none", mend)
+    return ok("GPU", "none; every chapter runs on the CPU")
+
+
+def check_memory(free: int) -> Finding:
+    says = f"{free / GIB:.1f} GiB free"
+    if free < 1 * GIB:
+        return Finding("FAIL", "memory", says, "close other programs: a chapter takes 1 to 2 GiB")
+    if free < 2 * GIB:
+        return Finding("WARN", "memory", says, "close other programs, open one chapter at a time")
+    return ok("memory", says)
+
+
+def check_disk(free: int) -> Finding:
+    says = f"{free / GIB:.1f} GiB free"
+    if free < 0.2 * GIB:
+        return Finding("FAIL", "disk", says, "make room: chapters write to data/ and outputs/")
+    if free < 1 * GIB:
+        return Finding("WARN", "disk", says, "downloaded data sets (CIFAR-10) would need 1 GiB")
+    return ok("disk", says)
+
+
+def check_writable(name: str, error: str | None) -> Finding:
+    if error:
+        mend = "change its owner or permissions, or name another folder in COURSE_DATA"
+        return Finding("FAIL", "data", f"cannot write to {name}: {error}", mend)
+    return ok("data", f"{name} is writable")
+
+
+def check_kernel(program: str | None, python: str) -> Finding:
+    """Notebooks run in this Python. program: what Jupyter's kernel `python3` would start."""
+    if program is None:
+        return Finding("FAIL", "kernel", "Jupyter has no kernel named python3", REINSTALL)
+    if program not in ("python", "python3") and not same_path(program, python):
+        mend = "remove that kernel: jupyter kernelspec remove python3"
+        return Finding("FAIL", "kernel", f"notebooks would start {program}, not this Python", mend)
+    return ok("kernel", "notebooks start this Python")
+
+
+def same_path(one: str, other: str) -> bool:
+    return os.path.normcase(os.path.abspath(one)) == os.path.normcase(os.path.abspath(other))
+
+
+def check_course(facts: dict, notebooks: int) -> Finding:
+    """course_lib imports, and its notebooks lie beside it."""
+    if error := facts.get("course_error"):
+        return Finding("FAIL", "course", f"does not import: {error}", REINSTALL)
+    if not notebooks:
+        mend = "copy the whole repository and in it " + REINSTALL
+        return Finding("FAIL", "course", "there are no notebooks beside course_lib", mend)
+    return ok("course", f"{notebooks} chapters")
+
+
+def check_checkpoints(state: dict[str, str], shipped: list[str]) -> Finding:
+    """Every trained model is there, and its bytes are those of its card.
+
+    state: name -> what is wrong with it; shipped: the names that must be there.
+    """
+    state = dict.fromkeys(shipped, "is missing") | state
+    bad = [f"{name} {wrong}" for name, wrong in state.items() if wrong]
+    if bad:
+        mend = "git checkout -- data/checkpoints, or copy that folder anew"
+        return Finding("FAIL", "checkpoints", "; ".join(bad), mend)
+    return ok("checkpoints", f"all {len(state)} are intact")
+
+
+def examine() -> Iterator[Finding]:
+    """All checks on this machine, the quick ones first."""
+    needed = machine.requirements_in(ROOT / "pyproject.toml")
+    yield check_python(sys.version_info[:3])
+    yield check_packages(needed, {r.name: machine.version_of(r.name) for r in needed})
+    yield check_memory(machine.free_memory())
+    error = machine.write_error(DATA)
+    yield check_writable("data/" if DATA == ROOT / "data" else str(DATA), error)
+    yield check_disk(shutil.disk_usage(ROOT if error else DATA).free)
+    yield check_kernel(machine.default_kernel(), sys.executable)
+    facts = machine.probe()
+    yield check_torch(facts)
+    torchvision = machine.version_of("torchvision"), machine.requirements_of("torchvision")
+    yield check_torchvision(facts, *torchvision)
+    yield check_gpu(facts, shutil.which("nvidia-smi") is not None)
+    yield check_course(facts, len(list((ROOT / "notebooks").glob("[0-9]*.ipynb"))))
+    shipped = machine.inspect_checkpoints(CHECKPOINTS)
+    yield check_checkpoints(shipped, facts.get("recipes", []))

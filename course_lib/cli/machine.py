@@ -1,0 +1,139 @@
+"""Facts about this machine, as plain values: what `course doctor` judges.
+
+torch is imported in a process of its own: a broken installation, even one that crashes, is then a
+fact like any other, and nothing here is slow to import.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+from packaging.requirements import Requirement
+
+PROBE = """
+import json, warnings
+warnings.simplefilter("ignore")
+facts = {}
+
+def last_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+try:
+    import torch
+    facts.update(torch=str(torch.__version__), threads=torch.get_num_threads())
+except BaseException as error:
+    facts["error"] = last_line(error)
+else:
+    try:
+        import torchvision
+        torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
+    except BaseException as error:
+        facts["torchvision_error"] = last_line(error)
+    try:
+        if torch.cuda.is_available():
+            (torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")).sum().item()
+            card = torch.cuda.get_device_properties(0)
+            facts["gpu"] = f"{card.name}, {card.total_memory / 2**30:.0f} GiB (cuda)"
+        elif torch.backends.mps.is_available():
+            (torch.ones(8, 8, device="mps") @ torch.ones(8, 8, device="mps")).sum().item()
+            facts["gpu"] = "Apple's (mps), on which the course was not tested"
+    except BaseException as error:
+        facts["gpu_error"] = last_line(error)
+    try:
+        from course_lib.recipes import RECIPES
+        facts["recipes"] = [name for name, recipe in RECIPES.items() if recipe.ships]
+    except BaseException as error:
+        facts["course_error"] = f"{type(error).__name__}: {last_line(error)}"
+print("FACTS" + json.dumps(facts))
+"""
+
+
+def probe(code: str = PROBE, seconds: float = 180) -> dict:
+    """What torch, torchvision, the GPU and the course say of themselves, or how they fail."""
+    command = [sys.executable, "-P", "-c", code]  # a random.py in this folder is not ours
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"error": f"its import took longer than {seconds:.0f} s"}
+    facts = [line[5:] for line in done.stdout.splitlines() if line.startswith("FACTS")]
+    return json.loads(facts[-1]) if facts else {"error": f"Python died, status {done.returncode}"}
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def requirements_of(package: str) -> list[Requirement]:
+    """What an installed package asks for on this system, without its extras."""
+    lines = metadata.requires(package) or [] if version_of(package) else []
+    parsed = map(Requirement, lines)
+    return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+def requirements_in(pyproject: Path) -> list[Requirement]:
+    """The dependencies that a pyproject.toml lists, without its extras; [] where there is none."""
+    if not pyproject.exists():
+        return []
+    return [*map(Requirement, tomllib.loads(pyproject.read_text())["project"]["dependencies"])]
+
+
+def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes to be had, also in a container that may use fewer than the machine has."""
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(pages["inactive_file"])  # of files that were read; given up when asked for
+    except (OSError, ValueError, KeyError):  # no such container, or its limit is the word "max"
+        return free
+    return min(free, limit - used + cached)
+
+
+def write_error(folder: Path) -> str | None:
+    """Why nothing can be written to the folder; None if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"course")
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def default_kernel() -> str | None:
+    """The program that a notebook's kernel, `python3`, would start."""
+    try:
+        from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    except ImportError:
+        return None
+    try:
+        return KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return None
+
+
+def inspect_checkpoints(folder: Path) -> dict[str, str]:
+    """Each checkpoint in the folder with what is wrong with it; "" if its bytes are intact."""
+    files = [path for kind in ("json", "safetensors") for path in folder.glob(f"*.{kind}")]
+    return {name: damage(folder, name) for name in sorted({path.stem for path in files})}
+
+
+def damage(folder: Path, name: str) -> str:
+    try:
+        card = json.loads((folder / f"{name}.json").read_text("utf-8"))
+        weights = (folder / f"{name}.safetensors").read_bytes()
+        intact = hashlib.sha256(weights).hexdigest() == card["sha256"]
+        return "" if intact else "does not match its checksum"
+    except FileNotFoundError as error:
+        return f"lacks {Path(error.filename).name}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"is unreadable ({error!r})"

@@ -1,0 +1,255 @@
+"""Captioned scenes: pictures of coloured shapes, each with a sentence that says what is seen.
+
+A scene says what is in the picture (`Scene`), a layout says where (`place_objects`), `render` draws
+both by signed distance, and `Scenes` is the endless data set: example `index` is the same picture
+and the same caption on every machine.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from course_lib.common.checks import whole_numbers
+from course_lib.common.registry import choose
+from course_lib.datasets.order import positions
+from course_lib.datasets.scenes import captions
+from course_lib.datasets.scenes.grammar import (
+    COLOURS,
+    KINDS,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Object,
+    Scene,
+)
+
+# Whole (shape, colour) pairs that no training picture contains: one for each shape.
+HELD_OUT_PAIRS = {
+    ("circle", "purple"),
+    ("square", "orange"),
+    ("triangle", "blue"),
+    ("cross", "yellow"),
+    ("ring", "red"),
+    ("diamond", "white"),
+}
+SPLITS = ("train", "new pairs", "new combinations")
+
+
+def split_of(scene: Scene) -> str:
+    """The split a scene belongs to: it holds a held-out pair, is one of the tenth of the
+    remaining combinations that are held out, or may be trained on."""
+    if any((thing.shape, thing.colour) in HELD_OUT_PAIRS for thing in scene.objects):
+        return "new pairs"
+    return "new combinations" if zlib.crc32(repr(scene).encode()) % 10 == 0 else "train"
+
+
+# --- what is in the picture ------------------------------------------------------------------
+
+
+def random_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
+    """A complete scene, every property stated; half are single objects, a quarter pairs or counts.
+
+    A third of the single objects have no place: their caption leaves it open.
+    """
+    kind = kind or ("single", "single", "pair", "count")[rng.integers(4)]
+    choose("kind of scene", kind, {k: k for k in KINDS})
+    background, *colours = rng.permutation(list(COLOURS))[:3].tolist()
+    if kind == "pair" and rng.random() < 1 / 7:  # as often as chance would have it
+        colours[1] = colours[0]
+    first, second = (
+        Object(_pick(rng, SIZES), colour, _pick(rng, SHAPES)) for colour in colours[:2]
+    )
+    if kind == "pair":
+        if first == second:  # two equal objects would be a count, not a pair
+            return random_scene(rng, kind)
+        return Scene(kind, (first, second), background, relation=_pick(rng, RELATIONS), count=2)
+    if kind == "count":
+        return Scene(kind, (first,), background, count=int(rng.integers(2, 5)))
+    place = None if rng.random() < 1 / 3 else _pick(rng, PLACES)
+    return Scene(kind, (first,), background, place=place)
+
+
+def forget(scene: Scene, rng: np.random.Generator, p: float) -> Scene:
+    """The scene with each size, colour and background left unsaid with probability p."""
+    objects = tuple(
+        replace(
+            thing,
+            size=None if rng.random() < p else thing.size,
+            colour=None if rng.random() < p else thing.colour,
+        )
+        for thing in scene.objects
+    )
+    return replace(
+        scene, objects=objects, background=None if rng.random() < p else scene.background
+    )
+
+
+def _pick(rng: np.random.Generator, options: Iterable[str]) -> str:
+    options = list(options)
+    return options[rng.integers(len(options))]
+
+
+# --- where it is -----------------------------------------------------------------------------
+
+REACH = 1.13  # the farthest point of any shape from its centre, in radii: the square's corner
+GAP = 0.03  # between objects, and between an object and the edge, in picture widths
+LOW, MIDDLE, HIGH = (0.0, 0.31), (0.38, 0.62), (0.69, 1.0)  # the bands of "left", "centre", "right"
+
+
+def place_objects(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Continuous positions for a scene: centres (N, 2) as (x, y) and radii (N,), in picture widths.
+
+    Objects lie wholly inside the picture and do not overlap.
+    """
+    things = scene.objects * (scene.count if scene.kind == "count" else 1)
+    jitter = rng.uniform(0.96, 1.04)  # one for all: equal objects stay equal
+    radii = np.array([SIZES[thing.size] for thing in things]) * jitter
+    margins = REACH * radii + GAP / 2
+    if scene.kind == "count":  # one object in each of `count` quadrants
+        corners = rng.permutation(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) / 2)[: scene.count]
+        room = 0.5 - 2 * margins[:, None]
+        centres = corners + margins[:, None] + room * rng.random((scene.count, 2))
+    elif scene.kind == "pair":
+        centres = _side_by_side(scene.relation, margins, rng)
+    else:
+        row, column = _bands(scene.place)
+        centres = np.array([[_inside(column, margins[0], rng), _inside(row, margins[0], rng)]])
+    return centres, radii
+
+
+def _side_by_side(relation: str, margins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Two centres, well apart along the relation's axis and nearly level across it."""
+    near, far = margins if relation in ("left of", "above") else margins[::-1]
+    low, high = np.sort(rng.random(2)) * (1 - 2 * near - 2 * far)  # how the free room is shared
+    along = np.array([near + low, 2 * near + far + high])
+    level = rng.uniform(margins.max(), 1 - margins.max())
+    across = np.clip(level + rng.uniform(-0.06, 0.06, 2), margins.max(), 1 - margins.max())
+    pair = np.stack([along, across], axis=1)
+    pair = pair if relation in ("left of", "right of") else pair[:, ::-1]
+    return pair if relation in ("left of", "above") else pair[::-1]
+
+
+def _bands(place: str | None) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The bands (row, column) of a place; the whole width where the caption leaves it open."""
+    if place is None:
+        return (0.0, 1.0), (0.0, 1.0)
+    row = LOW if "top" in place else HIGH if "bottom" in place else MIDDLE
+    column = LOW if "left" in place else HIGH if "right" in place else MIDDLE
+    return row, column
+
+
+def _inside(band: tuple[float, float], margin: float, rng: np.random.Generator) -> float:
+    return rng.uniform(max(band[0], margin), min(band[1], 1 - margin))
+
+
+# --- how it is drawn -------------------------------------------------------------------------
+
+
+def _box(x, y, width, height):
+    return torch.maximum(x.abs() - width, y.abs() - height)
+
+
+# Signed distance to each outline in units of the radius: negative inside; x to the right, y down.
+SIGNED_DISTANCE = {
+    "circle": lambda x, y: torch.hypot(x, y) - 0.92,
+    "square": lambda x, y: _box(x, y, 0.8, 0.8),
+    "triangle": lambda x, y: torch.maximum(y - 0.62, 0.875 * x.abs() - 0.485 * y - 0.5),
+    "cross": lambda x, y: torch.minimum(_box(x, y, 1.0, 0.34), _box(x, y, 0.34, 1.0)),
+    "ring": lambda x, y: (torch.hypot(x, y) - 0.74).abs() - 0.24,
+    "diamond": lambda x, y: (x.abs() + y.abs() - 1.1) / 2**0.5,
+}
+
+
+def render(
+    scenes: Sequence[Scene],
+    centres: Sequence[np.ndarray],
+    radii: Sequence[np.ndarray],
+    size: int = 64,
+) -> torch.Tensor:
+    """Draw scenes, antialiased: (B, 3, size, size) in [-1, 1].
+
+    centres: per scene (N, 2) as (x, y); radii: per scene (N,); both in picture widths.
+    """
+    things = [s.objects * (len(r) // len(s.objects)) for s, r in zip(scenes, radii, strict=True)]
+    shapes = np.array([thing.shape for group in things for thing in group])
+    colours = torch.tensor([COLOURS[thing.colour] for group in things for thing in group])
+    owner = torch.tensor([b for b, group in enumerate(things) for _ in group])
+    rank = torch.tensor([n for group in things for n in range(len(group))])
+    middle = torch.from_numpy(np.concatenate(centres)).float()[:, :, None]  # (N, 2, 1)
+    radius = torch.from_numpy(np.concatenate(radii)).float()[:, None, None]  # (N, 1, 1)
+
+    pixel = (torch.arange(size) + 0.5) / size
+    x = ((pixel - middle[:, 0]) / radius[:, 0])[:, None, :]  # (N, 1, W), in radii
+    y = ((pixel - middle[:, 1]) / radius[:, 0])[:, :, None]  # (N, H, 1)
+    distance = torch.empty(len(shapes), size, size)
+    for shape, signed_distance in SIGNED_DISTANCE.items():
+        which = torch.from_numpy(np.flatnonzero(shapes == shape))
+        distance[which] = signed_distance(*torch.broadcast_tensors(x[which], y[which]))
+    cover = (0.5 - distance * radius * size).clamp(0, 1)[:, None]  # (N, 1, H, W), one pixel soft
+
+    background = torch.tensor([COLOURS[scene.background] for scene in scenes])
+    images = background[:, :, None, None].expand(-1, -1, size, size).clone()
+    for n in range(int(rank.max()) + 1):  # objects don't overlap: their order does not matter
+        which = rank == n
+        paint = colours[which][:, :, None, None]
+        images[owner[which]] += cover[which] * (paint - images[owner[which]])
+    return 2 * images - 1
+
+
+# --- the data set ----------------------------------------------------------------------------
+
+
+class Scenes:
+    """The endless data set: example `index` is a function of (seed, split, kind, index) alone.
+
+    split: "train", "new pairs" (holds a (shape, colour) pair never trained on) or
+        "new combinations" (other combinations never trained on).
+    kind: "single", "pair", "count", or None for a mixture of half, a quarter and a quarter.
+    unsaid: the probability with which a caption leaves out a size, a colour or the background.
+    Raises ValueError for an unknown split or kind, or a size other than 32 or 64.
+    """
+
+    def __init__(self, size=64, split="train", kind=None, seed=0, unsaid=0.1):
+        if size not in (32, 64):
+            raise ValueError(f"scenes are 32 or 64 pixels wide, not {size}")
+        self.split = choose("split", split, {s: s for s in SPLITS})
+        self.kind = kind and choose("kind of scene", kind, {k: k for k in KINDS})
+        if not 0 <= unsaid <= 1:
+            raise ValueError(f"unsaid is a probability, got {unsaid}")
+        whole_numbers(0, seed=seed)
+        self.size, self.seed, self.unsaid = size, seed, unsaid
+
+    def _draw(self, index: int) -> tuple[Scene, np.random.Generator]:
+        (index,) = positions([index])
+        key = [self.seed, SPLITS.index(self.split), KINDS.index(self.kind) if self.kind else 3]
+        rng = np.random.default_rng([*key, index])
+        while split_of(scene := random_scene(rng, self.kind)) != self.split:
+            pass
+        return scene, rng
+
+    def scene(self, index: int) -> tuple[Scene, tuple[np.ndarray, np.ndarray]]:
+        """The complete scene `index` and its layout (centres, radii)."""
+        scene, rng = self._draw(index)
+        return scene, place_objects(scene, rng)
+
+    def caption(self, index: int) -> str:
+        """The caption alone, without drawing the picture."""
+        scene, rng = self._draw(index)
+        place_objects(scene, rng)
+        return captions.write(forget(scene, rng, self.unsaid), rng)
+
+    def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
+        """Pictures (B, 3, size, size) in [-1, 1] and their captions."""
+        scenes, centres, radii, texts = [], [], [], []
+        for index in positions(indices):
+            scene, rng = self._draw(index)
+            middle, radius = place_objects(scene, rng)
+            scenes.append(scene)
+            centres.append(middle)
+            radii.append(radius)
+            texts.append(captions.write(forget(scene, rng, self.unsaid), rng))
+        return render(scenes, centres, radii, self.size), texts

@@ -1,0 +1,130 @@
+"""The variational bound on -log p(x0), term by term (Ho et al. 2020, section 3).
+
+    terms = dict(variational_bound(process, network, images))     # t -> (B,), in bits per dimension
+    bits = sum(terms.values())
+
+L_T at t = 1 asks how much of the data is left in the noise, L_{t-1} how far each step of the
+network is from the true posterior, and L_0, listed at t = 0, what the last step pays for x0.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from math import inf, log, sqrt
+
+import torch
+from torch import Tensor
+
+from course_lib.common.checks import alike, floating
+from course_lib.common.registry import choose
+from course_lib.diffusion.noise import fresh_noise
+from course_lib.diffusion.process import Diffusion, Network
+from course_lib.diffusion.samplers import (
+    Level,
+    Predict,
+    eps_given,
+    level,
+    levels,
+    predictor,
+    step,
+    step_std,
+    time_grid,
+)
+
+
+def beta_tilde(now: Level, then: Level) -> float:
+    """The variance of q(x_s | x_t, x_0): the right one for the step if x0 were known (eq. 7)."""
+    return step_std(now, then, eta=1.0) ** 2
+
+
+def beta(now: Level, then: Level) -> float:
+    """The variance of q(x_t | x_s): the right one for the step if the data were N(0, 1)."""
+    return now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2
+
+
+VARIANCES = {"small": beta_tilde, "large": beta}
+
+
+def posterior(
+    process: Diffusion, x0: Tensor, xt: Tensor, t: float, s: float
+) -> tuple[Tensor, float]:
+    """Mean and variance of q(x_s | x_t, x_0), s < t (eqs. 6 and 7, for any schedule)."""
+    alike("xt", xt, "x0", x0)
+    if not s < t:
+        raise ValueError(f"s must be a cleaner time than t, got s={s:g} and t={t:g}")
+    now, then = level(process.schedule, t), level(process.schedule, s)
+    return posterior_mean(x0, xt, now, then), beta_tilde(now, then)
+
+
+def posterior_mean(x0: Tensor, xt: Tensor, now: Level, then: Level) -> Tensor:
+    return step(x0, eps_given(x0, xt, now), now, then, eta=1.0)
+
+
+def variational_bound(
+    process: Diffusion,
+    network: Network,
+    x0: Tensor,
+    context: Tensor | None = None,
+    steps: int | None = None,
+    variance: str = "large",
+    colours: int | None = 256,
+    clip: float | Callable[[Tensor], Tensor] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
+) -> Iterator[tuple[float, Tensor]]:
+    """Yields (t, bits per dimension (B,)) for L_T, ..., L_1, L_0: steps + 1 terms.
+
+    steps:    as many as the schedule's table has, unless given; each is one call of the network
+    variance: of the network's steps, "large" (beta) or "small" (beta~)
+    colours:  x0 takes this many evenly spaced values in [-1, 1], and L_0 is the probability of
+              its own (eq. 13); None for continuous data, where L_0 is a density
+    """
+    spread = choose("variance", variance, VARIANCES)
+    floating("x0", x0)
+    limit = inf if colours is None else 1
+    if not (x0.abs() <= limit).all():  # nor is NaN
+        raise ValueError(f"x0 must lie in [-{limit}, {limit}], got {x0.min():g} ... {x0.max():g}")
+    steps = process.schedule.timesteps if steps is None else steps
+    if steps == 1 and variance == "small":
+        raise ValueError("the small variance of a single step is 0: take 2 steps or 'large'")
+    times = time_grid(process.schedule, steps)
+    process.determinant(torch.tensor(times[:-1], dtype=torch.float64))
+    predict = predictor(process, network, context, clip)
+    return terms(predict, x0, levels(process.schedule, times), spread, colours, generators)
+
+
+@torch.no_grad()
+def terms(predict: Predict, x0, levels, spread, colours, generators):
+    top = levels[0]
+    yield top.t, bits(kl(top.alpha * x0, top.sigma**2, torch.zeros_like(x0), 1.0))  # L_T
+    for now, then in pairwise(levels):
+        xt = now.alpha * x0 + now.sigma * fresh_noise(x0, generators)
+        mean = posterior_mean(predict(xt, now)[0], xt, now, then)
+        if then.sigma > 0:
+            true_mean = posterior_mean(x0, xt, now, then)
+            yield then.t, bits(kl(true_mean, beta_tilde(now, then), mean, spread(now, then)))
+        else:
+            # beta~ is 0 here; the step above lends its own, as in the paper's code
+            var = spread(now, then) or spread(levels[-3], now)
+            yield then.t, bits(-log_density(x0, mean, sqrt(var), colours))  # L_0
+
+
+def kl(mean: Tensor, var: float, other_mean: Tensor, other_var: float) -> Tensor:
+    """KL(N(mean, var) || N(other_mean, other_var)), for each dimension, in nats."""
+    ratio = var / other_var
+    return (ratio - 1 - log(ratio) + (mean - other_mean).square() / other_var) / 2
+
+
+def log_density(x0: Tensor, mean: Tensor, std: float, colours: int | None) -> Tensor:
+    """log N(x0; mean, std²) for each dimension, or the log of its integral over x0's colour."""
+    normal = torch.distributions.Normal(mean.cpu().double(), std)
+    x0_ = x0.cpu().double()
+    if colours is None:
+        return normal.log_prob(x0_).to(x0)
+    half = 1 / (colours - 1)
+    upper = normal.cdf(x0_ + half).masked_fill(x0_ > 1 - half, 1)
+    lower = normal.cdf(x0_ - half).masked_fill(x0_ < half - 1, 0)
+    return (upper - lower).clamp(min=1e-12).log().to(x0)
+
+
+def bits(nats: Tensor) -> Tensor:
+    """The mean over all but the batch's dimension, in bits: (B,)."""
+    return nats.flatten(1).mean(1) / log(2)

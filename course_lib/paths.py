@@ -1,9 +1,0 @@
-"""Where the course keeps its files: `data/` beside the package, or the folder COURSE_DATA names."""
-
-import os
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("COURSE_DATA") or ROOT / "data")
-CHECKPOINTS = DATA / "checkpoints"  # small trained models and their cards, part of the repository
-PROGRESS = Path(os.environ.get("COURSE_PROGRESS") or DATA / "progress.json")  # the reader's own

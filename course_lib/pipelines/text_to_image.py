@@ -1,0 +1,261 @@
+"""Text in, picture out: the text encoder, the guided latent U-Net and the decoder put together.
+
+    model = load_pipeline("scenes-latent")
+    images = text_to_image(model, ["a large red circle on a blue background"], seeds=[0])
+
+Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
+picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.devices import autocast, has_bf16, pick_device
+from course_lib.common.registry import choose
+from course_lib.diffusion import (
+    Diffusion,
+    generators,
+    guided,
+    initial_noise,
+    sample,
+    time_grid,
+)
+from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
+from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
+from course_lib.recipes import RECIPES
+from course_lib.training import load_checkpoint
+
+
+@dataclass(frozen=True)
+class LatentDiffusion:
+    """The three components of latent diffusion (Rombach et al. 2022, figure 3) and their process.
+
+    size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
+    sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
+    """
+
+    process: Diffusion
+    unet: UNet
+    vae: AutoencoderKL | Pixels
+    clip: PromptEncoder
+    size: int = 64
+    scale: float = 4.0
+    sampler: str = "ddim"
+    spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
+
+    @property
+    def device(self) -> torch.device:
+        return self.vae.scaling_factor.device
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """The shape of one picture's latent (C, h, w)."""
+        side = self.size // self.vae.factor
+        return self.vae.latent_channels, side, side
+
+
+def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
+    """The shipped text-to-image model of that name, ready to draw.
+
+    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
+    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
+    """
+    device = pick_device(device)
+    latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
+    recipe = choose("text-to-image model", name, latent)
+    vae, clip = recipe.components
+    return as_pipeline(
+        recipe,
+        model=load_checkpoint(TextUNet, name, device),
+        vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
+        clip=load_checkpoint(CLIP, clip, device),
+    )
+
+
+def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP):
+    """The networks as the recipe, a `ScenesDiffusion` or its class, samples with them.
+
+    Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
+    """
+    words = PromptEncoder(clip.tokenizer, model.text)
+    how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
+    return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
+
+
+def load_published(
+    path: str | Path,
+    tokenizer: str | Path | None = None,
+    size: int = 512,
+    device: str | torch.device = "cpu",
+) -> LatentDiffusion:
+    """Stable Diffusion 1 from a folder or a single file, ready to draw.
+
+    The U-Net's weights are kept in bf16 where the hardware computes in it. Raises ValueError and
+    FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64;
+    RuntimeError for a device that is not there.
+    """
+    if size < 64 or size % 64:
+        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
+    device = pick_device(device)
+    dtype = torch.bfloat16 if has_bf16(device) else torch.float32
+    process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
+    parts = unet.to(device), vae.to(device), clip.to(device)
+    return LatentDiffusion(process, *parts, size=size, scale=7.5, spacing=times)
+
+
+@torch.no_grad()
+def text_to_image(
+    model: LatentDiffusion,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    **sampling,
+) -> Tensor:
+    """A picture for each caption: (B, 3, H, W) in [-1, 1], on the model's device.
+
+    seeds: one for each caption, 0, 1, 2, ... by default; scale: of guidance, 1 is none;
+    negative: the caption to lead away from; sampling: sampler, spacing, eta of `trajectory`.
+    """
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    noise = initial_noise(draws, model.latent).to(model.device)
+    sampling = usual(model, steps) | given(sampling)
+    with quickly(model):
+        z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
+    return model.vae.decode(z).clamp(-1, 1)
+
+
+@torch.no_grad()
+def image_to_image(
+    model: LatentDiffusion,
+    images: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    strength: float = 0.6,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    sampler: str | None = None,
+    spacing: str = "trailing",
+) -> Tensor:
+    """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
+
+    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
+    level keeps. That share of the steps is taken.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    z = encode(model, images, len(context))
+    noise = initial_noise(draws, model.latent).to(model.device)
+    left = max(1, math.ceil(round(strength * steps, 9)))  # 0.07 · 100 > 7 in floats
+    times = time_grid(model.process.schedule, left, spacing, start=strength)
+    zt = model.process.add_noise(z, times[0], noise)
+    how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
+    with quickly(model):
+        z = sample(model.process, network, zt, context, **how)
+    return model.vae.decode(z).clamp(-1, 1)
+
+
+@torch.no_grad()
+def inpaint(
+    model: LatentDiffusion,
+    images: Tensor,
+    mask: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    **sampling,
+) -> Tensor:
+    """`images` with what the mask covers painted anew; every other pixel stays as it is.
+
+    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
+    x0 is put in place of the network's, so that the known part of x_t is its exact noising.
+    A latent cell is painted anew where the mask touches any of its pixels.
+    """
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
+    cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
+    noise = initial_noise(draws, model.latent).to(model.device)
+    sampling = usual(model, steps) | given(sampling)
+    with quickly(model):
+        z = sample(
+            *(model.process, network, noise, context, steps),
+            clip=lambda x0: torch.where(cells, x0, known),
+            generators=draws,
+            **sampling,
+        )
+    return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
+
+
+# --- what the three share --------------------------------------------------------------------
+
+
+def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
+    """The guided network, the captions' context (B, L, D), and a generator for each sample."""
+    captions = [captions] if isinstance(captions, str) else list(captions)
+    seeds = range(len(captions)) if seeds is None else list(seeds)
+    scale = model.scale if scale is None else scale
+    if not captions:
+        raise ValueError("no captions were given")
+    if len(seeds) != len(captions):
+        raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
+    empty = model.clip.context([negative])  # (1, L, D)
+    guide, dtype = guided(model.unet, empty, scale), next(model.unet.parameters()).dtype
+
+    def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
+        return guide(x.to(dtype), timestep, context.to(dtype))
+
+    return network, model.clip.context(captions), generators(seeds)
+
+
+@contextmanager
+def quickly(model: LatentDiffusion) -> Iterator[None]:
+    """Inside, the U-Net answers as fast as the device can: bf16, or replays, where they pay."""
+    with autocast(model.device), Replays([model.unet] if pays(model.unet) else []):
+        yield
+
+
+def usual(model: LatentDiffusion, steps: int) -> dict:
+    """The model's own way of sampling, as keywords of `trajectory`."""
+    return {"sampler": model.sampler, "spacing": model.spacing(steps)}
+
+
+def given(options: dict) -> dict:
+    """The options that say something: None stands for the model's own."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def encode(model: LatentDiffusion, images: Tensor, count: int) -> Tensor:
+    """The images' latents (B, C, h, w); ValueError unless they are `count` of the model's size."""
+    if tuple(images.shape) != (count, 3, model.size, model.size):
+        wanted = (count, 3, model.size, model.size)
+        raise ValueError(f"images are {tuple(images.shape)}, expected {wanted}, one a caption")
+    return model.vae.encode(images.to(model.device))
+
+
+def check_mask(mask: Tensor, images: Tensor) -> Tensor:
+    """The mask as (B or 1, 1, H, W) of bool; ValueError unless it fits and holds 0 and 1 only."""
+    batch, _, height, width = images.shape
+    if tuple(mask.shape) not in {(b, 1, height, width) for b in (1, batch)}:
+        wanted = (batch, 1, height, width)
+        raise ValueError(f"mask is {tuple(mask.shape)}, expected {wanted} or one for all")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"a mask holds 0 (keep) and 1 (paint), got values up to {mask.max()}")
+    return mask.bool()

@@ -1,0 +1,181 @@
+"""Three small models of scikit-learn's handwritten digits, each trained in minutes on a CPU.
+
+Their samples are measured by the plainest judge there is: the nearest training image.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from course_lib.datasets.digits import digits
+from course_lib.diffusion import (
+    Diffusion,
+    drop_condition,
+    generators,
+    guided,
+    initial_noise,
+    sample,
+)
+from course_lib.models import VAE, UNet
+from course_lib.models.vae import gaussian_kl
+from course_lib.recipes.recipe import Recipe
+from course_lib.training.loop import seeded
+
+SIZE = 16  # pixels; the originals have 8
+NULL = 10  # the class that stands for "any digit"
+SMALL = dict(
+    in_channels=1, channels=16, multipliers=(1, 2, 4), blocks=1, attention=(False, False, True)
+)
+
+
+class Digits(Recipe):
+    """What the three share: the data."""
+
+    def __init__(self):
+        self.images, self.labels = digits(SIZE, "train")  # (1541, 1, 16, 16), (1541,)
+        self.test_images, self.test_labels = digits(SIZE, "test")  # 256 of each
+
+    def draw_indices(self) -> Tensor:
+        return torch.randint(len(self.images), (64,))
+
+
+class DigitsDDPM(Digits):
+    """Handwritten digits out of noise (Ho et al. 2020)."""
+
+    name = "digits-ddpm"
+    goal = "like_real"
+    settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
+    process = Diffusion("linear", "eps")
+
+    def model(self) -> nn.Module:
+        return UNet(**SMALL)
+
+    def batch(self, index: int) -> Tensor:
+        return self.images[self.draw_indices()]
+
+    def loss(self, model: nn.Module, images: Tensor) -> Tensor:
+        return self.process.loss(model, images)
+
+    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+        return draw(self.process, model, range(40), where(model)), [""] * 40
+
+    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+        return {
+            "test_loss": diffusion_loss(self.process, model, self.test_images),
+            "like_real": like_real(draw(self.process, model, range(count), where(model)), self),
+        }
+
+
+class DigitsClasses(Digits):
+    """The digit one asks for: its class joins the time embedding, guidance does the rest."""
+
+    name = "digits-classes"
+    goal = "right_digit"
+    settings: ClassVar = DigitsDDPM.settings
+    process = DigitsDDPM.process
+    scale = 2.0  # of guidance, in the pictures and the measurements
+
+    def model(self) -> nn.Module:
+        return UNet(**SMALL, classes=10)
+
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        chosen = self.draw_indices()
+        return self.images[chosen], self.labels[chosen]
+
+    def loss(self, model: nn.Module, data: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = data
+        return self.process.loss(model, images, drop_condition(labels, NULL, p=0.1))
+
+    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+        wanted = torch.arange(40) % 10
+        return self.draw(model, wanted), [str(digit) for digit in wanted.tolist()]
+
+    def draw(self, model: nn.Module, wanted: Tensor) -> Tensor:
+        network, device = guided(model, NULL, self.scale), where(model)
+        return draw(self.process, network, range(len(wanted)), device, wanted.to(device))
+
+    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+        wanted = torch.arange(count) % 10
+        images = self.draw(model, wanted)
+        return {
+            "test_loss": diffusion_loss(self.process, model, self.test_images, self.test_labels),
+            "like_real": like_real(images, self),
+            "right_digit": right_digit(images, wanted, self),
+            "right_digit_of_real": right_digit(self.test_images, self.test_labels, self),
+        }
+
+
+class DigitsVAE(Digits):
+    """Digits through a latent of 16 numbers and back (Kingma & Welling 2014)."""
+
+    name = "digits-vae"
+    goal = "like_real"
+    settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
+    variance = 0.02  # of the decoder's pixels: how much a grey level may be off
+
+    def model(self) -> nn.Module:
+        return VAE(in_channels=1, size=SIZE, channels=16, latent=16)
+
+    def batch(self, index: int) -> Tensor:
+        return self.images[self.draw_indices()]
+
+    def loss(self, model: nn.Module, images: Tensor) -> Tensor:
+        return model.loss(images, kl_weight=self.variance)[0]
+
+    @torch.no_grad()
+    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+        real = self.test_images[:20]
+        again = model.decode(model.encode(real.to(where(model)))[0]).cpu()
+        return torch.cat([real, again]), ["real"] * 20 + ["again"] * 20
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+        mu, logvar = model.encode(self.test_images.to(where(model)))
+        error = (model.decode(mu).cpu() - self.test_images).square().mean().item()
+        z = initial_noise(generators(range(count)), (model.latent,))
+        return {
+            "psnr": 10 * math.log10(4 / error),  # dB; pixels span 2
+            "nats": gaussian_kl(mu, logvar).sum(1).mean().item(),
+            "like_real": like_real(model.decode(z.to(where(model))).cpu(), self),
+        }
+
+
+def draw(process: Diffusion, network, seeds, device, context: Tensor | None = None) -> Tensor:
+    """A digit for each seed, by 50 DDIM steps: (B, 1, 16, 16) in [-1, 1]."""
+    noise = initial_noise(generators(seeds), (1, SIZE, SIZE)).to(device)
+    return sample(process, network, noise, context, steps=50, clip=1.0).cpu()
+
+
+@torch.no_grad()
+def diffusion_loss(
+    process: Diffusion, model: nn.Module, images: Tensor, labels: Tensor | None = None
+) -> float:
+    """The training loss on other images, four times each, at fixed times and with fixed noise."""
+    device = where(model)
+    with seeded(0, 0, device):
+        images = images.repeat(4, 1, 1, 1)
+        labels = None if labels is None else labels.repeat(4).to(device)
+        return process.loss(model, images.to(device), labels, times="antithetic").item()
+
+
+def nearest(images: Tensor, recipe: Digits) -> tuple[Tensor, Tensor]:
+    """Distance to the nearest training image, and that image's label: two of (B,)."""
+    distances = torch.cdist(images.flatten(1), recipe.images.flatten(1)).min(dim=1)
+    return distances.values, recipe.labels[distances.indices]
+
+
+def like_real(images: Tensor, recipe: Digits) -> float:
+    """The share as near to a training image as 99 % of the test images are: real ones get 0.99."""
+    limit = nearest(recipe.test_images, recipe)[0].quantile(0.99)
+    return (nearest(images, recipe)[0] <= limit).float().mean().item()
+
+
+def right_digit(images: Tensor, wanted: Tensor, recipe: Digits) -> float:
+    """The share whose nearest training image is the digit that was wanted."""
+    return (nearest(images, recipe)[1] == wanted).float().mean().item()
+
+
+def where(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

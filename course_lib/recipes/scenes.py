@@ -1,0 +1,364 @@
+"""The text-to-image model, in the three steps of Stable Diffusion, and its rival in pixel space.
+
+    scenes-vae      pictures (3, 64, 64) <-> latents (12, 8, 8)
+    scenes-clip     captions <-> pictures in one space; its text encoder is what the U-Net reads
+    scenes-latent   the U-Net that turns noise into latents, guided by a caption; the text encoder
+                    learns on with it
+    scenes-pixel    the same job without the autoencoder
+
+Every batch is drawn anew, by the step's number, and no picture is seen twice; only `scenes-latent`
+keeps what it has encoded, and turns to that after 38,400 scenes.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.devices import autocast
+from course_lib.datasets.folder import CaptionedFolder
+from course_lib.datasets.scenes import KINDS, Scenes
+from course_lib.datasets.scenes.captions import contradict
+from course_lib.datasets.shards import Shards
+from course_lib.diffusion import (
+    Diffusion,
+    drop_condition,
+    generators,
+    guided,
+    initial_noise,
+    sample,
+    straight,
+)
+from course_lib.models import CLIP, AutoencoderKL, Pixels, TextUNet, Tokenizer, retrieval, watch
+from course_lib.recipes.recipe import Recipe
+from course_lib.training.loop import Training, seeded
+
+Data = Scenes | CaptionedFolder | Shards
+LENGTH = 24  # tokens of a caption, with its start and end
+
+
+class ScenesRecipe(Recipe):
+    """What they share: the data, the captioned scenes, or a reader's own pictures."""
+
+    size = 64  # pixels
+    batch_size = 64
+    kinds: ClassVar[dict] = {None: 1.0}  # of scene -> its part of a batch; None: as they come
+    takes_folder = True
+
+    def __init__(self, data: Data | None = None):
+        self.data = data or Scenes(self.size, "train")
+
+    def pairs(self, index: int) -> tuple[Tensor, list[str]]:
+        """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
+        kinds = self.kinds if isinstance(self.data, Scenes) else {None: 1.0}
+        images, captions = [], []
+        for kind, part in kinds.items():
+            data = Scenes(self.size, "train", kind) if kind else self.data
+            count = int(part * self.batch_size)
+            some = data.batch(range(index * count, (index + 1) * count))
+            images.append(some[0])
+            captions += some[1]
+        return torch.cat(images), captions
+
+    def held_out(self, count: int) -> tuple[Tensor, list[str]]:
+        """New combinations, a third of each kind: pictures and captions that leave nothing unsaid.
+
+        A reader's pictures hold nothing out: these themselves.
+        """
+        if not isinstance(self.data, Scenes):
+            return self.data.batch(range(count))
+        images, captions = [], []
+        for n, kind in enumerate(KINDS[:count]):
+            data = Scenes(self.size, "new combinations", kind, unsaid=0.0)
+            some = data.batch(range(len(range(n, count, 3))))
+            images.append(some[0])
+            captions += some[1]
+        return torch.cat(images), captions
+
+    def lies(self, captions: list[str], seed: Sequence[int]) -> list[str]:
+        """A caption like each of these that its picture refutes; none where no grammar is known."""
+        if not isinstance(self.data, Scenes):
+            return []
+        rng = np.random.default_rng(seed)
+        return [contradict(caption, rng) for caption in captions]
+
+
+class ScenesVAE(ScenesRecipe):
+    """The autoencoder: 16 times fewer numbers than pixels (Rombach et al. 2022, §3.1).
+
+    It learns under noise in its latents, which makes them easy to diffuse: what counts is said
+    loudly, and the decoder forgives small errors (data/checkpoints/README.md).
+    """
+
+    name = "scenes-vae"
+    settings = dict(
+        steps=4200,
+        accumulate=2,  # batches a step: two processes take one each
+        lr=4e-3,
+        optimizer="muon",
+        ema=0.99,
+        precision="auto",
+    )
+    batch_size = 16
+    kinds: ClassVar[dict] = {None: 1 / 2, "pair": 1 / 2}  # pairs are the hardest
+    kl_weight = 2e-4
+    noise = 0.8  # of the standard deviation of the latents, at most
+
+    def model(self) -> nn.Module:
+        return AutoencoderKL(
+            latent_channels=12,
+            channels=128,
+            multipliers=(1,),
+            decoder_blocks=1,
+            patch=8,
+            planes=16,
+            attention=False,
+        )
+
+    def batch(self, index: int) -> Tensor:
+        return self.pairs(index)[0]
+
+    def loss(self, model: nn.Module, images: Tensor) -> Tensor:
+        return model.loss(images, self.kl_weight, self.noise)[0]
+
+    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+        real, _ = self.held_out(15)
+        return torch.cat([real, model(to(model, real)).cpu()]), ["real"] * 15 + ["again"] * 15
+
+    def publish(self, run: Training, *args, **kwargs):
+        """With shift and scale of the latents, from a thousand training pictures."""
+        run.ema.fit_scaling(to(run.ema, self.data.batch(range(1000))[0]))
+        return super().publish(run, *args, **kwargs)
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+        images, _ = self.held_out(count)
+        again = torch.cat([model(to(model, part)).cpu() for part in images.split(100)])
+        errors = (again.clamp(-1, 1) - images).square().flatten(1).mean(1)
+        return {"psnr": (10 * torch.log10(4 / errors)).mean().item()}  # dB; pixels span 2
+
+
+class ScenesCLIP(ScenesRecipe):
+    """Captions and pictures in one space (Radford et al. 2021), with captions that lie."""
+
+    name = "scenes-clip"
+    goal = "text_to_image"
+    settings = dict(steps=550, lr=3e-3, optimizer="muon", ema=0.99, precision="auto")
+    batch_size = 96
+
+    def model(self) -> nn.Module:
+        count = len(self.data) if isinstance(self.data, CaptionedFolder) else 5000
+        captions = [self.data.caption(index) for index in range(count)]
+        tokenizer = Tokenizer.train(captions, 256, LENGTH)
+        tokenizer(captions)  # refuses one that is too long now, and not half-way through
+        return CLIP(
+            tokenizer=tokenizer.kwargs,
+            text=dict(dim=128, layers=2, heads=4),
+            image=dict(size=self.size, patch=4, channels=32, dim=128, layers=2, heads=4),
+        )
+
+    def batch(self, index: int) -> tuple[Tensor, list[str], list[str]]:
+        images, captions = self.pairs(index)
+        return images, captions, self.lies(captions, [self.data.seed, index])
+
+    def loss(self, model: nn.Module, data) -> Tensor:
+        return model.loss(*data)
+
+    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+        """Pictures, each under the caption that the model finds for it."""
+        images, captions = self.held_out(24)
+        with torch.no_grad():
+            similarity = model.embed_image(to(model, images)) @ model.embed_text(captions).T
+        return images, [captions[i] for i in similarity.argmax(1).tolist()]
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+        """Of 64 captions, how often is the right one found; of two, the right and a lie.
+
+        From whole sets of 64: `count` rounded down, at least one.
+        """
+        images, captions = self.held_out(max(64, count // 64 * 64))
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        pictures = torch.cat([model.embed_image(to(model, part)) for part in images.split(64)])
+        right = model.embed_text(captions)
+        found = [retrieval(pictures[some], right[some]) for some in order.split(64)]
+        figures = dict(zip(("image_to_text", "text_to_image"), np.mean(found, 0), strict=True))
+        if lies := self.lies(captions, [0]):
+            wrong = model.embed_text(lies)
+            refused = (pictures * right).sum(1) > (pictures * wrong).sum(1)
+            figures["lies_refused"] = refused.float().mean()
+        return {name: float(share) for name, share in figures.items()}
+
+
+class ScenesDiffusion(ScenesRecipe):
+    """What the two diffusion models share: the process, the captions, and an autoencoder.
+
+    The text encoder starts as CLIP's and learns on with the U-Net. Contrasting whole captions, it
+    had no need to say which of two objects is the red one; a U-Net that paints both has.
+    """
+
+    process = Diffusion(straight(shift=2.0), "flow")
+    times, weighting = "logit_normal", "simple"
+    unet: ClassVar[dict]  # keywords of the U-Net
+    components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
+    scale = 2.5  # of guidance
+    sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
+    look_every = 500
+
+    def __init__(self, data: Data | None = None):
+        super().__init__(data)
+        vae, clip = self.components
+        self.vae = load_checkpoint(AutoencoderKL, vae) if vae else Pixels()
+        self.clip = load_checkpoint(CLIP, clip)
+
+    def model(self) -> nn.Module:
+        model = TextUNet(self.unet, self.clip.text.kwargs)
+        model.text.load_state_dict(self.clip.text.state_dict())
+        return model
+
+    def made_of(self) -> str:
+        """The autoencoder and CLIP as well: trained anew, they make other latents and contexts."""
+        known = [part for part in (self.vae, self.clip) if hasattr(part, "card")]
+        sums = [f"{type(part).__name__} {part.card['sha256'][:8]}" for part in known]
+        return ", ".join([self.data_folder] * bool(self.data_folder) + sums)
+
+    def begin(self, **changes) -> Training:
+        run = super().begin(**changes)
+        self.vae.to(run.device), self.clip.to(run.device)
+        return run
+
+    def batch(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.encode(*self.pairs(index))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """What the U-Net learns from: latents (B, 12, 8, 8) and token ids (B, 24)."""
+        images = images.to(self.vae.scaling_factor.device)
+        with autocast(images.device):
+            return self.vae.encode(images).float(), self.clip.tokenizer(captions)
+
+    def loss(self, model: nn.Module, data: tuple[Tensor, Tensor], p=0.1) -> Tensor:
+        x0, ids = data  # ids (B, 24) are the condition, and those of "" its absence
+        ids = drop_condition(ids, self.clip.ids([""]), p)
+        return self.process.loss(model, x0, ids, times=self.times, weighting=self.weighting)
+
+    @torch.no_grad()
+    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+        images, captions = self.held_out(24)
+        first = images[:1].to(self.vae.scaling_factor.device)
+        shape = self.vae.encode(first).shape[1:]
+        empty, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
+        network = guided(model.unet, empty, self.scale)
+        draws = generators(range(24))
+        noise = to(model, initial_noise(draws, shape))
+        z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)
+        return self.vae.decode(z).clamp(-1, 1).cpu(), captions
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+        """The training loss on held-out scenes, with fixed noise; `course evaluate` does more."""
+        images, captions = self.held_out(count)
+        data = to(model, self.encode(images, captions))
+        with seeded(0, 0, data[0].device):
+            parts = zip(*(part.split(100) for part in data), strict=True)
+            losses = [self.loss(model, part, p=0.0) for part in parts]
+        return {"test_loss": torch.stack(losses).mean().item()}
+
+
+class ScenesLatent(ScenesDiffusion):
+    """Latent diffusion (Rombach et al. 2022): the three components working together.
+
+    While it trains, the U-Net's middle also foretells what CLIP's image encoder sees in the clean
+    picture, square by square (Yu et al. 2025, REPA), and so learns early what goes where.
+    """
+
+    name = "scenes-latent"
+    components = ("scenes-vae", "scenes-clip")
+    settings = dict(
+        steps=5000,
+        accumulate=2,  # batches a step: two processes take one each
+        lr=3e-3,
+        warmup=30,
+        optimizer="muon",
+        ema=0.999,
+        precision="auto",
+    )
+    batch_size = 32
+    kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 5 / 8, "count": 3 / 16}
+    pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
+    alignment = 0.5  # the weight of what is foretold
+    unet = dict(
+        in_channels=12,
+        channels=128,
+        multipliers=(1, 1),
+        blocks=1,
+        attention=(False, True),
+        mlp=2,
+        context_dim=128,
+        film=True,
+        size=8,
+        align=128,
+    )
+
+    def __init__(self, data: Data | None = None):
+        super().__init__(data)
+        self.encoded = functools.cache(super().batch)  # a latent weighs 16 times less than pixels
+
+    def batch(self, index: int) -> tuple[Tensor, ...]:
+        if isinstance(self.data, Shards):  # a stream: no picture is kept
+            return super().batch(index)
+        if index < self.pool:
+            return self.encoded(index)
+        share = index % 2  # so that of two processes each keeps one half of the pool
+        chosen = torch.randint(self.pool // 2 * self.batch_size, (self.batch_size,)).tolist()
+        places = [divmod(number, self.batch_size) for number in chosen]
+        rows = ([part[n] for part in self.encoded(2 * b + share)] for b, n in places)
+        return tuple(torch.stack(part) for part in zip(*rows, strict=True))
+
+    def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, ...]:
+        """Latents and token ids, and what CLIP sees in each sixteenth: (B, 128, 4, 4)."""
+        images = images.to(self.vae.scaling_factor.device)
+        x0, ids = super().encode(images, captions)
+        with torch.no_grad(), autocast(images.device):
+            seen = self.clip.image.patches(images).float()  # (B, 64, 128)
+        seen = F.avg_pool2d(seen.mT.unflatten(2, (8, 8)), 2)  # (B, 128, 4, 4)
+        return x0, ids, seen - seen.mean((0, 2, 3), keepdim=True)
+
+    def loss(self, model: nn.Module, data: tuple[Tensor, ...], p=0.1) -> Tensor:
+        *data, seen = data
+        with watch(model.unet.middle) as middle:
+            loss = super().loss(model, data, p)
+        if not model.training:
+            return loss
+        foretold = model.unet.align(middle[0]).float()  # (B, 128, 4, 4)
+        return loss + self.alignment * (1 - F.cosine_similarity(foretold, seen)).mean()
+
+
+class ScenesPixel(ScenesDiffusion):
+    """The same job on the pixels themselves: three more stages above the U-Net's."""
+
+    name = "scenes-pixel"
+    ships = False  # too large for what it can do after its few minutes
+    components = (None, "scenes-clip")
+    settings = dict(steps=400, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
+    unet = dict(
+        in_channels=3,
+        channels=16,
+        multipliers=(1, 2, 3, 4, 8),
+        blocks=1,
+        attention=(False, False, False, True, True),
+        heads=2,
+        mlp=2,
+        context_dim=128,
+    )
+
+
+def to(model: nn.Module, x):
+    """A tensor, or a tuple of them, on the model's device."""
+    device = next(model.parameters()).device
+    return tuple(to(model, each) for each in x) if isinstance(x, tuple) else x.to(device)

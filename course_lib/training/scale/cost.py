@@ -1,0 +1,303 @@
+"""What a training costs on other machines: `course cost NAME --gpus 8 --gpu h100`.
+
+A step on N devices, each with its share of the step's batches, takes
+
+    batches + update + exchange
+
+- batches: what was measured here, or on a GPU the larger of arithmetic / (SHARE · peak) and
+  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction. A GPU that
+  trains alone replays the blocks of a network instead, REPLAY for each pass;
+- update: clipping, optimiser and average, which every device does in full; on a GPU UPDATE for
+  each launch;
+- exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
+  over each link. It is taken as not overlapping with the arithmetic, though it partly does.
+
+On GPUs the recipes train in float32 (see `fast_precision`), and what is counted is counted so.
+
+`--check` trains here in one and in two processes, and on a GPU if there is one, and prints by how
+much the model was wrong.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from course_lib.common.registry import choose
+from course_lib.recipes import RECIPES, Recipe
+from course_lib.training import Training
+from course_lib.training.loop import in_half
+from course_lib.training.scale.recompute import blocks
+
+SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
+# seconds, of five recipes on an H100 and an H200 (tests/benchmarks/LOG.md)
+LAUNCH = 17e-6  # from one operation of a batch to the next
+UPDATE = 8e-6  # from one of the update to the next: nothing is noted for a backward pass
+REPLAY = 330e-6  # a block's forward or backward pass, recorded
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
+
+
+@dataclass(frozen=True)
+class GPU:
+    """From the vendor's data sheet: float32 operations without TF32, memory, one-way link."""
+
+    flops: float  # a second
+    memory: float  # bytes
+    link: float  # bytes a second
+
+
+GPUS = {
+    "h100": GPU(67e12, 80e9, 450e9),  # SXM, NVLink 4
+    "h200": GPU(67e12, 141e9, 450e9),
+    "a100": GPU(19.5e12, 80e9, 300e9),  # SXM, NVLink 3
+    "l4": GPU(30e12, 24e9, 32e9),  # PCIe 4, 16 lanes
+    "rtx4090": GPU(83e12, 24e9, 32e9),
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one step of a recipe is made of, measured on this machine's CPU in one process."""
+
+    steps: int
+    batches: int  # a step
+    data_seconds: float  # to draw a batch, or to find it among those kept
+    batch_seconds: float  # forward and backward
+    update_seconds: float
+    flops: float  # of a batch
+    launches: int  # operations of a batch
+    inner: int  # those of them that are in blocks, which a GPU replays
+    replays: int  # how often, forward and backward
+    update_launches: int  # and of the update
+    gradient: int  # bytes that processes exchange here
+    weights: int  # bytes of them in float32, which is what GPUs exchange
+    held: int  # bytes of weights, gradients, average and moments
+    activations: int  # bytes that a batch keeps for its backward pass
+
+    @property
+    def processes(self) -> list[int]:
+        """One and two, if they can share a step's batches: what is predicted and checked here."""
+        return [count for count in (1, 2) if self.batches % count == 0]
+
+    def on_cpu(self, processes: int = 1) -> float:
+        """Predicted seconds of a step in so many processes, one core each."""
+        mine = self.batches * (self.data_seconds + self.batch_seconds) / processes
+        return mine + self.update_seconds + exchange(self.gradient, processes, LOOPBACK)
+
+    def on_gpu(self, gpu: GPU, count: int = 1) -> dict[str, float]:
+        """Predicted seconds of a step on so many GPUs, by what they are spent on."""
+        mine = self.batches / count
+        arithmetic = mine * self.flops / (SHARE * gpu.flops)
+        batch = self.launches * LAUNCH
+        if count == 1:
+            batch += self.replays * REPLAY - self.inner * LAUNCH
+        launches = mine * batch + self.update_launches * UPDATE
+        return {
+            "data": mine * self.data_seconds,
+            "arithmetic": arithmetic,
+            "launches": max(0.0, launches - arithmetic),
+            "exchange": exchange(self.weights, count, gpu.link),
+        }
+
+
+def exchange(size: int, devices: int, link: float) -> float:
+    """Seconds of a ring all-reduce of `size` bytes."""
+    return 2 * (devices - 1) / devices * size / link
+
+
+def measure(recipe: Recipe, repeats: int = 5) -> Work:
+    """Take a few steps of the recipe here, on the CPU, and look at where the time goes."""
+    run = recipe.begin(device="cpu")
+    list(islice(run, 2))  # warm: memory and moments are allocated, the second step's data is kept
+    step, gradient, data = (
+        best(work, repeats)
+        for work in (lambda: again(run), run.gradient, lambda: run.batch(run.done * run.accumulate))
+    )
+    twin = recipe.begin(device="cpu", precision="no")  # operation by operation as on a GPU
+    twin.advance()
+    counter, kept = FlopCounterMode(display=False), Kept()
+    with counter, kept:
+        twin.gradient()
+    launches, all_launches = Launches(), Launches()
+    with launches:
+        twin.gradient()
+    with all_launches:
+        again(twin)  # the update is told to a GPU operation by operation, too
+    inner = inside(twin)
+    size = sum(p.numel() * p.element_size() for p in run.weights)
+    states = (state for optimizer in run.optimizers for state in optimizer.state.values())
+    moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
+    return Work(
+        steps=run.steps,
+        batches=run.accumulate,
+        data_seconds=data,
+        batch_seconds=gradient / run.accumulate - data,
+        update_seconds=max(0.0, step - gradient),
+        flops=counter.get_total_flops() / run.accumulate,
+        launches=launches.count // run.accumulate,
+        inner=sum(inner) // run.accumulate,
+        replays=len(inner) // run.accumulate,
+        update_launches=all_launches.count - launches.count,
+        gradient=size // 2 if in_half(run.settings["precision"]) else size,
+        weights=size,
+        held=3 * size + sum(value.numel() * value.element_size() for value in moments),
+        activations=kept.bytes // run.accumulate,
+    )
+
+
+def again(run: Training) -> None:
+    """The last step once more, so that its data need not be drawn."""
+    run.done -= 1
+    run.advance()
+
+
+def best(work: Callable, repeats: int) -> float:
+    """The shortest of a few runs, in seconds: what the machine can do undisturbed."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that run inside."""
+
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count += 1
+        return operation(*args, **(kwargs or {}))
+
+
+def inside(run: Training) -> list[int]:
+    """The operations of each pass, forward or backward, through a block, in a step's batches."""
+    launches, starts, counts = Launches(), [], []
+
+    def enter(*_) -> None:
+        starts.append(launches.count)
+
+    def leave(*_) -> None:
+        counts.append(launches.count - starts.pop())
+
+    hooks = []
+    for block in blocks(run.model):
+        hooks += [block.register_forward_pre_hook(enter), block.register_forward_hook(leave)]
+        hooks += [block.register_full_backward_pre_hook(enter)]
+        hooks += [block.register_full_backward_hook(leave)]
+    with launches:
+        run.gradient()
+    for hook in hooks:
+        hook.remove()
+    return counts
+
+
+class Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that are kept for backward passes, each piece of memory once."""
+
+    def __init__(self):
+        self.seen = {}
+        super().__init__(self.pack, lambda kept: kept)
+
+    def pack(self, kept):
+        memory = kept.untyped_storage()
+        self.seen[memory.data_ptr()] = memory.nbytes()
+        return kept
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.seen.values())
+
+
+def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
+    """The measurement and the predictions, a line each."""
+    parts = work.on_gpu(gpu, count)
+    spent = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in parts.items())
+    yield (
+        f"a step: {work.batches} × ({1000 * work.data_seconds:.1f} data + "
+        f"{1000 * work.batch_seconds:.1f} forward and backward) + {1000 * work.update_seconds:.1f} "
+        f"update ms on one core; {work.batches * work.flops / 1e9:.1f} GFLOP, "
+        f"{work.batches * work.launches + work.update_launches} operations"
+    )
+    for processes in work.processes:
+        minutes = work.steps * work.on_cpu(processes) / 60
+        many = "processes" if processes > 1 else "process"
+        yield f"here, {processes} {many}: {minutes:.1f} minutes for {work.steps:,} steps"
+    minutes = work.steps * sum(parts.values()) / 60
+    yield f"{count} × {kind}: {minutes:.1f} minutes; a step, in ms: {spent}"
+    need = work.held + work.activations
+    yield (
+        f"memory: {need / 2**20:.0f} MiB ({work.held / 2**20:.0f} held, "
+        f"{work.activations / 2**20:.0f} for a batch) of {gpu.memory / 2**20:,.0f} on each"
+    )
+    yield (
+        f"as on the GPUs that were measured, an H100 and an H200: {SHARE:.0%} of the peak, "
+        f"{LAUNCH * 1e6:.0f} µs an operation, {REPLAY * 1e3:.2f} ms a replay; assumed: "
+        f"{LOOPBACK / 1e9:.1f} GB/s between processes"
+    )
+
+
+# --- the check -------------------------------------------------------------------------------
+
+
+def checks(work: Work, name: str, kind: str) -> Iterator[str]:
+    """By how much the predictions are wrong on this machine, a line each."""
+
+    def line(what: str, predicted: float, measured: float) -> str:
+        wrong = predicted / measured - 1
+        return (
+            f"check: {what}: {predicted:.4f} s predicted, {measured:.4f} s measured, {wrong:+.0%}"
+        )
+
+    for processes in work.processes:
+        what = f"{processes} process{'es' * (processes > 1)}"
+        yield line(what, work.on_cpu(processes), check(name, processes))
+    if torch.cuda.is_available():
+        what = f"{torch.cuda.get_device_name()}, predicted as {kind}"
+        yield line(what, sum(work.on_gpu(GPUS[kind]).values()), check_gpu(name))
+
+
+def check(name: str, processes: int) -> float:
+    """Measured seconds of a step of the recipe in so many processes, each on one core."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", "-m", "course_lib.training.scale.cost", name]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    if done.returncode:
+        raise RuntimeError(f"training in {processes} processes failed: {done.stderr[-300:]}")
+    return float(done.stdout.split()[-1])
+
+
+def check_gpu(name: str, steps: int = 20) -> float:
+    """Measured seconds of a step of the recipe on this machine's GPU."""
+    run = choose("recipe", name, RECIPES)().begin(device="cuda")
+    list(islice(run, 3))
+
+    def some() -> None:
+        for _ in range(steps):
+            again(run)
+        torch.cuda.synchronize()
+
+    return best(some, 3) / steps
+
+
+def main(name: str) -> None:
+    """One of the processes of `check`; the leading one prints the seconds of a step."""
+    run = choose("recipe", name, RECIPES)().begin(device="cpu")
+    list(islice(run, 2))
+    step = best(lambda: again(run), 5)
+    run.part()
+    if run.leads:
+        print(step)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,447 @@
+"""The command line: what it writes, and that nobody who mistypes ever sees a traceback."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from course_lib import cli, pipelines, recipes
+from course_lib.cli import doctor
+from course_lib.teaching import solved
+
+SAMPLE = ["sample", "a red circle", "a blue square", "--steps", "2", "--device", "cpu"]
+
+
+@pytest.fixture
+def course(monkeypatch, capsys, tmp_path):
+    """course("train", "NAME") -> status, out, err; it runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        status = ended.value.code or 0
+        return SimpleNamespace(status=status, **capsys.readouterr()._asdict())
+
+    return run
+
+
+@pytest.fixture
+def toy(monkeypatch, toy_pipeline):
+    """The shipped model is the toy one."""
+    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, device: toy_pipeline)
+
+
+class Line(nn.Module):
+    def __init__(self, width=1):
+        super().__init__()
+        self.kwargs = {"width": width}
+        self.weight = nn.Parameter(torch.zeros(width))
+
+
+class Slope(recipes.Recipe):
+    """Learns that y = 2 x, in steps of a millisecond."""
+
+    name = "slope"
+    settings = dict(steps=6, lr=0.1, ema=0.5, save_every=2)
+    goal = "slope"
+    look_every = 3
+
+    def model(self):
+        return Line()
+
+    def batch(self, step):
+        return torch.rand(4)
+
+    def loss(self, model, x):
+        return (model.weight * x - 2 * x).square().mean()
+
+    def pictures(self, model):
+        return torch.zeros(2, 1, 8, 8), ["one", "two"]
+
+    def measure(self, model, count):
+        return {"slope": model.weight.item()}
+
+
+@pytest.fixture
+def slope(monkeypatch):
+    monkeypatch.setitem(recipes.RECIPES, "slope", Slope)
+
+
+def size(path):
+    return Image.open(path).size
+
+
+def test_help_answers_without_torch():
+    code = "import sys, course_lib.cli, course_lib.cli.doctor; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_help_names_every_command(course):
+    out = course("--help").out
+    for command in ("doctor", "lab", "progress", "demo", "sample", "train", "evaluate", "cost"):
+        assert f"  {command} " in out
+
+
+def test_sample_writes_a_grid_with_captions(course, toy, tmp_path):
+    done = course(*SAMPLE)
+    assert done.status == 0
+    assert done.out.startswith(f"{os.path.join('outputs', 'sample.png')}: 2 pictures")
+    width, height = size(tmp_path / "outputs/sample.png")
+    assert width > height > 150  # two pictures beside each other, text beneath
+    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["sample.png"]
+
+
+def test_the_same_seed_gives_the_same_file(course, toy, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert course(*SAMPLE, "--seed", seed, "--out", f"{name}.png").status == 0
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, monkeypatch):
+    asked = []
+
+    def spy(model, captions, seeds, **options):
+        asked.append((list(captions), list(seeds), options))
+        return torch.zeros(len(captions), 3, 32, 32)
+
+    monkeypatch.setattr(pipelines, "text_to_image", spy)
+    done = course(*SAMPLE, "--count", 40, "--seed", 7, "--scale", "2.5", "--sampler", "heun")
+    assert done.status == 0
+    (first, seeds, options), (second, others, _) = asked  # 64 at a time
+    assert first == ["a red circle"] * 40 + ["a blue square"] * 24
+    assert second == ["a blue square"] * 16
+    assert seeds + others == [*range(7, 47), *range(7, 47)]
+    assert options == dict(steps=2, scale=2.5, sampler="heun")
+
+
+@pytest.fixture
+def published(monkeypatch, toy_pipeline):
+    """A Stable Diffusion folder whose networks are the toy ones; `published.free` is the memory."""
+    from course_lib.pipelines.stable_diffusion import memory
+
+    machine = SimpleNamespace(free=8e9, asked=[])
+    sizes = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
+    monkeypatch.setattr(memory, "count_weights", lambda path: sizes)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: machine.free)
+    monkeypatch.setattr(
+        pipelines, "load_published", lambda *args: machine.asked.append(args) or toy_pipeline
+    )
+    return machine
+
+
+def test_sample_draws_with_a_published_checkpoint(course, published, tmp_path):
+    (tmp_path / "sd15").mkdir()
+    done = course(*SAMPLE, "--model", "sd15", "--size", 256)
+    assert done.status == 0
+    assert published.asked == [("sd15", None, 256, torch.device("cpu"))]
+    first, last = done.out.splitlines()
+    assert first.startswith("Stable Diffusion needs about") and "8.0 GB are free" in first
+    assert "2 pictures" in last
+
+
+def test_sample_refuses_a_checkpoint_that_does_not_fit_into_memory(course, published, tmp_path):
+    (tmp_path / "sd15").mkdir()
+    published.free = 2e9
+    done = course(*SAMPLE, "--model", "sd15")
+    assert done.status == 1 and published.asked == []
+    assert "2.0 GB are free: close other programs" in done.err and done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [["--size", "256"], ["--tokenizer", "words"]])
+def test_sample_refuses_what_a_shipped_model_cannot_heed(course, toy, tmp_path, option):
+    (tmp_path / "scenes-latent").mkdir()  # a folder of that name is not taken for weights
+    done = course(*SAMPLE, *option)
+    assert done.status == 2 and "are for Stable Diffusion's files, not scenes-latent" in done.err
+
+
+def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_path):
+    done = course(*SAMPLE, "--model", "models/sd15")
+    assert done.status == 1 and "there is no Stable Diffusion checkpoint" in done.err
+    (tmp_path / "model.ckpt").write_bytes(b"pickled")
+    done = course(*SAMPLE, "--model", "model.ckpt", "--tokenizer", ".")
+    assert done.status == 2 and "run any code" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["--steps", "0"], 2, "course: steps must be"),
+        (["--count", "0"], 2, "course: count must be at least 1, got 0"),
+        (["--scale", "nan"], 2, "course: scale must be a finite number, got nan"),
+        (["--sampler", "dimm"], 2, "course: unknown sampler 'dimm'; did you mean 'ddim'?"),
+        (["a purple circle"], 2, "course: unknown words: 'purple'"),
+        (["--out", "picture.jpg"], 2, "course: --out names a PNG file"),
+        (["--out", "file/picture.png"], 1, "course: cannot make the folder file"),
+    ],
+)
+def test_what_sample_refuses_in_one_line(course, toy, tmp_path, arguments, status, line):
+    (tmp_path / "file").touch()
+    done = course(*SAMPLE, *arguments)
+    assert done.status == status
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1
+    assert done.out == ""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+def test_a_gpu_that_is_not_there(course):
+    done = course("sample", "a red circle", "--device", "cuda", "--out", "a.png")
+    assert done.status == 1
+    assert done.err.startswith("course: ")
+    assert done.err.count("\n") == 1
+
+
+def test_a_full_disk_leaves_the_old_picture(course, toy, tmp_path, monkeypatch):
+    course(*SAMPLE, "--out", "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    done = course(*SAMPLE, "--out", "a.png", "--seed", 5)
+    assert done.status == 1
+    assert done.err == "course: could not write a.png: No space left on device" + KEPT
+    assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+KEPT = "; what was there is untouched\n"
+
+
+def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
+    from course_lib.datasets.scenes.captions import parse
+    from course_lib.datasets.scenes.dataset import place_objects, render
+
+    def perfect(captions, out, **options):
+        rng, scenes = np.random.default_rng(0), [parse(caption) for caption in captions]
+        centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
+        return render(scenes, centres, radii)
+
+    monkeypatch.setattr(cli, "draw", perfect)
+    done = course("demo")
+    assert done.status == 0
+    assert "finds 8 of 8 as their captions say" in done.out
+
+
+def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_path):
+    done = course("train", "slope")
+    assert done.status == 0, done.err
+    folder = tmp_path / "outputs/slope"
+    names = {path.name for path in folder.iterdir()}
+    pictures = {"step_000003.png", "step_000006.png"}
+    assert names == pictures | {"log.jsonl", "state.safetensors", "slope.json", "slope.safetensors"}
+    first = json.loads((folder / "slope.json").read_text())["metrics"]
+    again = course("train", "slope")
+    assert again.status == 0  # nothing left to do: the same model
+    assert json.loads((folder / "slope.json").read_text())["metrics"] == first
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 6
+
+
+def test_only_publish_touches_the_shipped_models(course, slope, tmp_path, monkeypatch):
+    from course_lib.common import checkpoints
+
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    done = course("train", "slope", "--folder", ".", "--steps", 4)
+    assert done.status == 0 and "slope.safetensors: 4 steps" in done.out
+    assert (tmp_path / "slope.safetensors").exists() and not [*(tmp_path / "shipped").iterdir()]
+    card = json.loads((tmp_path / "slope.json").read_text())
+    assert card["command"] == "course train slope --steps 4"
+    course("train", "slope", "--folder", ".", "--steps", 4, "--publish")
+    assert {path.name for path in (tmp_path / "shipped").iterdir()} == {
+        "slope.json",
+        "slope.safetensors",
+    }
+
+
+def test_a_pipe_that_knows_no_tick_gets_a_question_mark(tmp_path):
+    environment = os.environ | {
+        "PYTHONIOENCODING": "cp1252",
+        "COURSE_PROGRESS": str(tmp_path / "p"),
+    }
+    command = [sys.executable, "-m", "course_lib.cli", "progress"]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert done.returncode == 0 and b"? ? ?" in done.stdout, done.stderr
+
+
+def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
+    from jupyterlab import labapp
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.setattr(labapp, "main", lambda arguments: None)
+    cli.lab(SimpleNamespace(args=[]))
+    assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
+
+
+def test_train_until_it_is_good_enough(course, slope, tmp_path):
+    log = tmp_path / "outputs/slope/log.jsonl"
+    done = course("train", "slope", "--until", 0.1)  # AdamW's first steps: 0.1 each, averaged
+    assert done.status == 0 and len(log.read_text().splitlines()) == 3
+    right, minutes = re.search(r"step 3: (.*)% right after (.*) minutes", done.out).groups()
+    assert float(right) >= 10 and float(minutes) == 0
+    done = course("train", "slope", "--until", 1)  # never reached: it goes on to the end
+    assert done.status == 0 and len(log.read_text().splitlines()) == 6
+    assert "step 6: " in done.out
+
+
+def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
+    course("train", "slope", "--steps", 4)
+    done = course("evaluate", "slope", "--weights", "outputs/slope/slope", "--count", 5)
+    assert done.status == 0, done.err
+    header, _, row = done.out.splitlines()
+    assert header == "| slope | now, 5 samples | card, 500 |"
+    name, now, card = (cell.strip() for cell in row.strip("|").split("|"))
+    assert name == "slope"
+    assert now == card != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["train", "digits-dpm"], 2, "unknown recipe 'digits-dpm'; did you mean 'digits-ddpm'?"),
+        (["train", "slope", "--steps", "0"], 2, "steps must be a whole number, at least 1; got 0"),
+        (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
+        (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
+        (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
+        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
+        (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
+        (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
+        (["evaluate", "slope", "--count", "1"], 2, "count must be at least 2, got 1"),
+        (["evaluate", "slope", "--weights", "torn"], 2, "torn"),
+    ],
+)
+def test_what_train_and_evaluate_refuse_in_one_line(
+    course, slope, tmp_path, monkeypatch, arguments, status, line
+):
+    monkeypatch.setattr("course_lib.common.checkpoints.CHECKPOINTS", tmp_path)
+    (tmp_path / "file").touch()
+    course("train", "slope", "--steps", "1", "--folder", "good")
+    card = (tmp_path / "good/slope.json").read_text()
+    (tmp_path / "torn.json").write_text(card)
+    (tmp_path / "torn.safetensors").write_bytes(b"half of it")
+    done = course(*arguments)
+    assert done.status == status
+    assert done.err.startswith("course: ")
+    assert line in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_progress_counts_chapter_by_chapter_and_resets(course, monkeypatch, tmp_path):
+    monkeypatch.setattr(solved, "PROGRESS", tmp_path / "progress.json")
+    for number in ("0.1", "0.3"):
+        assert solved.record(number) == ""
+    out = course("progress").out.splitlines()
+    assert out[0].startswith("00 · Start here") and out[0].endswith("✓ ○ ✓        2 of 3")
+    assert re.fullmatch(r"2 of \d+ exercises solved", out[-1])
+    assert course("progress", "--reset").out.splitlines()[-1].startswith("0 of ")
+    assert course("progress", "--reset").status == 0, "there was nothing left to forget"
+    assert not solved.PROGRESS.exists()
+
+
+def test_progress_says_in_one_line_that_its_file_is_damaged(course, monkeypatch, tmp_path):
+    monkeypatch.setattr(solved, "PROGRESS", tmp_path / "progress.json")
+    solved.PROGRESS.write_text("{")
+    told = course("progress")
+    assert told.status == 2 and told.err.count("\n") == 1 and "--reset" in told.err
+    assert course("progress", "--reset").status == 0
+
+
+def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
+    def interrupted(self, model):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Slope, "pictures", interrupted)
+    done = course("train", "slope")
+    assert done.status == 130
+    assert "Stopped at step 3; the same command goes on" in done.out
+    done = course("train", "slope", "--fresh")
+    assert "Stopped at step 3; the same command without --fresh goes on" in done.out
+
+
+def test_a_place_to_publish_is_refused_before_the_training(course, slope, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("course_lib.common.checkpoints.CHECKPOINTS", tmp_path / "file")
+    done = course("train", "slope", "--publish")
+    assert done.status == 1 and "cannot make the folder" in done.err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_bug_of_ours_is_not_hidden(course, monkeypatch):
+    def bug():
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(doctor, "examine", bug)
+    with pytest.raises(TypeError, match="a bug"):
+        course("doctor")
+
+
+@pytest.mark.parametrize(("level", "status"), [("OK", 0), ("WARN", 0), ("FAIL", 1)])
+def test_doctor_fails_if_a_check_fails(course, monkeypatch, level, status):
+    findings = [doctor.Finding("OK", "one", "fine"), doctor.Finding(level, "two", "so so", "mend")]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    done = course("doctor")
+    assert done.status == status
+    assert done.out.splitlines() == [
+        "OK    one          fine",
+        f"{level:<5} two          so so -> mend",
+    ]
+
+
+@pytest.fixture
+def jupyterlab(monkeypatch, tmp_path):
+    """What JupyterLab would be started with."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/00_start_here.ipynb").touch()
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    started = []
+    monkeypatch.setattr("jupyterlab.labapp.main", started.append)
+    return started
+
+
+@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("display", [True, False])
+def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, root, display):
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
+    monkeypatch.setattr(cli, "has_desktop", lambda: display)
+    assert course("lab", "--port", "9999").status == 0
+    (arguments,) = jupyterlab
+    assert arguments[:2] == [
+        f"--ServerApp.root_dir={tmp_path}",
+        "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb",
+    ]
+    assert arguments[-2:] == ["--port", "9999"]
+    assert ("--allow-root" in arguments) == root
+    assert ("--no-browser" in arguments) == (not display)
+
+
+def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
+    (tmp_path / "notebooks/00_start_here.ipynb").unlink()
+    done = course("lab")
+    assert done.status == 1
+    assert done.err.startswith("course: notebooks/00_start_here.ipynb is not beside course_lib")
+
+
+def test_a_picture_is_what_the_model_drew(tmp_path):
+    """White, black and mid grey reach the file as they are."""
+    images = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8)
+    cli.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
+    pixels = np.asarray(Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("L"))
+    middle = pixels[pixels.shape[0] // 2]
+    levels, counts = np.unique(middle, return_counts=True)
+    assert {0, 255} <= set(levels[counts > 50])
+    assert {127, 128} & set(levels[counts > 50])

@@ -1,0 +1,247 @@
+"""Replays leave no trace outside of their block, and keep apart what must be kept apart.
+
+A CPU has no CUDA graphs. Here `make_graphed_callables` is played: as the real one's, its inputs,
+answers, gradients and what it keeps for the backward pass have one place each, which the next call
+overwrites. With real ones test_gpu.py tests the same.
+"""
+
+import copy
+from collections import Counter
+
+import pytest
+import torch
+
+from course_lib.common import cuda_graphs as replays
+from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.diffusion import Diffusion, sample
+from course_lib.models import SD15_UNET, UNet, attention_maps
+from course_lib.training import train
+from course_lib.training.scale.recompute import blocks, recompute
+
+X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+CONTEXT, T = torch.linspace(-1, 1, 2 * 3 * 8).reshape(2, 3, 8), torch.tensor([1.0, 500.0])
+
+
+def a_unet() -> UNet:
+    torch.manual_seed(0)
+    unet = UNet(1, channels=8, multipliers=(1, 2), attention=(False, True), context_dim=8)
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, float(parameter.dim() == 1), 0.1)
+    return unet
+
+
+class Played(torch.autograd.Function):
+    """One recording: `places` are its inputs, `held` all else that a replay overwrites."""
+
+    @staticmethod
+    def forward(ctx, plain, places, held, *inputs):
+        ctx.places, ctx.held, ctx.weights = places, held, inputs[len(places) :]
+        for place, x in zip(places, inputs, strict=False):
+            place.data.copy_(x)
+        with torch.set_grad_enabled(held["learns"]):
+            held["graph"] = plain(*places)
+        held.setdefault("answer", torch.empty_like(held["graph"].data)).copy_(held["graph"].data)
+        return held["answer"].detach()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        leaves = [*ctx.places, *ctx.weights]
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
+        found = torch.autograd.grad(
+            ctx.held["graph"], wanted, gradient, allow_unused=True, retain_graph=True
+        )
+        places = ctx.held.setdefault("gradients", [torch.empty_like(g) for g in found])
+        for place, each in zip(places, found, strict=True):
+            place.copy_(each)
+        given = iter(places)
+        return (
+            None,
+            None,
+            None,
+            *(next(given).detach() if x.requires_grad else None for x in leaves),
+        )
+
+
+def unwatched(module):
+    """The module's forward, in which no hook runs."""
+    plain = module.forward
+
+    def forward(*inputs):
+        hooks = {layer: layer._forward_hooks for layer in module.modules()}
+        for layer in hooks:
+            layer._forward_hooks = {}
+        try:
+            return plain(*inputs)
+        finally:
+            for layer, some in hooks.items():
+                layer._forward_hooks = some
+
+    return forward
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """The modules that were recorded, in order."""
+    made = []
+
+    def make(module, places, num_warmup_iters, allow_unused_input):
+        plain, held = unwatched(module), {"learns": torch.is_grad_enabled()}
+        weights = tuple(module.parameters())
+        made.append(module)
+        module.forward = lambda *inputs: Played.apply(plain, places, held, *inputs, *weights)
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+    monkeypatch.setattr(replays, "on_gpu", lambda x: True)
+    return made
+
+
+def test_on_a_cpu_nothing_is_recorded():
+    unet = a_unet()
+    around = Replays([unet])
+    with around:
+        inside = unet(X, T, CONTEXT)
+    assert torch.equal(inside, unet(X, T, CONTEXT)) and around.recordings == {unet: {}}
+
+
+def test_the_modules_are_as_before_also_after_an_error():
+    unet = a_unet()
+    around = Replays([unet, unet.middle.second])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="inputs are"), around:
+            assert "forward" in vars(unet) and "forward" in vars(unet.middle.second)
+            unet(torch.zeros(2, 3, 8, 8), T, CONTEXT)
+        assert "forward" not in vars(unet) and "forward" not in vars(unet.middle.second)
+
+
+def test_a_forward_that_somebody_put_there_comes_back():
+    unet = a_unet()
+    recompute(unet)
+    parts = blocks(unet)
+    before = [module.forward for module in parts]
+    with Replays(parts):
+        assert all(module.forward is not own for module, own in zip(parts, before, strict=True))
+    assert [vars(module)["forward"] for module in parts] == before
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_gradients_of_a_loss_that_asks_twice(recorded, whole):
+    plain, quick = a_unet(), a_unet()
+    around = Replays([quick] if whole else blocks(quick))
+    for n in range(3):
+        for unet in (plain, quick):
+            unet.zero_grad()
+        (plain(X + n, T, CONTEXT) - 2 * plain(X, T, CONTEXT)).square().mean().backward()
+        with around:
+            (quick(X + n, T, CONTEXT) - 2 * quick(X, T, CONTEXT)).square().mean().backward()
+        grads = [[p.grad for p in unet.parameters()] for unet in (plain, quick)]
+        torch.testing.assert_close(*grads)
+    modules = [quick] if whole else blocks(quick)
+    assert Counter(recorded) == dict.fromkeys(modules, 2)  # once for each call of a step
+
+
+def test_answers_outlast_the_next_call(recorded):
+    unet = a_unet().eval()
+    with torch.no_grad(), Replays([unet]):
+        first, second = unet(X, T, CONTEXT), unet(X + 1, T, CONTEXT)
+    with torch.no_grad():
+        torch.testing.assert_close((first, second), (unet(X, T, CONTEXT), unet(X + 1, T, CONTEXT)))
+    assert recorded == [unet]
+
+
+def test_a_trajectory_needs_one_recording_and_another_shape_its_own(recorded):
+    unet, process = a_unet().eval(), Diffusion("straight", "flow")
+    around = Replays([unet])
+    for count in (2, 1, 2):
+        some = X[:count], CONTEXT[:count]
+        with around:
+            drawn = sample(process, unet, *some, steps=5, sampler="heun")
+        torch.testing.assert_close(drawn, sample(process, unet, *some, steps=5, sampler="heun"))
+    assert recorded == [unet, unet]
+
+
+def test_what_always_differs_is_not_recorded_for_ever(recorded):
+    unet = a_unet().eval()
+    around = Replays([unet])
+    for count in range(1, replays.MOST + 4):
+        x, t, context = (some[:1].expand(count, *some.shape[1:]) for some in (X, T, CONTEXT))
+        with torch.no_grad(), around:
+            answer = unet(x, t, context)
+        with torch.no_grad():
+            torch.testing.assert_close(answer, unet(x, t, context))
+    assert recorded == [unet] * replays.MOST
+
+
+def test_weights_that_moved_are_recorded_anew(recorded):
+    unet = a_unet().eval()
+    around = Replays([unet])
+    with torch.no_grad(), around:
+        unet(X, T, CONTEXT)
+        unet.load_state_dict({k: 2 * v for k, v in unet.state_dict().items()}, assign=True)
+        moved = unet(X, T, CONTEXT)
+    with torch.no_grad():
+        torch.testing.assert_close(moved, unet(X, T, CONTEXT))
+    assert recorded == [unet, unet]
+
+
+def test_who_watches_a_network_sees_every_call(recorded):
+    unet = a_unet().eval()
+    with torch.no_grad(), Replays([unet]):
+        unet(X, T, CONTEXT)
+        with attention_maps(unet) as maps:
+            unet(X, T, CONTEXT)
+            unet(X + 1, T, CONTEXT)
+    with torch.no_grad(), attention_maps(unet) as plain:
+        unet(X, T, CONTEXT)
+        unet(X + 1, T, CONTEXT)
+    torch.testing.assert_close(dict(maps), dict(plain))
+
+
+def test_a_training_that_replays_learns_the_same(recorded):
+    """Three batches a step: the gradients of the first two must outlast the third's."""
+    process, losses, weights = Diffusion("straight", "flow"), [], []
+
+    def loss(network, context):
+        return process.loss(network, torch.ones(2, 1, 8, 8), context)
+
+    for replay in (False, True):
+        how = dict(steps=4, warmup=0, lr=1e-3, accumulate=3, device="cpu")
+        run = train(a_unet(), loss, lambda index: torch.randn(2, 3, 8), **how)
+        if replay:
+            run.replays = Replays(blocks(run.model))
+        losses.append([step.loss for step in run])
+        weights.append(list(copy.deepcopy(run.model).parameters()))
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*weights)
+    assert len(recorded) == len(blocks(run.model))  # once, for all steps and batches
+
+
+def test_a_network_that_keeps_a_gpu_busy_is_not_replayed(monkeypatch):
+    with torch.device("meta"):
+        published = UNet(**SD15_UNET)
+    assert pays(a_unet()) and not pays(published)
+    monkeypatch.setattr(replays, "SMALL", 0)
+    assert not pays(a_unet())  # nor is anything, then
+
+
+def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("operation not permitted when stream is capturing\nCompile with …")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
+    unet = a_unet()
+    with pytest.raises(RuntimeError) as error, Replays([unet]):
+        unet(X, T, CONTEXT)
+    assert str(error.value) == (
+        "this UNet can't be recorded and replayed (operation not permitted when stream is "
+        "capturing); start again with course_lib.common.cuda_graphs.SMALL = 0, and it runs as it is"
+    )
+    assert "forward" not in vars(unet) and unet(X, T, CONTEXT).isfinite().all()
+
+
+def test_kept_gradients_have_a_place_of_their_own():
+    weight, unused = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2))
+    place = torch.ones(3)
+    weight.grad = place
+    Replays([a_unet()]).keep_gradients([weight, unused])
+    place.fill_(7)
+    assert weight.grad.tolist() == [1, 1, 1] and unused.grad is None

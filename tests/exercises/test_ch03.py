@@ -1,0 +1,193 @@
+"""What chapter 03 derives, held against numbers: the variance of a step, the ODE, its clocks."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from course_lib.diffusion import (
+    Diffusion,
+    Gaussian,
+    GaussianMixture,
+    cosine,
+    level,
+    linear,
+    sample,
+    step,
+    straight,
+    time_grid,
+    trajectory,
+)
+from course_lib.diffusion.samplers import dpmpp_2m, step_std
+from course_lib.exercises.ch03 import ddim_step, ddpm_step, look_ahead, tilde, walk_back
+
+
+def f64(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def hills(process):
+    """Two Gaussians on a line."""
+    return GaussianMixture(process, f64([-1.0], [0.8]), f64(0.04, 0.16), f64(0.4, 0.6))
+
+
+def cumulative(network, x, t):
+    """The share of p_t that lies below x."""
+    alpha, sigma = (float(value) for value in network.process.schedule(t))
+    spread = (alpha**2 * network.variances[:, 0] + sigma**2).sqrt()
+    share = torch.special.ndtr((x - alpha * network.means[:, 0]) / spread)  # (B, K)
+    return (network.log_weights.exp() * share).sum(1)
+
+
+@pytest.mark.parametrize("index", [1, 4, 9])
+def test_the_variance_of_a_step_back_by_brute_force(index):
+    """(3.2): q(x_{t-1} | x_t) of a mixture, from Bayes' rule on a grid."""
+    table = linear(10, 0.02, 0.5)
+    process = Diffusion(table)
+    network, xt = hills(process), f64([0.3])
+    t, s = (index + 1) / 10, index / 10
+    grid = torch.linspace(-6, 6, 20_001, dtype=torch.float64)[:, None]
+    beta = table.betas[index]
+    log_q = network.log_likelihood(grid, s) - (xt - (1 - beta).sqrt() * grid)[:, 0] ** 2 / 2 / beta
+    weights = log_q.softmax(0)[:, None]
+    mean = (weights * grid).sum()
+    variance = (weights * (grid - mean) ** 2).sum()
+
+    bar, before = table.alpha_bars[index], table.alpha_bars[index - 1]
+    x0_process = Diffusion(table, "x0")  # its floor is the variance of x0 given xt
+    spread = hills(x0_process).loss_floor(xt, t)
+    expected = tilde(beta, bar, before) + (before.sqrt() * beta / (1 - bar)) ** 2 * spread
+    torch.testing.assert_close(variance, expected.squeeze(), rtol=1e-6, atol=1e-9)
+    eps = network.eps(xt, t)
+    by_step = ddpm_step(xt, eps, beta, bar, before, 0.0)
+    torch.testing.assert_close(mean, by_step.squeeze(), rtol=1e-6, atol=1e-9)  # (3.1)
+
+
+def test_beta_tilde_is_right_for_a_point_and_beta_for_a_normal():
+    """(3.2) at its two ends (Ho et al. 2020, section 3.2)."""
+    table = linear()
+    for index in (1, 10, 500, 999):
+        beta, bar, before = table.betas[index], table.alpha_bars[index], table.alpha_bars[index - 1]
+        t, s = (index + 1) / 1000, index / 1000
+        std = step_std(level(table, t), level(table, s), 1)
+        assert std**2 == pytest.approx(tilde(beta, bar, before).item(), rel=1e-9)
+        spread = Gaussian(Diffusion(table, "x0"), f64(0.0), 1.0).loss_floor(f64([0.7]), t)
+        total = tilde(beta, bar, before) + (before.sqrt() * beta / (1 - bar)) ** 2 * spread
+        assert total.item() == pytest.approx(beta.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_the_steps_of_the_exercises_are_the_librarys(eta):
+    """(3.3) and (3.4), and with eta = 1 also (3.1)."""
+    xt, eps, noise = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
+    table = linear()
+    for t, s in ((1.0, 0.5), (0.3, 0.299), (0.001, 0.0)):
+        now, then = level(table, t), level(table, s)
+        x0 = (xt - now.sigma * eps) / now.alpha
+        ours = ddim_step(xt, eps, now.alpha, now.sigma, then.alpha, then.sigma, eta, noise)
+        torch.testing.assert_close(ours, step(x0, eps, now, then, eta, noise))
+    if eta == 1:
+        beta, bar, before = table.betas[299], table.alpha_bars[299], table.alpha_bars[298]
+        ours = ddpm_step(xt, eps, beta, bar, before, noise)
+        now, then = level(table, 0.3), level(table, 0.299)
+        x0 = (xt - now.sigma * eps) / now.alpha
+        torch.testing.assert_close(ours, step(x0, eps, now, then, 1, noise), rtol=1e-9, atol=1e-9)
+
+
+def test_the_ode_carries_every_share_of_the_points_along():
+    """(3.5): on a line, what lies below a path stays below it, so F_t(x_t) is constant."""
+    process = Diffusion("linear", "eps")
+    network = hills(process)
+    x1 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    times = [*torch.linspace(1, 0.001, 1500, dtype=torch.float64).tolist(), 0.0]
+    path = list(trajectory(process, network, x1, sampler="heun", spacing=times))
+    start = cumulative(network, x1, 1.0)
+    for i in (400, 1000, 1400, 1500):
+        torch.testing.assert_close(cumulative(network, path[i], times[i]), start, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("make", [cosine, straight])
+def test_the_velocity_is_the_slope_of_the_paths(make):
+    """(3.5) on one Gaussian, whose paths are known: x_t = alpha m + std_t z with z fixed."""
+    schedule, m, c, z = make(), 0.5, 0.3, 1.7
+
+    def place(t):
+        alpha, sigma = (float(value) for value in schedule(t))
+        return alpha * m + (alpha**2 * c + sigma**2) ** 0.5 * z
+
+    network = Gaussian(Diffusion(schedule, "v"), f64(m), c)
+    h = 1e-4
+    for t in (0.2505, 0.5005, 0.8005):  # between two entries of a table
+        slope = (place(t + h) - place(t - h)) / (2 * h)
+        (a, s), (b, r) = (map(float, schedule(t + d)) for d in (h, -h))
+        x = f64([place(t)])
+        velocity = (a - b) / (2 * h) * network.x0(x, t) + (s - r) / (2 * h) * network.eps(x, t)
+        assert velocity.item() == pytest.approx(slope, rel=1e-5)
+
+
+def test_ddims_step_is_eulers_on_three_clocks():
+    """(3.6), and the same step seen from x / (alpha + sigma) and from x / sigma."""
+    x0, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
+    for make in (linear, cosine, straight):
+        now, then = level(make(), 0.7), level(make(), 0.3)
+        xt, xs = now.alpha * x0 + now.sigma * eps, step(x0, eps, now, then)
+        rho, rho_s = now.sigma / now.alpha, then.sigma / then.alpha
+        torch.testing.assert_close(xs / then.alpha, xt / now.alpha + (rho_s - rho) * eps)
+        both, both_s = now.alpha + now.sigma, then.alpha + then.sigma
+        u, u_s = now.sigma / both, then.sigma / both_s
+        torch.testing.assert_close(xs / both_s, xt / both + (u_s - u) * (eps - x0))
+        inverse, inverse_s = now.alpha / now.sigma, then.alpha / then.sigma
+        torch.testing.assert_close(xs / then.sigma, xt / now.sigma + (inverse_s - inverse) * x0)
+
+
+def test_the_integral_over_the_log_snr():
+    """(3.8) on one Gaussian, along its known path, by the trapezium rule."""
+    schedule, m, c, z = cosine(), 0.5, 0.3, 1.7
+    network = Gaussian(Diffusion(schedule, "x0"), f64(m), c)
+    times = torch.linspace(0.8, 0.3, 5001, dtype=torch.float64)
+    alpha, sigma = schedule(times)
+    half = schedule.log_snr(times) / 2
+    x = (alpha * m + (alpha**2 * c + sigma**2).sqrt() * z)[:, None]
+    integral = torch.trapezoid(half.exp() * network.x0(x, times)[:, 0], half)
+    ours = sigma[-1] / sigma[0] * x[0, 0] + sigma[-1] * integral
+    torch.testing.assert_close(ours, x[-1, 0], rtol=1e-6, atol=1e-6)
+
+
+def test_looking_ahead_is_what_dpm_solver_steps_with():
+    """(3.9)"""
+    schedule = linear()
+    now, then, before = (level(schedule, t) for t in (0.6, 0.35, 0.9))
+    x, guess, older = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double()
+    past = [(older, before.log_snr)]
+    x0, eps = dpmpp_2m(lambda x, now: (guess, None), x, now, then, past)
+    ours = look_ahead(guess, older, before.log_snr, now.log_snr, then.log_snr)
+    torch.testing.assert_close(x0, ours)
+    shrunk = then.sigma / now.sigma * x
+    h = (then.log_snr - now.log_snr) / 2
+    expected = shrunk + then.alpha * (1 - torch.tensor(-h).exp()) * ours
+    torch.testing.assert_close(step(x0, eps, now, then), expected.to(x0), rtol=1e-6, atol=1e-6)
+
+
+def test_the_loop_of_the_exercise_is_ddim():
+    process = Diffusion("linear", "eps")
+    x, bars = torch.randn(3, 2), process.schedule.alpha_bars.float()
+    ours = walk_back(lambda x, i: x.tanh(), x, bars, [999, 749, 499, 249])
+    theirs = sample(process, lambda x, t, c: x.tanh(), x, steps=4)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_with_its_own_variance_a_gaussian_is_sampled_exactly_in_two_steps():
+    """(3.2) for steps of any length: what the chapter's figure shows as a flat line."""
+    schedule, c = linear(), 0.25
+    variance = 1.0
+    for t, s in pairwise(time_grid(schedule, 2)):
+        now, then = level(schedule, t), level(schedule, s)
+        total = now.alpha**2 * c + now.sigma**2
+        added = now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2
+        std = step_std(now, then, 1)
+        kept = then.alpha * now.alpha * c / total
+        kept += (then.sigma**2 - std**2) ** 0.5 * now.sigma / total
+        spread = c * now.sigma**2 / total  # of x0 given xt
+        variance = kept**2 * variance + std**2
+        variance += (then.alpha * added / now.sigma**2) ** 2 * spread
+    assert variance == pytest.approx(c, rel=1e-4)  # 1e-4: at t = 1 a trace of data is left

@@ -1,0 +1,170 @@
+"""Chapter 13: its counts, against the modules and against diffusers', and its equations."""
+
+import json
+import re
+from collections import Counter
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from course_lib.common.paths import ROOT
+from course_lib.diffusion import Diffusion, level, scaled_linear
+from course_lib.exercises.ch13 import (
+    EXERCISES,
+    leading_entries,
+    one_scale,
+    our_names,
+    their_name,
+    transformer_parameters,
+)
+from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, TextEncoder, Tokenizer, UNet
+from course_lib.models.attention import Attention, SpatialTransformer, TransformerBlock
+from course_lib.models.layers import ResBlock
+from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
+from course_lib.pipelines.stable_diffusion.checkpoint import Sizes, folder_names
+from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
+from tests.parity import agree
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def cell(name):
+    """The source of one of the chapter's cells."""
+    notebook = json.loads((ROOT / "notebooks" / "13_stable_diffusion.ipynb").read_text("utf-8"))
+    return "".join(next(cell["source"] for cell in notebook["cells"] if cell["id"] == name))
+
+
+@pytest.fixture(scope="module")
+def unet():
+    with torch.device("meta"):
+        return UNet(**SD15_UNET)
+
+
+@pytest.mark.parametrize(("a", "b", "e"), [(4, 4, 8), (4, 8, 16), (320, 640, 1280)])
+def test_a_residual_blocks_parameters(a, b, e):
+    """(13.1)"""
+    formula = 9 * b * (a + b) + e * b + 5 * b + 2 * a + (a != b) * (a * b + b)
+    with torch.device("meta"):
+        assert count(ResBlock(a, b, time_dim=e)) == formula
+
+
+@pytest.mark.parametrize(("c", "d"), [(8, 3), (320, 768), (1280, 2048)])
+def test_a_transformers_parameters(c, d):
+    with torch.device("meta"):
+        assert count(SpatialTransformer(c, context_dim=d)) == transformer_parameters(c, d)
+
+
+def test_one_scale_gives_all_numbers_together_the_spread_1():
+    """(13.2), and that it is `fit_scaling`'s where the channels are alike and have no noise."""
+    z = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(0)).double() * 5.49
+    assert (one_scale(z) * z).std(correction=0).item() == pytest.approx(1, abs=1e-9)
+    vae = AutoencoderKL(channels=16)
+    vae.encode_moments = lambda x: (x, torch.full_like(x, -30))
+    vae.fit_scaling(z)
+    assert vae.scaling_factor.double() == pytest.approx(one_scale(z).item(), rel=0.02)
+    assert 1 / SD15_VAE["scaling_factor"] == pytest.approx(5.49, abs=0.005)
+
+
+@pytest.mark.parametrize("steps", [1, 20, 30, 50])
+def test_the_exercises_entries_are_the_librarys_times(steps):
+    """(13.3)"""
+    assert times(steps) == [(entry + 1) / 1000 for entry in [*leading_entries(steps), 0]]
+
+
+def test_noise_and_picture_out_of_v():
+    """(13.4): the conversion of the library, and the numbers by hand."""
+    generator = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 3, 4, 2, 2, generator=generator).double()
+    process = Diffusion(scaled_linear(), "v")
+    for t in (0.001, 0.4, 1.0):
+        now = level(process.schedule, t)
+        zt, v = now.alpha * x0 + now.sigma * eps, now.alpha * eps - now.sigma * x0
+        torch.testing.assert_close(now.alpha * v + now.sigma * zt, eps)
+        torch.testing.assert_close(now.alpha * zt - now.sigma * v, x0)
+        torch.testing.assert_close(process.answer(x0, eps, t), v)
+
+
+def test_the_exercises_names_are_the_librarys():
+    for (name,) in our_names():
+        assert their_name(name) == renamed(name, DIFFUSERS_UNET)
+
+
+def test_a_wider_context_costs_what_the_exercise_says(unet):
+    with torch.device("meta"):
+        wider = UNet(**SD15_UNET | dict(context_dim=1024))
+    assert (count(wider) - count(unet)) / 1e6 == pytest.approx(EXERCISES["13.5"].right)
+    assert count(wider) == 865_910_724
+
+
+def test_xl_and_3_have_as_many_parameters_as_the_chapter_says():
+    """Counted on diffusers' own networks of the published sizes, and by the chapter's sum."""
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        xl = diffusers.UNet2DConditionModel(
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            block_out_channels=(320, 640, 1280),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            transformer_layers_per_block=(1, 2, 10),
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )
+        third = diffusers.SD3Transformer2DModel(
+            **dict(sample_size=128, num_layers=24, num_attention_heads=24, attention_head_dim=64),
+            **dict(joint_attention_dim=4096, caption_projection_dim=1536),
+            **dict(in_channels=16, out_channels=16, pos_embed_max_size=192),
+        )
+    names = dict(torch=torch, nn=nn, UNet=UNet, TransformerBlock=TransformerBlock, count=count)
+    exec(cell("xl"), names)
+    assert names["total"] == count(xl) == 2_567_463_684
+    assert count(third) == 2_028_328_000
+
+
+@pytest.mark.parametrize("side", [8, 64])
+def test_the_chapters_arithmetic_is_what_pytorch_counts(unet, side):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    names = dict(torch=torch, nn=nn, Counter=Counter, Attention=Attention, partial=partial, re=re)
+    exec(cell("arithmetic"), names)
+    x, clock = torch.empty(1, 4, side, side, device="meta"), torch.empty(1, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        unet(x, clock, torch.empty(1, 77, 768, device="meta"))
+    assert sum(names["arithmetic"](unet, side).values()) == counter.get_total_flops()
+    assert sum(names["parameters"](unet).values()) == count(unet)
+
+
+def test_diffusers_reads_the_folder_that_the_chapter_writes(tmp_path):
+    """Not only our reader: their own classes find each weight, and answer the same."""
+    diffusers = pytest.importorskip("diffusers")
+    transformers = pytest.importorskip("transformers")
+    names = dict(json=json, Sizes=Sizes, folder_names=folder_names, renamed=renamed)
+    names |= dict(save_file=save_file)
+    exec(cell("write"), names)
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train(["a red circle", "two cats on a mat"], 60, 77)
+    unet = UNet(4, None, 128, (1, 2), 1, (True, False), 4, 32)
+    vae = AutoencoderKL(3, 4, 128, (1, 1), 1, scaling_factor=0.18215)
+    text = TextEncoder(len(tokenizer), 77, 32, 2, 4)
+    with torch.no_grad():
+        for parameter in [*unet.parameters(), *vae.parameters(), *text.parameters()]:
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    names["write_checkpoint"](tmp_path, unet, vae, text, tokenizer)
+
+    x, t = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 721.0])
+    context, ids = torch.randn(2, 77, 32), tokenizer(["a red circle", ""])
+    with torch.inference_mode():
+        twin = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "unet")
+        agree(unet(x, t, context), twin(x, t, context).sample, 1e-5)
+        twin = diffusers.AutoencoderKL.from_pretrained(tmp_path / "vae")
+        agree(vae.decode(0.18215 * x), twin.decode(x).sample, 1e-5)
+        twin = transformers.CLIPTextModel.from_pretrained(tmp_path / "text_encoder")
+        agree(text(ids), twin(ids).last_hidden_state, 1e-5)
+    assert load_stable_diffusion(tmp_path).clip.tokenizer(["two cats"]).shape == (1, 77)

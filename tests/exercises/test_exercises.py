@@ -1,0 +1,93 @@
+"""Every exercise of every chapter: its reference is right, and each planted mistake is named."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import torch
+
+from course_lib import exercises as checks
+from course_lib.teaching.check import Choice, Code, Number
+from course_lib.teaching.compare import agree
+
+EXERCISES = {
+    number: exercise
+    for module in pkgutil.iter_modules(checks.__path__)
+    for number, exercise in importlib.import_module(
+        f"{checks.__name__}.{module.name}"
+    ).EXERCISES.items()
+}
+CODE = {number: each for number, each in EXERCISES.items() if isinstance(each, Code)}
+WORDS = {number: each for number, each in EXERCISES.items() if not isinstance(each, Code)}
+
+
+@pytest.mark.parametrize("number", CODE)
+def test_the_reference_passes_and_the_given_code_is_no_attempt(number):
+    exercise = CODE[number]
+    assert exercise.examine(exercise.reference).status == "right"
+    assert exercise.examine(...).status == "not attempted"
+    if exercise.given:
+        assert exercise.examine(exercise.given).status == "not attempted"
+
+
+@pytest.mark.parametrize(
+    ("number", "wrong"), [(n, wrong) for n, each in CODE.items() for wrong in each.misconceptions]
+)
+def test_each_misconception_is_recognised_by_name(number, wrong):
+    verdict = CODE[number].examine(wrong)
+    assert (verdict.status, verdict.misconception) == ("wrong", wrong.__name__)
+    assert inspect.getdoc(wrong), "a misconception's docstring is what the reader is told"
+
+
+@pytest.mark.parametrize("number", CODE)
+def test_misconceptions_return_values_and_differ_from_each_other(number):
+    exercise = CODE[number]
+    torch.manual_seed(0)
+    cases = exercise.cases()
+    answers = [exercise.reference, *exercise.misconceptions] + [exercise.given] * bool(
+        exercise.given
+    )
+    outcomes = [[exercise.run(answer, *case) for case in cases] for answer in answers]
+    for i, ours in enumerate(outcomes):
+        for theirs in outcomes[:i]:
+            assert not all(map(lambda a, b: agree(a, b, exercise.tolerance), ours, theirs))
+
+
+@pytest.mark.parametrize("number", CODE)
+def test_random_answers_are_refused(number):
+    exercise = CODE[number]
+    for answer in (
+        lambda *case: torch.randn(4, 4),
+        lambda *case: 0.123,
+        lambda *case: next(torch.randn_like(x) for x in case if isinstance(x, torch.Tensor)),
+        lambda *case: "a picture",
+        lambda: 7,
+        print,
+    ):
+        verdict = exercise.examine(answer)
+        assert verdict.status == "wrong" and verdict.misconception is None, verdict
+
+
+@pytest.mark.parametrize("number", CODE)
+def test_the_smallest_input_is_shown_in_full(number):
+    """The first case is small enough to be printed: no tensor in it is told by its shape."""
+    torch.manual_seed(0)
+    message = CODE[number].examine(lambda *case: 0.123).message
+    assert "a tensor of shape" not in message.partition("yours")[0], message
+
+
+@pytest.mark.parametrize("number", WORDS)
+def test_predictions_know_their_answer(number):
+    exercise = WORDS[number]
+    assert exercise.examine(...).status == "not attempted"
+    assert exercise.examine(exercise.right).status == "right"
+    if isinstance(exercise, Choice):
+        assert exercise.examine(f"({exercise.right.upper()}).").status == "right"
+        for letter in exercise.why.keys() - {exercise.right}:
+            assert exercise.examine(letter).misconception == letter
+    if isinstance(exercise, Number):
+        for name, (value, _) in exercise.misconceptions.items():
+            assert exercise.examine(value).misconception == name
+    for answer in ("z", "a whole sentence", [1, 2]):
+        assert exercise.examine(answer).status == "wrong"
