@@ -47,7 +47,7 @@ notebooks: .venv/dev.stamp
 parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \
 		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
-		tests/test_stable_diffusion.py
+		tests/pipelines/stable_diffusion/test_checkpoint.py
 
 refusals: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --refusals tests

@@ -70,7 +70,7 @@ class Training:
     (`torchrun`, `accelerate launch`), they share these batches equally.
     recompute: trade arithmetic for memory; the numbers stay the same.
     replay: one process on a GPU trades memory for time, unless it recomputes: what the blocks of a
-    small network do is recorded once and replayed (`replays.py`); the numbers stay the same.
+    small network do is recorded once and replayed (`common/cuda_graphs.py`); the numbers stay the same.
     shard: each process holds a part of the training, not all of it (see `sharding.py`). Then `ema`
     is gathered from all processes each time; until they `part`, all must ask for it.
     precision: "no", "bf16", "fp16" (GPU only), or "auto": "bf16" on a CPU that has it, else "no";
