@@ -22,6 +22,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nan, tensor
 
+from course_lib.common.checkpoints import (
+    amend_card,
+    load_checkpoint,
+    read_card,
+    read_checkpoint,
+    save_checkpoint,
+)
+from course_lib.common.devices import pick_device
 from course_lib.datasets import toy
 from course_lib.datasets.digits import digits
 from course_lib.datasets.folder import CaptionedFolder
@@ -78,17 +86,7 @@ from course_lib.pipelines import (
     text_to_image,
 )
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.training import (
-    EMA,
-    Training,
-    amend_card,
-    learning_rate,
-    load_checkpoint,
-    pick_device,
-    read_card,
-    read_checkpoint,
-    save_checkpoint,
-)
+from course_lib.training import EMA, Training, learning_rate
 
 SPOILS = {
     "another rank": lambda x: x[None],

@@ -12,8 +12,8 @@ import nbformat
 
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
+from course_lib.common.checkpoints import published, read_card
 from course_lib.common.paths import CHECKPOINTS
-from course_lib.training import published, read_card
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:

@@ -253,22 +253,22 @@ def train(
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
     counts = dict(desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
-    bar = tqdm(run, **counts, disable=not run.leads)
+    bar = tqdm(run, **counts, disable=not run.is_main)
     try:
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
             if step.index % recipe.look_every == 0 or step.index == run.steps:
-                right = look(recipe, run, folder, bool(until)) if run.leads else 0.0
-                if until and run.mean(right) * run.processes >= until:  # the leader's look, for all
+                right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
+                if until and run.engine.sum(right) >= until:  # the leader's look, for all
                     break
     except KeyboardInterrupt:
         bar.close()
-        if run.leads:
+        if run.is_main:
             again = "the same command" + " without --fresh" * fresh
             typer.echo(f"Stopped at step {run.done}; {again} goes on from the last one kept.")
         raise typer.Exit(130) from None
-    run.part()
-    if not run.leads:
+    run.close()
+    if not run.is_main:
         return
     typer.echo(f"Measuring {name} ...")
     told = {"--data": data, "--steps": steps, "--until": until}
@@ -304,10 +304,10 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure a trained model again and set the figures beside those of its card."""
+    from course_lib.common.checkpoints import amend_card, load_checkpoint
     from course_lib.common.registry import choose
     from course_lib.recipes import RECIPES
     from course_lib.recipes.report import measure
-    from course_lib.training import amend_card, load_checkpoint
 
     recipe = choose("recipe", name, RECIPES)()
     if count < 2:  # one picture has no spread, and no distance to others
@@ -341,7 +341,7 @@ def cost(
     from course_lib.training.scale import cost as model
 
     recipe, card = choose("recipe", name, RECIPES)(), choose("GPU", gpu, model.GPUS)
-    batches = recipe.settings.get("accumulate", 1)
+    batches = recipe.settings["scale"].accumulate
     if gpus < 1 or batches % gpus:
         raise ValueError(
             f"gpus must be at least 1, and share the {batches} batches of a step of {name} "
@@ -351,8 +351,11 @@ def cost(
     work = model.measure(recipe)
     for line in model.report(work, card, gpu, gpus):
         typer.echo(line)
-    for line in model.checks(work, name, gpu) if check else ():
-        typer.echo(line)
+    if check:
+        from course_lib.cli.cost_check import checks
+
+        for line in checks(work, name, gpu):
+            typer.echo(line)
 
 
 def show(value) -> str:

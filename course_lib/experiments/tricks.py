@@ -19,7 +19,7 @@ from course_lib.models import AutoencoderKL, DiT
 from course_lib.recipes import Recipe
 from course_lib.recipes.report import assemble, distance_report, pictures_report, score
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesLatent, ScenesVAE
-from course_lib.training.loop import Training
+from course_lib.training import Optimizer, Scale, Training
 
 BUDGET = 240  # seconds of CPU time
 AUTOENCODER = 420  # before them, where a variant needs an autoencoder of its own
@@ -60,7 +60,7 @@ class Alone(Full):
 
 class AdamW(Full):
     label = "AdamW, no Muon"
-    changes = dict(optimizer="adamw", lr=1e-3)
+    changes = dict(optimizer=Optimizer(lr=1e-3, warmup=30))
 
 
 class LastWeights(Full):
@@ -70,7 +70,7 @@ class LastWeights(Full):
 
 class SmallBatch(Full):
     label = "32 pictures a step"
-    changes = dict(accumulate=1)
+    changes = dict(scale=Scale(precision="auto"))
 
 
 class Uniform(Full):
@@ -102,7 +102,7 @@ class Transformer(Full):
     """
 
     label = "transformer, no U-Net"
-    changes = dict(lr=8e-3)
+    changes = dict(optimizer=Optimizer("muon", lr=8e-3, warmup=30))
     dit = dict(in_channels=12, size=8, patch=1, dim=192, layers=4, heads=4, mlp=2)
 
     def change(self, model):

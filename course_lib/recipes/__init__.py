@@ -39,7 +39,7 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
         able = ", ".join(name for name, recipe in RECIPES.items() if recipe.takes_folder)
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
     if list(Path(folder).glob("*.tar")):
-        streams = recipe.settings.get("accumulate", 1)
+        streams = recipe.settings["scale"].accumulate
         made = recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
     else:
         made = recipe(CaptionedFolder(folder, recipe.size))

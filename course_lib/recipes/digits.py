@@ -21,7 +21,8 @@ from course_lib.diffusion import (
 from course_lib.models import VAE, UNet
 from course_lib.models.vae import gaussian_kl
 from course_lib.recipes.recipe import Recipe
-from course_lib.training.loop import seeded
+from course_lib.training import Optimizer, Scale
+from course_lib.training.seeding import seeded
 
 SIZE = 16  # pixels; the originals have 8
 NULL = 10  # the class that stands for "any digit"
@@ -46,7 +47,9 @@ class DigitsDDPM(Digits):
 
     name = "digits-ddpm"
     goal = "like_real"
-    settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
+    settings: ClassVar = dict(
+        steps=2000, optimizer=Optimizer(lr=2e-3), ema=0.995, scale=Scale(precision="auto")
+    )
     process = Diffusion("linear", "eps")
 
     def model(self) -> nn.Module:
@@ -112,7 +115,9 @@ class DigitsVAE(Digits):
 
     name = "digits-vae"
     goal = "like_real"
-    settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
+    settings: ClassVar = dict(
+        steps=2000, optimizer=Optimizer(lr=2e-3), ema=0.995, scale=Scale(precision="auto")
+    )
     variance = 0.02  # of the decoder's pixels: how much a grey level may be off
 
     def model(self) -> nn.Module:

@@ -14,6 +14,7 @@ from course_lib.datasets.scenes import Scenes, render
 from course_lib.datasets.scenes.grammar import COLOURS, SHAPES, SIZES, Scene
 from course_lib.models.classifier import Classifier
 from course_lib.recipes.scenes import ScenesRecipe, to
+from course_lib.training import Optimizer, Scale
 
 QUESTIONS = [
     *(f"on {colour}" for colour in COLOURS),
@@ -38,7 +39,12 @@ class ScenesFeatures(ScenesRecipe):
 
     name = "scenes-features"
     goal = "pictures_right"
-    settings = dict(steps=1200, lr=3e-3, optimizer="muon", ema=0.99, precision="auto")
+    settings = dict(
+        steps=1200,
+        optimizer=Optimizer("muon", lr=3e-3),
+        ema=0.99,
+        scale=Scale(precision="auto"),
+    )
     takes_folder = False  # it needs the answers, and these only a scene can give
 
     def model(self) -> nn.Module:

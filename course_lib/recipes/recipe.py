@@ -14,6 +14,7 @@ recorded training.
 
 import json
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.common.checkpoints import save_checkpoint
-from course_lib.training.loop import Training, train
+from course_lib.training import Folder, Training, train
 
 
 class Recipe(ABC):
@@ -31,6 +32,7 @@ class Recipe(ABC):
     settings: ClassVar[dict]  # keywords of `train`
     goal: str | None = None  # the figure of `measure`, a share, that says how good the model is
     half = True  # publish matrices and kernels in float16
+    save_every = 250  # steps between two saved states
     look_every = 250  # steps between two looks at `pictures`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
@@ -56,14 +58,23 @@ class Recipe(ABC):
     def measure(self, model: nn.Module, count: int) -> dict[str, float]:
         """The figures of the card, from `count` samples; continuous integration repeats them."""
 
-    def begin(self, **changes) -> Training:
-        """The training, ready to iterate over; `changes` override settings: steps, folder, …"""
-        settings = self.settings | {"data": self.made_of()} | changes
-        settings["warmup"] = min(settings.get("warmup", 100), settings["steps"] // 10)
+    def begin(
+        self, *, folder: str | Path | None = None, resume: bool = True, **changes
+    ) -> Training:
+        """The training, ready to iterate over.
+
+        folder: keeps its state and its log, and is resumed unless resume=False.
+        changes: override settings: steps, seed, device, optimizer, ema, scale.
+        """
+        settings = self.settings | changes
+        warmup = min(settings["optimizer"].warmup, settings["steps"] // 10)
+        settings["optimizer"] = replace(settings["optimizer"], warmup=warmup)
+        if folder is not None:
+            folder = Folder(folder, self.save_every, resume, self.made_of())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.get("seed", 0))
             model = self.model()
-        return train(model, self.loss, self.batch, **settings)
+        return train(model, self.loss, self.batch, folder=folder, **settings)
 
     def made_of(self) -> str | None:
         """What the data is of, if not the course's own: a training goes on with the same alone."""
@@ -83,7 +94,7 @@ class Recipe(ABC):
         facts = {
             "command": command or f"course train {self.name}",
             "metrics": {"count": count} | self.measure(run.ema, count),
-            "curve": curve(run.folder / "log.jsonl") if run.folder else [],
+            "curve": curve(run.folder.log) if run.folder else [],
         }
         return save_checkpoint(name_or_path or self.name, run.ema, self.half, **run.card, **facts)
 

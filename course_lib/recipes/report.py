@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from course_lib.common.checkpoints import load_checkpoint
 from course_lib.datasets.scenes import KINDS, SPLITS, Scenes
 from course_lib.evaluation import PromptOracle
 from course_lib.evaluation.distances import floor, frechet_distance
@@ -21,7 +22,6 @@ from course_lib.models.classifier import Classifier
 from course_lib.pipelines import LatentDiffusion, as_pipeline, text_to_image
 from course_lib.recipes import Recipe
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE
-from course_lib.training import load_checkpoint
 
 BATCH = 64
 

@@ -36,7 +36,8 @@ from course_lib.diffusion import (
 )
 from course_lib.models import CLIP, AutoencoderKL, Pixels, TextUNet, Tokenizer, retrieval, watch
 from course_lib.recipes.recipe import Recipe
-from course_lib.training.loop import Training, seeded
+from course_lib.training import Optimizer, Scale, Training
+from course_lib.training.seeding import seeded
 
 Data = Scenes | CaptionedFolder | Shards
 LENGTH = 24  # tokens of a caption, with its start and end
@@ -98,11 +99,9 @@ class ScenesVAE(ScenesRecipe):
     name = "scenes-vae"
     settings = dict(
         steps=4200,
-        accumulate=2,  # batches a step: two processes take one each
-        lr=4e-3,
-        optimizer="muon",
+        optimizer=Optimizer("muon", lr=4e-3),
         ema=0.99,
-        precision="auto",
+        scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each
     )
     batch_size = 16
     kinds: ClassVar[dict] = {None: 1 / 2, "pair": 1 / 2}  # pairs are the hardest
@@ -148,7 +147,12 @@ class ScenesCLIP(ScenesRecipe):
 
     name = "scenes-clip"
     goal = "text_to_image"
-    settings = dict(steps=550, lr=3e-3, optimizer="muon", ema=0.99, precision="auto")
+    settings = dict(
+        steps=550,
+        optimizer=Optimizer("muon", lr=3e-3),
+        ema=0.99,
+        scale=Scale(precision="auto"),
+    )
     batch_size = 96
 
     def model(self) -> nn.Module:
@@ -281,12 +285,9 @@ class ScenesLatent(ScenesDiffusion):
     components = ("scenes-vae", "scenes-clip")
     settings = dict(
         steps=5000,
-        accumulate=2,  # batches a step: two processes take one each
-        lr=3e-3,
-        warmup=30,
-        optimizer="muon",
+        optimizer=Optimizer("muon", lr=3e-3, warmup=30),
         ema=0.999,
-        precision="auto",
+        scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each
     )
     batch_size = 32
     kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 5 / 8, "count": 3 / 16}
@@ -345,7 +346,12 @@ class ScenesPixel(ScenesDiffusion):
     name = "scenes-pixel"
     ships = False  # too large for what it can do after its few minutes
     components = (None, "scenes-clip")
-    settings = dict(steps=400, lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
+    settings = dict(
+        steps=400,
+        optimizer=Optimizer("muon", lr=3e-3, warmup=30),
+        ema=0.999,
+        scale=Scale(precision="auto"),
+    )
     unet = dict(
         in_channels=3,
         channels=16,

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from course_lib.training import Optimizer, Scale
 from course_lib import cli, pipelines, recipes
 from course_lib.cli import doctor
 from course_lib.teaching import solved
@@ -53,7 +54,8 @@ class Slope(recipes.Recipe):
     """Learns that y = 2 x, in steps of a millisecond."""
 
     name = "slope"
-    settings = dict(steps=6, lr=0.1, ema=0.5, save_every=2)
+    settings = dict(steps=6, optimizer=Optimizer(lr=0.1), ema=0.5, scale=Scale())
+    save_every = 2
     goal = "slope"
     look_every = 3
 

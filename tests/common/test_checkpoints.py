@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from course_lib.common import checkpoints
+from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.common.files import make_folder
-from course_lib.training import load_checkpoint, save_checkpoint
 
 
 class Net(nn.Module):

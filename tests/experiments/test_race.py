@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from course_lib.training import Optimizer, Scale
 from course_lib.experiments import race
 from course_lib.recipes import Recipe
 
@@ -32,7 +33,8 @@ class Slope(Recipe):
     """Learns that y = 2 x."""
 
     name = "slope"
-    settings = dict(steps=6, lr=0.1, save_every=3)
+    settings = dict(steps=6, optimizer=Optimizer(lr=0.1), scale=Scale())
+    save_every = 3
     pictures = measure = None
 
     def model(self):

@@ -6,12 +6,13 @@ import pytest
 import torch
 from PIL import Image
 
+from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes.captions import parse
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.recipes.digits import like_real, right_digit
 from course_lib.recipes.recipe import curve
-from course_lib.training import load_checkpoint
+from course_lib.training import Scale
 
 DIGITS = ["digits-ddpm", "digits-classes", "digits-vae"]
 
@@ -20,10 +21,10 @@ DIGITS = ["digits-ddpm", "digits-classes", "digits-vae"]
 def test_a_few_steps_published_and_loaded(name, tmp_path):
     recipe = choose("recipe", name, RECIPES)()
     state = torch.get_rng_state()
-    run = recipe.begin(steps=3, folder=tmp_path, device="cpu", precision="no")
+    run = recipe.begin(steps=3, folder=tmp_path, device="cpu", scale=Scale())
     losses = [step.loss for step in run]
     assert torch.equal(state, torch.get_rng_state())
-    again = RECIPES[name]().begin(steps=3, device="cpu", precision="no")
+    again = RECIPES[name]().begin(steps=3, device="cpu", scale=Scale())
     assert [step.loss for step in again] == losses  # the seed decides weights, data and noise
     images, titles = recipe.pictures(run.ema)
     assert images.shape == (40, 1, 16, 16) and len(titles) == 40 and images.isfinite().all()
@@ -72,7 +73,7 @@ def folder(tmp_path):
 
 def test_the_autoencoder_learns_a_folder_of_ones_own(folder):
     recipe = make_recipe("scenes-vae", folder)
-    run = recipe.begin(steps=40, device="cpu", precision="no")
+    run = recipe.begin(steps=40, device="cpu", scale=Scale(accumulate=2))
     losses = [step.loss for step in run]
     assert losses[-1] < losses[0] / 2
     assert recipe.measure(run.ema, 4).keys() == {"psnr"}
@@ -123,7 +124,7 @@ def test_the_latent_recipe_goes_on_with_scenes_that_it_has_encoded():
 
 def test_a_training_goes_on_with_the_same_autoencoder_alone(tmp_path):
     recipe = make_recipe("scenes-latent")
-    options = dict(steps=1, folder=tmp_path, precision="no", device="cpu")
+    options = dict(steps=1, folder=tmp_path, scale=Scale(), device="cpu")
     list(recipe.begin(**options))
     assert recipe.begin(**options).done == 1
     recipe.vae.card = recipe.vae.card | {"sha256": "0123456789"}

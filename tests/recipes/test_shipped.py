@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from course_lib.common.checkpoints import load_checkpoint, published
 from course_lib.common.paths import CHECKPOINTS
 from course_lib.datasets.scenes import Scenes
 from course_lib.models import AutoencoderKL, TextUNet
 from course_lib.recipes import RECIPES, report
-from course_lib.training import load_checkpoint, published
 
 COUNT = 64
 SHIPPED = [name for name in published() if name.startswith("scenes-")]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from course_lib.common.checkpoints import load_checkpoint, published
 from course_lib.recipes import RECIPES
-from course_lib.training import load_checkpoint, published
 
 COUNT = 64
 SHIPPED = [name for name in published() if name.startswith("digits-")]

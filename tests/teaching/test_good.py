@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from course_lib.training import Optimizer, Scale
 from course_lib import recipes
 from course_lib.common.paths import ROOT
 from course_lib.teaching import good
@@ -29,7 +30,7 @@ class Slope(recipes.Recipe):
     """Learns that y = 2 x, in steps of a millisecond, and draws one grey for each step learned."""
 
     name = "slope"
-    settings = dict(steps=30, lr=0.1, ema=0.5)
+    settings = dict(steps=30, optimizer=Optimizer(lr=0.1), ema=0.5, scale=Scale())
 
     def model(self):
         return Line()
