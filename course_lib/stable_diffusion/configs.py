@@ -186,7 +186,7 @@ def same(part: str, config: Mapping, wanted: Mapping, defaults: Mapping | None =
 def plain(value: Any, like: Any) -> Any:
     """What a list of equal values, one for each stage, repeats; the text of a special token."""
     if isinstance(value, list) and not isinstance(like, list) and value[1:] == value[:-1]:
-        return value[0] if value else None
+        return value[0] if value else value
     return value.get("content", value) if isinstance(value, dict) else value
 
 
@@ -197,7 +197,7 @@ def check_like(name: str, value: Any, default: Any) -> None:
     elif isinstance(default, float) and not (type(value) in (int, float) and 0 < value < inf):
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     elif isinstance(default, str | list) and not (isinstance(value, type(default)) and value):
-        raise ValueError(f"{name} must be a {type(default).__name__}, got {value!r}")
+        raise ValueError(f"{name} is {value!r}, expected a value such as {default!r}")
     if isinstance(default, list):
         for each in value:
             check_like(name, each, default[0])
