@@ -15,7 +15,7 @@ from course_lib.diffusion import initial_noise, sample
 from course_lib.diffusion.guidance import guided
 from course_lib.diffusion.schedules import cosine, scaled_linear
 from course_lib.models import SD15_TEXT, SD15_UNET, SD15_VAE, AutoencoderKL, TextEncoder, UNet
-from course_lib.models.tokenizer import Tokenizer
+from course_lib.models.tokenizer import END, START, Tokenizer
 from course_lib.stable_diffusion import configs, load_stable_diffusion, times
 from course_lib.stable_diffusion.checkpoint import PREFIXES, Sizes, file_names
 from course_lib.stable_diffusion.names import renamed
@@ -343,6 +343,25 @@ def test_a_tokenizer_of_one_file(copy):
     assert torch.equal(load_stable_diffusion(copy).clip.tokenizer(CAPTIONS[:4]), ours(CAPTIONS[:4]))
     whole.write_text("{}")
     refused(ValueError, ["tokenizer.json holds no byte-pair encoding"], copy)
+
+
+def test_a_tokenizer_as_older_libraries_describe_it(copy):
+    """Tokens with their properties, once in each of two files."""
+    properties = dict(lstrip=False, normalized=True, rstrip=False, single_word=False)
+    start, end = (dict(content=token, **properties) for token in (START, END))
+    tokens = dict(bos_token=start, eos_token=end, pad_token=END, unk_token=end)
+    configure(
+        copy,
+        "tokenizer",
+        **dict(tokens, add_prefix_space=False, do_lower_case=True, errors="replace"),
+        **dict(model_max_length=77, tokenizer_class="CLIPTokenizer", extra_special_tokens={}),
+        added_tokens_decoder={str(len(TOKENIZER) - 1): end},
+    )
+    (copy / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(tokens))
+    any_word = Tokenizer(**TOKENIZER.kwargs | dict(words=None))
+    assert torch.equal(load_stable_diffusion(copy).clip.tokenizer(CAPTIONS), any_word(CAPTIONS))
+    (copy / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(dict(pad_token="!")))
+    refused(ValueError, ["pad_token is '!'"], copy)  # Stable Diffusion 2's
 
 
 def test_the_tokenizers_length_is_the_contexts(copy):

@@ -116,7 +116,14 @@ TEXT = Keys(
     # outputs that Stable Diffusion does not take
     "projection_dim pad_token_id bos_token_id eos_token_id output_hidden_states output_attentions "
     "return_dict use_cache chunk_size_feed_forward is_encoder_decoder id2label label2id "
-    "problem_type",
+    "problem_type "
+    # those of any text model in older configs, most of them about generating text
+    "add_cross_attention begin_suppress_tokens diversity_penalty do_sample early_stopping "
+    "encoder_no_repeat_ngram_size is_decoder length_penalty max_length min_length "
+    "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores "
+    "pruned_heads remove_invalid_values repetition_penalty return_dict_in_generate temperature "
+    "tf_legacy_loss tie_encoder_decoder tie_word_embeddings top_k top_p torchscript typical_p "
+    "use_bfloat16",
 )
 SCHEDULER = Keys(
     read=dict(prediction_type="epsilon", beta_schedule="linear", beta_start=1e-4, beta_end=0.02),
