@@ -16,7 +16,7 @@ class Keys(NamedTuple):
     """The keys of one part of a checkpoint."""
 
     read: dict[str, Any]  # what is read from the config; the values are the library's defaults
-    fixed: dict[str, Any]  # the only value that the course's networks and samplers know
+    fixed: dict[str, Any]  # the one value that the course's networks are built on
     free: str  # these change no prediction
 
 
@@ -161,7 +161,10 @@ TOKENIZER = Keys(
     ),
     free="add_prefix_space added_tokens_decoder backend chat_template clean_up_tokenization_spaces "
     "errors is_local local_files_only model_input_names name_or_path processor_class "
-    "special_tokens_map_file tokenizer_class tokenizer_file truncation_side use_fast verbose",
+    "special_tokens_map_file tokenizer_class tokenizer_file use_fast verbose "
+    # how one call cut and padded its captions, which some tools wrote down
+    "max_length pad_to_multiple_of pad_token_type_id padding stride truncation truncation_side "
+    "truncation_strategy",
 )
 
 
