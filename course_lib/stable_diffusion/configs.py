@@ -1,7 +1,7 @@
-"""Every key that a published config may state: the sizes to read, and what must be as it is here.
+"""Every key that a published config may state: which are read, which are fixed, which are free.
 
-A checkpoint lists a hundred settings, and Stable Diffusion 1 varies in about twenty. The tables
-below name them all, so that no setting is ignored which would change the picture.
+A checkpoint lists about two hundred settings, and Stable Diffusion 1 varies in about twenty. The
+tables name them all, so that no setting that would change the picture is ignored.
 """
 
 from collections.abc import Mapping
@@ -201,7 +201,7 @@ def plain(value: Any, like: Any) -> Any:
 
 
 def check_like(name: str, value: Any, default: Any) -> None:
-    """ValueError for a size, a factor or a list that is none."""
+    """ValueError for a value of another kind than the default: no size, no factor, no list."""
     if isinstance(default, int):
         whole_numbers(1, **{name: value})
     elif isinstance(default, float) and not (type(value) in (int, float) and 0 < value < inf):
