@@ -126,8 +126,9 @@ def contents(path: Path) -> list[Sample]:
     for stem, (name, _) in pictures.items():
         if stem not in captions or not captions[stem][1][1]:
             raise ValueError(f"{name} in {path} has no caption, {stem}.txt")
-    for stem in captions.keys() - pictures:
-        raise ValueError(f"{captions[stem][0]} in {path} has no picture")
+    for stem, (name, _) in captions.items():
+        if stem not in pictures:
+            raise ValueError(f"{name} in {path} has no picture")
     if not pictures:
         raise ValueError(f"the shard {path} holds no pictures")
     return [Sample(stem, place, captions[stem][1]) for stem, (_, place) in pictures.items()]
