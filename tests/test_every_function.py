@@ -81,11 +81,11 @@ from course_lib.pipelines import (
     LatentDiffusion,
     image_to_image,
     inpaint,
-    load_pipeline,
     load_published,
     text_to_image,
 )
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
+from course_lib.recipes import load_pipeline
 from course_lib.training import EMA, Training, learning_rate
 
 SPOILS = {

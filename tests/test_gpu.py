@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from course_lib.cli import cost_check
 from course_lib.common import devices
 from course_lib.common.checkpoints import load_checkpoint
-from course_lib.cli import cost_check
 from course_lib.common.cuda_graphs import Captured, CudaGraphs
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, sample
 from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet, attention_maps
 from course_lib.models.classifier import Classifier
-from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
-from course_lib.recipes import RECIPES
+from course_lib.pipelines import image_to_image, inpaint, text_to_image
+from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.recipes.scenes import to
 from course_lib.training import train
 from course_lib.training.optimizers import Muon
@@ -193,7 +193,7 @@ def test_every_recipe_learns(name):
     losses = [step.loss for step in run]
     assert next(run.model.parameters()).device.type == "cuda"
     assert sum(losses[20:]) < sum(losses[:10])
-    pictures, captions = recipe.pictures(run.ema)
+    pictures, captions = recipe.samples(run.ema)
     assert len(pictures) == len(captions) and pictures.device.type == "cpu"
 
 

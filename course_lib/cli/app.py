@@ -151,7 +151,8 @@ def draw(
     """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
     import torch
 
-    from course_lib.pipelines import load_pipeline, text_to_image
+    from course_lib.pipelines import text_to_image
+    from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
@@ -260,7 +261,7 @@ def train(
     try:
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-            if step.index % recipe.look_every == 0 or step.index == run.steps:
+            if step.index % recipe.sample_every == 0 or step.index == run.steps:
                 right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
                 if until and run.engine.sum(right) >= until:  # the leader's look, for all
                     break
@@ -286,11 +287,9 @@ def look(recipe, run, folder: Path, judge: bool) -> float:
     """Draw what the averaged model makes now; the share of it that is right, if that is asked."""
     from tqdm import tqdm
 
-    from course_lib.recipes.report import score
-
-    images, titles = recipe.pictures(run.ema)
+    images, titles = recipe.samples(run.ema)
     write_grid(folder / f"step_{run.done:06d}.png", images, titles, columns=8)
-    right = score(recipe, run.ema) if judge else 0.0
+    right = recipe.score(run.ema) if judge else 0.0
     if judge:
         tqdm.write(f"step {run.done}: {right:.1%} right after {run.seconds / 60:.1f} minutes")
     return right
@@ -309,21 +308,25 @@ def evaluate(
     """Measure a trained model again and set the figures beside those of its card."""
     from course_lib.common.checkpoints import amend_card, load_checkpoint
     from course_lib.common.registry import choose
+    from course_lib.evaluation.metrics import from_card, to_card
     from course_lib.recipes import RECIPES
-    from course_lib.recipes.report import measure
 
     recipe = choose("recipe", name, RECIPES)()
     if count < 2:  # one picture has no spread, and no distance to others
         raise ValueError(f"count must be at least 2, got {count}")
     model = load_checkpoint(type(recipe.model()), weights or name, device)
-    recorded = model.card.get("metrics", {})
-    typer.echo(f"| {name} | now, {count} samples | card, {recorded.get('count', '?')} |")
-    typer.echo("|---|---|---|")
-    figures = measure(recipe, model, count)
-    for figure, value in figures.items():
-        typer.echo(f"| {figure} | {show(value)} | {show(recorded.get(figure))} |")
+    recorded = {metric.label: metric for metric in from_card(model.card)}
+    typer.echo(f"| {name} | now | samples | 95 % interval | card |")
+    typer.echo("|---|---|---|---|---|")
+    metrics = recipe.measure(model, count)
+    for metric in metrics:
+        low, high = map(show, metric.interval or ("", ""))
+        interval = f"{low} to {high}" if metric.interval else ""
+        before = show(recorded[metric.label].value) if metric.label in recorded else ""
+        row = metric.label, show(metric.value), metric.count, interval, before
+        typer.echo(f"| {' | '.join(map(str, row))} |")
     if write:
-        amend_card(weights or name, metrics={"count": count} | figures)
+        amend_card(weights or name, metrics=to_card(metrics))
 
 
 @app.command()

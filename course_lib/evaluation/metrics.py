@@ -1,7 +1,7 @@
 """What a measurement is: a figure with its meaning, its sample size and its confidence interval.
 
-    right = share("right", [True, True, False], kind="single", split="new pairs")
-    right.value, right.interval          # 0.667, (0.208, 0.939)
+right = share("right", [True, True, False], kind="single", split="new pairs")
+right.value, right.interval          # 0.667, (0.208, 0.939)
 """
 
 from collections.abc import Iterable, Sequence
@@ -69,6 +69,12 @@ def find(metrics: Iterable[Metric], property: str, **where) -> Metric:
         if metric.property == property and all(getattr(metric, k) == v for k, v in where.items()):
             return metric
     raise ValueError(f"no metric {property!r} with {where} was measured")
+
+
+def mean_share(metrics: Iterable[Metric], property: str) -> float:
+    """The mean of all metrics of that property, over kinds and splits."""
+    values = [metric.value for metric in metrics if metric.property == property]
+    return sum(values) / len(values)
 
 
 def to_card(metrics: Iterable[Metric]) -> list[dict]:

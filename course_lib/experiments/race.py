@@ -17,7 +17,6 @@ from course_lib.common.paths import RECORDED
 from course_lib.common.registry import choose
 from course_lib.experiments.runs import one_of
 from course_lib.recipes import RECIPES
-from course_lib.recipes.report import score
 
 RECORD = RECORDED / "race.json"
 EVERY = 750  # steps
@@ -47,7 +46,7 @@ def race(name: str) -> list[dict[str, float]]:
 
 
 def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
-    right = score(recipe, network, COUNT)
+    right = recipe.score(network, COUNT)
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
 
 

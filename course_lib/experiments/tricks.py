@@ -11,13 +11,16 @@ its caption says, so what tells the variants apart is the share of single proper
 
 from torch import nn
 
+from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.paths import RECORDED
 from course_lib.common.registry import choose
 from course_lib.diffusion import Diffusion, straight
+from course_lib.evaluation.metrics import mean_share
+from course_lib.evaluation.prompts import distance_metrics, prompt_metrics
 from course_lib.experiments.runs import Runs
 from course_lib.models import AutoencoderKL, DiT
+from course_lib.models.classifier import Classifier
 from course_lib.recipes import Recipe
-from course_lib.recipes.report import assemble, distance_report, pictures_report, score
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesLatent, ScenesVAE
 from course_lib.training import Optimizer, Scale, Training
 
@@ -124,7 +127,7 @@ class FewChannels(Full):
     def prepare(self, seed):
         first = FewVAE()
         self.vae = finish(first, begin(first, seed, AUTOENCODER))
-        return {"reconstructions right": round(score(first, self.vae, COUNT), 4)}
+        return {"reconstructions right": round(first.score(self.vae, COUNT), 4)}
 
 
 class FewVAE(ScenesVAE):
@@ -163,17 +166,17 @@ def finish(first: ScenesVAE, run: Training) -> AutoencoderKL:
 
 def judge(recipe: ScenesDiffusion, model: nn.Module, count: int = COUNT) -> dict[str, float]:
     """Shares of held-out captions: "right" in everything, and the mean of single "properties"."""
-    figures = pictures_report(assemble(recipe, model), count)
-    whole = [share for name, share in figures.items() if ", new " in name]
-    parts = [share for name, share in figures.items() if ": " in name]
-    means = {"right": sum(whole) / len(whole), "properties": sum(parts) / len(parts)}
+    metrics = prompt_metrics(recipe.draw(model), count)
+    parts = [metric.value for metric in metrics if metric.property != "right"]
+    means = {"right": mean_share(metrics, "right"), "properties": sum(parts) / len(parts)}
     return {name: round(mean, 4) for name, mean in means.items()}
 
 
 def distances(recipe: ScenesDiffusion, model: nn.Module) -> dict[str, float]:
     """The Fréchet distance of its pictures to real ones, and that of real ones to each other."""
-    figures = distance_report(assemble(recipe, model), PICTURES)
-    return {name: round(value, 2) for name, value in figures.items()}
+    features = load_checkpoint(Classifier, "scenes-features")
+    metrics = distance_metrics(recipe.draw(model), features, recipe.size, PICTURES)
+    return {metric.property: round(metric.value, 2) for metric in metrics}
 
 
 def run(label: str, seed: int) -> dict:

@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.cuda_graphs import Captured, worth_capturing
 from course_lib.common.devices import autocast, has_bf16, pick_device
-from course_lib.common.registry import choose
 from course_lib.diffusion import (
     Diffusion,
     generators,
@@ -28,9 +26,8 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
+from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.recipes import RECIPES
 
 
 @dataclass(frozen=True)
@@ -59,34 +56,6 @@ class LatentDiffusion:
         """The shape of one picture's latent (C, h, w)."""
         side = self.size // self.vae.factor
         return self.vae.latent_channels, side, side
-
-
-def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
-    """The shipped text-to-image model of that name, ready to draw.
-
-    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
-    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
-    """
-    device = pick_device(device)
-    latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
-    recipe = choose("text-to-image model", name, latent)
-    vae, clip = recipe.components
-    return as_pipeline(
-        recipe,
-        model=load_checkpoint(TextUNet, name, device),
-        vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
-        clip=load_checkpoint(CLIP, clip, device),
-    )
-
-
-def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP):
-    """The networks as the recipe, a `ScenesDiffusion` or its class, samples with them.
-
-    Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
-    """
-    words = PromptEncoder(clip.tokenizer, model.text)
-    how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
-    return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 
 
 def load_published(

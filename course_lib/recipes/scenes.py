@@ -11,7 +11,7 @@ keeps what it has encoded, and turns to that after 38,400 scenes.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +34,24 @@ from course_lib.diffusion import (
     sample,
     straight,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, TextUNet, Tokenizer, retrieval, watch
+from course_lib.evaluation.metrics import Metric, mean, mean_share, share, wilson
+from course_lib.evaluation.prompts import (
+    distance_metrics,
+    prompt_metrics,
+    reconstruction_metrics,
+)
+from course_lib.models import (
+    CLIP,
+    AutoencoderKL,
+    Pixels,
+    PromptEncoder,
+    TextUNet,
+    Tokenizer,
+    retrieval,
+    watch,
+)
+from course_lib.models.classifier import Classifier
+from course_lib.pipelines import LatentDiffusion, text_to_image
 from course_lib.recipes.recipe import Recipe
 from course_lib.training import Optimizer, Scale, Training
 from course_lib.training.seeding import seeded
@@ -54,9 +71,14 @@ class ScenesRecipe(Recipe):
     def __init__(self, data: Data | None = None):
         self.data = data or Scenes(self.size, "train")
 
+    @property
+    def has_grammar(self) -> bool:
+        """Whether the pictures are scenes, whose captions the oracle can check."""
+        return isinstance(self.data, Scenes)
+
     def pairs(self, index: int) -> tuple[Tensor, list[str]]:
         """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
-        kinds = self.kinds if isinstance(self.data, Scenes) else {None: 1.0}
+        kinds = self.kinds if self.has_grammar else {None: 1.0}
         images, captions = [], []
         for kind, part in kinds.items():
             data = Scenes(self.size, "train", kind) if kind else self.data
@@ -71,7 +93,7 @@ class ScenesRecipe(Recipe):
 
         A reader's pictures hold nothing out: these themselves.
         """
-        if not isinstance(self.data, Scenes):
+        if not self.has_grammar:
             return self.data.batch(range(count))
         images, captions = [], []
         for n, kind in enumerate(KINDS[:count]):
@@ -83,7 +105,7 @@ class ScenesRecipe(Recipe):
 
     def lies(self, captions: list[str], seed: Sequence[int]) -> list[str]:
         """A caption like each of these that its picture refutes; none where no grammar is known."""
-        if not isinstance(self.data, Scenes):
+        if not self.has_grammar:
             return []
         rng = np.random.default_rng(seed)
         return [contradict(caption, rng) for caption in captions]
@@ -97,6 +119,7 @@ class ScenesVAE(ScenesRecipe):
     """
 
     name = "scenes-vae"
+    goal = "right"  # read by the oracle as the original is
     settings = dict(
         steps=4200,
         optimizer=Optimizer("muon", lr=4e-3),
@@ -125,7 +148,7 @@ class ScenesVAE(ScenesRecipe):
     def loss(self, model: nn.Module, images: Tensor) -> Tensor:
         return model.loss(images, self.kl_weight, self.noise)[0]
 
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         real, _ = self.held_out(15)
         return torch.cat([real, model(to(model, real)).cpu()]), ["real"] * 15 + ["again"] * 15
 
@@ -135,11 +158,15 @@ class ScenesVAE(ScenesRecipe):
         return super().publish(run, *args, **kwargs)
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
         images, _ = self.held_out(count)
         again = torch.cat([model(to(model, part)).cpu() for part in images.split(100)])
         errors = (again.clamp(-1, 1) - images).square().flatten(1).mean(1)
-        return {"psnr": (10 * torch.log10(4 / errors)).mean().item()}  # dB; pixels span 2
+        psnr = mean("psnr", 10 * torch.log10(4 / errors))  # dB; pixels span 2
+        return [psnr, *(reconstruction_metrics(model, count) if self.has_grammar else ())]
+
+    def score(self, model: nn.Module, count: int = 32) -> float:
+        return mean_share(reconstruction_metrics(model, count), self.goal)
 
 
 class ScenesCLIP(ScenesRecipe):
@@ -173,7 +200,7 @@ class ScenesCLIP(ScenesRecipe):
     def loss(self, model: nn.Module, data) -> Tensor:
         return model.loss(*data)
 
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """Pictures, each under the caption that the model finds for it."""
         images, captions = self.held_out(24)
         with torch.no_grad():
@@ -181,7 +208,7 @@ class ScenesCLIP(ScenesRecipe):
         return images, [captions[i] for i in similarity.argmax(1).tolist()]
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """Of 64 captions, how often is the right one found; of two, the right and a lie.
 
         From whole sets of 64: `count` rounded down, at least one.
@@ -191,12 +218,16 @@ class ScenesCLIP(ScenesRecipe):
         pictures = torch.cat([model.embed_image(to(model, part)) for part in images.split(64)])
         right = model.embed_text(captions)
         found = [retrieval(pictures[some], right[some]) for some in order.split(64)]
-        figures = dict(zip(("image_to_text", "text_to_image"), np.mean(found, 0), strict=True))
+        names = "image_to_text", "text_to_image"
+        metrics = [
+            Metric(name, value, len(images), wilson(value, len(images)))
+            for name, value in zip(names, np.mean(found, 0).tolist(), strict=True)
+        ]
         if lies := self.lies(captions, [0]):
             wrong = model.embed_text(lies)
             refused = (pictures * right).sum(1) > (pictures * wrong).sum(1)
-            figures["lies_refused"] = refused.float().mean()
-        return {name: float(share) for name, share in figures.items()}
+            metrics.append(share("lies_refused", refused))
+        return metrics
 
 
 class ScenesDiffusion(ScenesRecipe):
@@ -212,7 +243,8 @@ class ScenesDiffusion(ScenesRecipe):
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
     scale = 2.5  # of guidance
     sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
-    look_every = 500
+    goal, draws_captions = "right", True
+    sample_every = 500
 
     def __init__(self, data: Data | None = None):
         super().__init__(data)
@@ -252,7 +284,7 @@ class ScenesDiffusion(ScenesRecipe):
         return self.process.loss(model, x0, ids, times=self.times, weighting=self.weighting)
 
     @torch.no_grad()
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         images, captions = self.held_out(24)
         first = images[:1].to(self.vae.scaling_factor.device)
         shape = self.vae.encode(first).shape[1:]
@@ -263,15 +295,39 @@ class ScenesDiffusion(ScenesRecipe):
         z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)
         return self.vae.decode(z).clamp(-1, 1).cpu(), captions
 
+    def pipeline(self, model: nn.Module) -> LatentDiffusion:
+        """Of CLIP it takes the tokenizer: its text encoder kept training, in the model."""
+        device = next(model.parameters()).device
+        words = PromptEncoder(self.clip.tokenizer, model.text)
+        how = dict(size=self.size, scale=self.scale, sampler=self.sampler)
+        return LatentDiffusion(self.process, model.unet, self.vae.to(device), words, **how)
+
+    def draw(self, model: nn.Module) -> Callable[[Sequence[str], Sequence[int]], Tensor]:
+        """(captions, seeds) -> pictures, as the pipeline draws them."""
+        return functools.partial(text_to_image, self.pipeline(model))
+
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
+        """The test loss; and, where the data are scenes, what the oracle finds in new pictures."""
+        metrics = [self.test_loss(model, count)]
+        if self.has_grammar:
+            draw, device = self.draw(model), next(model.parameters()).device
+            features = load_checkpoint(Classifier, "scenes-features", device)
+            metrics += prompt_metrics(draw, count)
+            metrics += distance_metrics(draw, features, self.size, count)
+        return metrics
+
+    def score(self, model: nn.Module, count: int = 32) -> float:
+        return mean_share(prompt_metrics(self.draw(model), count), self.goal)
+
     @torch.no_grad()
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
-        """The training loss on held-out scenes, with fixed noise; `course evaluate` does more."""
+    def test_loss(self, model: nn.Module, count: int) -> Metric:
+        """The training loss on held-out scenes, with fixed noise."""
         images, captions = self.held_out(count)
         data = to(model, self.encode(images, captions))
         with seeded(0, 0, data[0].device):
             parts = zip(*(part.split(100) for part in data), strict=True)
             losses = [self.loss(model, part, p=0.0) for part in parts]
-        return {"test_loss": torch.stack(losses).mean().item()}
+        return Metric("test_loss", torch.stack(losses).mean().item(), len(images))
 
 
 class ScenesLatent(ScenesDiffusion):
@@ -368,3 +424,6 @@ def to(model: nn.Module, x):
     """A tensor, or a tuple of them, on the model's device."""
     device = next(model.parameters()).device
     return tuple(to(model, each) for each in x) if isinstance(x, tuple) else x.to(device)
+
+
+RECIPES = ScenesVAE, ScenesCLIP, ScenesLatent, ScenesPixel

@@ -167,8 +167,8 @@ def record(name: str, seeds: Sequence[int] = SEEDS) -> None:
     recipe, runs, looks, measured = make_recipe(name), [], [], []
     for seed in seeds:
         runs.append(trained(recipe, seed))
-        looks.append(recipe.pictures(runs[-1].ema))
-        measured.append(recipe.measure(runs[-1].ema, COUNT))
+        looks.append(recipe.samples(runs[-1].ema))
+        measured.append({m.label: m.value for m in recipe.measure(runs[-1].ema, COUNT)})
         write(name, seeds[: len(runs)], runs, looks, measured)
 
 

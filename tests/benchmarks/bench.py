@@ -28,6 +28,7 @@ import diffusers
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from course_lib.recipes.report import milliseconds_per_picture
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch.profiler import ProfilerActivity, profile
@@ -39,13 +40,12 @@ from course_lib.common.registry import choose
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
-from course_lib.pipelines import load_pipeline
 from course_lib.pipelines.stable_diffusion import times
 from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
-from course_lib.recipes import RECIPES
-from course_lib.recipes.report import milliseconds_per_picture
+from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.training import Optimizer, Scale, train
 from course_lib.training.scale.cost import Kept, again, best, check
+from course_lib.training.scale.recompute import blocks
 
 PAIRS = 7
 FOLDER = Path(__file__).parent
@@ -308,7 +308,9 @@ def whole_pipelines() -> None:
             compare(f"20 guided steps, batch {batch}, {precision}", by_us, by_them, 1.2)
 
 
-def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callable, Callable]:
+def draw_with(
+    ours, theirs, batch, side, text, precision="bf16", capture=True
+) -> tuple[Callable, Callable]:
     """The whole loop over both U-Nets for contexts of shape `text`, checked to agree.
 
     In bf16 ours does as it does for its users: on a CPU the pipeline converts the weights in each

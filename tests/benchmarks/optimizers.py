@@ -6,6 +6,7 @@ three learning rates. Prints decibels on held-out scenes, and the cost of a step
 
 import argparse
 
+from course_lib.evaluation.metrics import find
 from course_lib.recipes import RECIPES
 from course_lib.training import Optimizer
 
@@ -20,7 +21,7 @@ def run(optimizer: str, lr: float) -> tuple[float, float]:
     training = recipe.begin(steps=STEPS, optimizer=Optimizer(optimizer, lr=lr))
     for _ in training:
         pass
-    return recipe.measure(training.ema, 300)["psnr"], training.seconds
+    return find(recipe.measure(training.ema, 300), "psnr").value, training.seconds
 
 
 best = {}

@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from course_lib.training import Optimizer, Scale
 from course_lib import cli, pipelines, recipes
 from course_lib.cli import doctor
+from course_lib.evaluation.metrics import Metric
 from course_lib.teaching import solved
+from course_lib.training import Optimizer, Scale
 
 SAMPLE = ["sample", "a red circle", "a blue square", "--steps", "2", "--device", "cpu"]
 
@@ -40,7 +41,7 @@ def course(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def toy(monkeypatch, toy_pipeline):
     """The shipped model is the toy one."""
-    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, device: toy_pipeline)
+    monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: toy_pipeline)
 
 
 class Line(nn.Module):
@@ -57,7 +58,7 @@ class Slope(recipes.Recipe):
     settings = dict(steps=6, optimizer=Optimizer(lr=0.1), ema=0.5, scale=Scale())
     save_every = 2
     goal = "slope"
-    look_every = 3
+    sample_every = 3
 
     def model(self):
         return Line()
@@ -68,11 +69,11 @@ class Slope(recipes.Recipe):
     def loss(self, model, x):
         return (model.weight * x - 2 * x).square().mean()
 
-    def pictures(self, model):
+    def samples(self, model):
         return torch.zeros(2, 1, 8, 8), ["one", "two"]
 
     def measure(self, model, count):
-        return {"slope": model.weight.item()}
+        return [Metric("slope", model.weight.item(), count)]
 
 
 @pytest.fixture
@@ -306,9 +307,9 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
     done = course("evaluate", "slope", "--weights", "outputs/slope/slope", "--count", 5)
     assert done.status == 0, done.err
     header, _, row = done.out.splitlines()
-    assert header == "| slope | now, 5 samples | card, 500 |"
-    name, now, card = (cell.strip() for cell in row.strip("|").split("|"))
-    assert name == "slope"
+    assert header == "| slope | now | samples | 95 % interval | card |"
+    name, now, count, _, card = (cell.strip() for cell in row.strip("|").split("|"))
+    assert (name, count) == ("slope", "5")
     assert now == card != ""
 
 
@@ -322,7 +323,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
         (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
-        (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
+        (["evaluate", "slope"], 1, "`course train slope --publish` makes it, if that"),
         (["evaluate", "slope", "--count", "1"], 2, "count must be at least 2, got 1"),
         (["evaluate", "slope", "--weights", "torn"], 2, "torn"),
     ],

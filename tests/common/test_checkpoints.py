@@ -66,7 +66,8 @@ def test_half_keeps_vectors_and_gives_back_float32(saved):
 
 def test_unknown_names(saved):
     with pytest.raises(
-        FileNotFoundError, match=r"unknown checkpoint 'digit-net'; did you mean 'dig"
+        FileNotFoundError,
+        match=r"digit-net is not in .*: did you mean 'digits-net'\? Or `course train",
     ):
         load_checkpoint(Net, "digit-net")
     with pytest.raises(

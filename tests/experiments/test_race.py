@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from course_lib.training import Optimizer, Scale
 from course_lib.experiments import race
 from course_lib.recipes import Recipe
+from course_lib.training import Optimizer, Scale
 
 
 def test_a_look_tells_step_minutes_and_share(monkeypatch):
@@ -35,7 +35,7 @@ class Slope(Recipe):
     name = "slope"
     settings = dict(steps=6, optimizer=Optimizer(lr=0.1), scale=Scale())
     save_every = 3
-    pictures = measure = None
+    samples = measure = None
 
     def model(self):
         return torch.nn.Linear(1, 1)

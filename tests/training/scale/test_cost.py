@@ -33,7 +33,7 @@ class Tiny(Recipe):
     def loss(self, model, x):
         return model(x).sum()
 
-    def pictures(self, model):
+    def samples(self, model):
         raise NotImplementedError
 
     def measure(self, model, count):
