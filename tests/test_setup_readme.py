@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from course_lib import cli
 from course_lib.authoring import readme
+from course_lib.cli import app
 from course_lib.evaluation.metrics import Metric, to_card
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ def test_its_links_lead_somewhere():
 def test_the_commands_it_shows_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {*re.findall(r"(?:^|`)make ([a-z][\w-]*)", TEXT, re.MULTILINE)} <= {*targets}
-    commands = {command.callback.__name__ for command in cli.app.registered_commands}
+    commands = {command.callback.__name__ for command in app.app.registered_commands}
     assert {*re.findall(r"(?:^|`|/)course (\w+)", TEXT, re.MULTILINE)} <= commands
 
 

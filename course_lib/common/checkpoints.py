@@ -104,7 +104,7 @@ def read_card(name_or_path: str | Path) -> dict:
     path = card_of(locate(name_or_path))
     try:
         card = json.loads(path.read_bytes())
-        card["class"], card["kwargs"], card["sha256"], dict(card.get("metrics", {}))
+        card["class"], card["kwargs"], card["sha256"], [*card.get("metrics", [])]
     except FileNotFoundError:
         raise FileNotFoundError(missing(locate(name_or_path))) from None
     except (ValueError, KeyError, TypeError) as error:

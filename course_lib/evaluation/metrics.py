@@ -38,15 +38,19 @@ class Metric:
         return f"{where}: {self.property}" if where else self.property
 
 
-def share(property: str, hits: Sequence[bool] | Tensor, z: float = Z, **where) -> Metric:
-    """The share of hits, with Wilson's interval (Wilson 1927). where: kind, split.
+def proportion(property: str, value: float, count: int, **where) -> Metric:
+    """A share of `count` samples, with Wilson's interval (Wilson 1927). where: kind, split."""
+    return Metric(property, value, count, wilson(value, count), **where)
+
+
+def share(property: str, hits: Sequence[bool] | Tensor, **where) -> Metric:
+    """The share of hits, as a `proportion`.
 
     >>> share("right", [True] * 9 + [False]).value
     0.9
     """
     hits = torch.as_tensor(hits, dtype=torch.float64)
-    value = hits.mean().item()
-    return Metric(property, value, len(hits), wilson(value, len(hits), z), **where)
+    return proportion(property, hits.mean().item(), len(hits), **where)
 
 
 def wilson(value: float, count: int, z: float = Z) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from course_lib.diffusion import (
     initial_noise,
     sample,
 )
-from course_lib.evaluation.metrics import Metric, mean, share
+from course_lib.evaluation.metrics import Metric, mean, proportion
 from course_lib.models import VAE, UNet
 from course_lib.models.vae import gaussian_kl
 from course_lib.recipes.recipe import Recipe
@@ -69,7 +69,7 @@ class DigitsDDPM(Digits):
         images = draw(self.process, model, range(count), where(model))
         return [
             diffusion_loss(self.process, model, self.test_images),
-            share("like_real", like_real(images, self)),
+            proportion("like_real", like_real(images, self), count),
         ]
 
 
@@ -107,9 +107,9 @@ class DigitsClasses(Digits):
         of_real = right_digit(self.test_images, self.test_labels, self)
         return [
             diffusion_loss(self.process, model, self.test_images, self.test_labels),
-            share("like_real", like_real(images, self)),
-            share("right_digit", right_digit(images, wanted, self)),
-            share("right_digit_of_real", of_real),
+            proportion("like_real", like_real(images, self), count),
+            proportion("right_digit", right_digit(images, wanted, self), count),
+            proportion("right_digit_of_real", of_real, len(self.test_images)),
         ]
 
 
@@ -143,10 +143,11 @@ class DigitsVAE(Digits):
         mu, logvar = model.encode(self.test_images.to(where(model)))
         error = (model.decode(mu).cpu() - self.test_images).square().mean().item()
         z = initial_noise(generators(range(count)), (model.latent,))
+        images = model.decode(z.to(where(model))).cpu()
         return [
             Metric("psnr", 10 * math.log10(4 / error), len(mu)),  # dB; pixels span 2
             mean("nats", gaussian_kl(mu, logvar).sum(1)),
-            share("like_real", like_real(model.decode(z.to(where(model))).cpu(), self)),
+            proportion("like_real", like_real(images, self), count),
         ]
 
 
@@ -175,15 +176,15 @@ def nearest(images: Tensor, recipe: Digits) -> tuple[Tensor, Tensor]:
     return distances.values, recipe.labels[distances.indices]
 
 
-def like_real(images: Tensor, recipe: Digits) -> Tensor:
-    """Which are as near to a training image as 99 % of the test images are: (B,) bool."""
+def like_real(images: Tensor, recipe: Digits) -> float:
+    """The share as near to a training image as 99 % of the test images are: real ones get 0.99."""
     limit = nearest(recipe.test_images, recipe)[0].quantile(0.99)
-    return nearest(images, recipe)[0] <= limit
+    return (nearest(images, recipe)[0] <= limit).float().mean().item()
 
 
-def right_digit(images: Tensor, wanted: Tensor, recipe: Digits) -> Tensor:
-    """Whose nearest training image is the digit that was wanted: (B,) bool."""
-    return nearest(images, recipe)[1] == wanted
+def right_digit(images: Tensor, wanted: Tensor, recipe: Digits) -> float:
+    """The share whose nearest training image is the digit that was wanted."""
+    return (nearest(images, recipe)[1] == wanted).float().mean().item()
 
 
 def where(model: nn.Module) -> torch.device:

@@ -34,7 +34,7 @@ from course_lib.diffusion import (
     sample,
     straight,
 )
-from course_lib.evaluation.metrics import Metric, mean, mean_share, share, wilson
+from course_lib.evaluation.metrics import Metric, mean, mean_share, proportion, share
 from course_lib.evaluation.prompts import (
     distance_metrics,
     prompt_metrics,
@@ -220,7 +220,7 @@ class ScenesCLIP(ScenesRecipe):
         found = [retrieval(pictures[some], right[some]) for some in order.split(64)]
         names = "image_to_text", "text_to_image"
         metrics = [
-            Metric(name, value, len(images), wilson(value, len(images)))
+            proportion(name, value, len(images))
             for name, value in zip(names, np.mean(found, 0).tolist(), strict=True)
         ]
         if lies := self.lies(captions, [0]):

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from course_lib import cli, pipelines, recipes
-from course_lib.cli import doctor
+from course_lib.cli import app, doctor
 from course_lib.evaluation.metrics import Metric
 from course_lib.teaching import solved
 from course_lib.training import Optimizer, Scale
@@ -234,7 +234,7 @@ def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
         centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
         return render(scenes, centres, radii)
 
-    monkeypatch.setattr(cli, "draw", perfect)
+    monkeypatch.setattr(app, "draw", perfect)
     done = course("demo")
     assert done.status == 0
     assert "finds 8 of 8 as their captions say" in done.out
@@ -287,7 +287,7 @@ def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_DATA", "mine")
     monkeypatch.setattr(labapp, "main", lambda arguments: None)
-    cli.lab(SimpleNamespace(args=[]))
+    app.lab(SimpleNamespace(args=[]))
     assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
 
 
@@ -368,7 +368,7 @@ def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
     def interrupted(self, model):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Slope, "pictures", interrupted)
+    monkeypatch.setattr(Slope, "samples", interrupted)
     done = course("train", "slope")
     assert done.status == 130
     assert "Stopped at step 3; the same command goes on" in done.out
