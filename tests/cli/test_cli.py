@@ -410,7 +410,7 @@ def jupyterlab(monkeypatch, tmp_path):
     """What JupyterLab would be started with."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(app, "ROOT", tmp_path)
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
     return started
@@ -420,7 +420,7 @@ def jupyterlab(monkeypatch, tmp_path):
 @pytest.mark.parametrize("display", [True, False])
 def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, root, display):
     monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
-    monkeypatch.setattr(cli, "has_desktop", lambda: display)
+    monkeypatch.setattr(app, "has_desktop", lambda: display)
     assert course("lab", "--port", "9999").status == 0
     (arguments,) = jupyterlab
     assert arguments[:2] == [
@@ -442,7 +442,7 @@ def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
 def test_a_picture_is_what_the_model_drew(tmp_path):
     """White, black and mid grey reach the file as they are."""
     images = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8)
-    cli.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
+    app.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
     pixels = np.asarray(Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("L"))
     middle = pixels[pixels.shape[0] // 2]
     levels, counts = np.unique(middle, return_counts=True)
