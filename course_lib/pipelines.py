@@ -5,8 +5,11 @@
 
 Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
 picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
+What can be drawn but is unlike anything in training is drawn with a warning, in one line by
+Python's `logging`.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,11 +30,13 @@ from course_lib.diffusion import (
     time_grid,
 )
 from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
-from course_lib.names import choose
+from course_lib.names import choose, short
 from course_lib.replays import Replays, pays
 from course_lib.stable_diffusion import load_stable_diffusion, times
 from course_lib.training import load_checkpoint
 from course_lib.training.recipes import RECIPES
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class LatentDiffusion:
 
     size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
     sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
+    scales: from which guidance to which it is useful; review(caption): what training never showed
+    of a caption, in words, or None, or ValueError for one with unknown words. Where these two are
+    not known, nothing is refused and nothing warned of.
     """
 
     process: Diffusion
@@ -50,6 +58,8 @@ class LatentDiffusion:
     scale: float = 4.0
     sampler: str = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
+    scales: tuple[float, float] = (-math.inf, math.inf)
+    review: Callable[[str], str | None] = lambda caption: None
 
     @property
     def device(self) -> torch.device:
@@ -87,6 +97,8 @@ def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP
     """
     words = PromptEncoder(clip.tokenizer, model.text)
     how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
+    if clip.tokenizer.words == recipe.words:  # else a reader's captions, of a grammar of their own
+        how |= dict(scales=recipe.scales, review=recipe.review)
     return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 
 
@@ -216,13 +228,30 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
+    remarks = look_over(model, captions, scale, negative)
     empty = model.clip.context([negative])  # (1, L, D)
     guide, dtype = guided(model.unet, empty, scale), next(model.unet.parameters()).dtype
 
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))
 
-    return network, model.clip.context(captions), generators(seeds)
+    context = model.clip.context(captions)
+    for remark in remarks:
+        logger.warning(remark)
+    return network, context, generators(seeds)
+
+
+def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
+    """What of this training never showed, one line each; ValueError for unknown words."""
+    remarks = []
+    for caption in dict.fromkeys([*captions, negative]):
+        if reason := model.review(caption):
+            remarks.append(f"training showed nothing like {short(caption)!r}: {reason}")
+    low, high = model.scales
+    if not low <= scale <= high and any(caption != negative for caption in captions):
+        useful = f"the useful range of this model, {low:g} to {high:g}"
+        remarks.append(f"guidance {scale:g} is outside {useful}: fewer pictures will be right")
+    return remarks
 
 
 @contextmanager

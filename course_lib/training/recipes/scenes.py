@@ -11,6 +11,7 @@ keeps what it has encoded, and turns to that after 38,400 scenes.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from course_lib.datasets.captions import contradict
 from course_lib.datasets.folder import CaptionedFolder
+from course_lib.datasets.review import WORDS, review
 from course_lib.datasets.scenes import KINDS, Scenes
 from course_lib.datasets.shards import Shards
 from course_lib.devices import autocast
@@ -207,6 +209,8 @@ class ScenesDiffusion(ScenesRecipe):
     unet: ClassVar[dict]  # keywords of the U-Net
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
     scale = 2.5  # of guidance
+    scales = -math.inf, math.inf  # from which guidance to which it is useful, where measured
+    words, review = WORDS, staticmethod(review)  # of the captions, and what is unusual in one
     sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
     look_every = 500
 
@@ -279,6 +283,10 @@ class ScenesLatent(ScenesDiffusion):
 
     name = "scenes-latent"
     components = ("scenes-vae", "scenes-clip")
+    # Of 384 pictures the oracle found right (± 1 to 2.4 %), python tests/benchmarks/guidance.py:
+    #   scale       0    1   1.5  2.5   4    5    6    7    8   10   12   15   20   40
+    #   right, %    0   80   93   96   94   90   84   78   71   55   42   24   10    0
+    scales = 1.0, 6.0  # beyond 6 guidance does more harm than good
     settings = dict(
         steps=5000,
         accumulate=2,  # batches a step: two processes take one each
