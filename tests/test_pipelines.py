@@ -20,7 +20,6 @@ from course_lib.pipelines import (
     load_published,
     text_to_image,
 )
-
 from course_lib.training.recipes.scenes import ScenesLatent
 
 CAPTIONS = ["a red circle", "a blue square"]
