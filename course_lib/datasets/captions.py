@@ -115,9 +115,9 @@ def parse(caption: str) -> Scene:
     count, count2 = COUNT_OF[number], COUNT_OF.get(number2, 1)
     plural, plural2 = (word is not None and word not in _SINGULAR for word in (shape, shape2))
     if plural != (count > 1) or plural2 != (count2 > 1):
-        raise Unreadable(caption, "the number and its shape disagree")
+        raise Unreadable(caption, "the number and the shape don't agree")
     if relation and count * count2 > 1:
-        raise Unreadable(caption, f"{relation!r} stands between two single objects")
+        raise Unreadable(caption, f"{relation!r} can only join two single objects")
     if place and (relation or count > 1):
         raise Unreadable(caption, "only a single object has a place in the picture")
     first = Object(SIZE_OF.get(size), colour, SHAPE_OF[shape])
@@ -134,7 +134,7 @@ def _why_not(text: str) -> str:
     objects = len(re.findall(_NOUN_PHRASE, text))
     related = any(f" {relation} " in text for relation in RELATION_OF)
     if objects > 2:
-        return f"it names {objects} objects; there are one, two that differ, or up to four alike"
+        return f"it names {objects} objects; a scene has one, two that differ, or up to four alike"
     if objects == 2 and not related:
         return "two objects need a relation between them, such as 'left of'"
     return "captions read like 'a large red circle at the top on a blue background'"
