@@ -375,8 +375,14 @@ def main() -> None:
 
 def show_warnings() -> None:
     """What is logged comes on stderr, one line each, and none twice: a grid is drawn in parts."""
-    said, handler = set(), logging.StreamHandler()
-    handler.addFilter(lambda record: not (record.msg in said or said.add(record.msg)))
+    said = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        return not (line in said or said.add(line))
+
+    handler = logging.StreamHandler()
+    handler.addFilter(is_new)
     logging.basicConfig(format="course: warning: %(message)s", handlers=[handler])
 
 
