@@ -30,7 +30,7 @@ from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUN
 from course_lib.names import choose
 from course_lib.replays import Replays, pays
 from course_lib.stable_diffusion import load_stable_diffusion, times
-from course_lib.training import load_checkpoint
+from course_lib.training import check_components, load_checkpoint
 from course_lib.training.recipes import RECIPES
 
 
@@ -65,8 +65,9 @@ class LatentDiffusion:
 def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
     """The shipped text-to-image model of that name, ready to draw.
 
-    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
-    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
+    Raises ValueError for a name that is no latent text-to-image recipe, a damaged checkpoint, or an
+    autoencoder or CLIP that the model was not trained on; FileNotFoundError for a missing one,
+    RuntimeError for a device that is not there.
     """
     device = pick_device(device)
     latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
@@ -85,6 +86,8 @@ def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP
 
     Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
     """
+    named = zip(recipe.components, (vae, clip), strict=True)
+    check_components(recipe.name, model, {name: part for name, part in named if name})
     words = PromptEncoder(clip.tokenizer, model.text)
     how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
     return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
@@ -102,13 +105,18 @@ def load_published(
     FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64;
     RuntimeError for a device that is not there.
     """
-    if size < 64 or size % 64:
-        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
+    check_size(size)
     device = pick_device(device)
     dtype = torch.bfloat16 if has_bf16(device) else torch.float32
     process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
     parts = unet.to(device), vae.to(device), clip.to(device)
     return LatentDiffusion(process, *parts, size=size, scale=7.5, spacing=times)
+
+
+def check_size(size: int) -> None:
+    """Stable Diffusion halves its latents three times, and they are 8 times smaller: 64 in all."""
+    if size < 64 or size % 64:
+        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
 
 
 @torch.no_grad()

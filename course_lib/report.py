@@ -28,11 +28,11 @@ BATCH = 64
 
 def measure(recipe: Recipe, model, count: int) -> dict[str, float]:
     """All figures of a recipe's model, from `count` samples (of each kind and split)."""
+    pipeline = assemble(recipe, model) if isinstance(recipe, ScenesDiffusion) else None
     figures = recipe.measure(model, count)
     if isinstance(recipe, ScenesVAE):
         figures |= reconstruction_report(model, count)
-    if isinstance(recipe, ScenesDiffusion):
-        pipeline = assemble(recipe, model)
+    if pipeline:
         figures |= pictures_report(pipeline, count) | distance_report(pipeline, count)
     return figures
 

@@ -41,8 +41,9 @@ class CaptionedFolder:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
         folder = Path(folder)
         entries = list(_entries(folder, column))
-        _refuse_uncaptioned(folder, {path for path, _ in entries})
-        pictures = [read_picture(path, path, size) for path, _ in entries]  # each (size, size, 3)
+        self.paths = [path for path, _ in entries]
+        _refuse_uncaptioned(folder, set(self.paths))
+        pictures = [read_picture(path, path, size) for path in self.paths]  # each (size, size, 3)
         self.pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # uint8
         self.captions = [caption for _, caption in entries]
         whole_numbers(0, seed=seed)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import nbformat
 
-from course_lib.paths import CHECKPOINTS
 from course_lib.teaching.chapter import RUNNING
 from course_lib.teaching.form import ROOT
 from course_lib.training import published, read_card
+from course_lib.training.checkpoints import find
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
@@ -32,7 +32,7 @@ def models() -> list[str]:
     """A row for each shipped checkpoint: how large it is, and what its training took."""
     rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
     for name in published():
-        card, size = read_card(name), (CHECKPOINTS / f"{name}.safetensors").stat().st_size
+        card, size = read_card(name), find(name).stat().st_size
         rows.append(
             f"| `{name}` | {card['parameters']:,} | {size / 1e6:.1f} MB | {card['steps']:,} "
             f"| {card['wall_minutes']:.1f} | {where(card)} |"

@@ -4,6 +4,7 @@ from course_lib.devices import pick_device
 from course_lib.paths import CHECKPOINTS
 from course_lib.training.checkpoints import (
     amend_card,
+    check_components,
     load_checkpoint,
     published,
     read_card,
@@ -20,6 +21,7 @@ __all__ = [
     "Step",
     "Training",
     "amend_card",
+    "check_components",
     "learning_rate",
     "load_checkpoint",
     "pick_device",

@@ -78,8 +78,9 @@ class Training:
     folder: keeps `state.safetensors`, replaced every `save_every` steps and at the end, and
     `log.jsonl`, a line per step. Where it holds a state, training resumes from it, unless
     resume=False. None: in memory only.
-    data: what the batches are of, where that is worth telling apart: a state of other data is
-    refused, as one of other settings is.
+    data: what the batches are made of, as a name or as names with checksums (`Recipe.made_of`),
+    where that is worth telling apart: a state of other data is refused, as one of other settings
+    is.
 
     Raises ValueError for settings out of range or a state of other settings or another model,
     RuntimeError when the loss is not finite or somebody else writes into the folder, OSError when
@@ -111,7 +112,7 @@ class Training:
         folder: str | Path | None = None,
         save_every: int = 250,
         resume: bool = True,
-        data: str | None = None,
+        data: str | dict[str, str] | None = None,
     ):
         whole_numbers(1, steps=steps, accumulate=accumulate, save_every=save_every)
         whole_numbers(0, warmup=warmup, seed=seed)

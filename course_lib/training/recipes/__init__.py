@@ -40,11 +40,8 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
     if list(Path(folder).glob("*.tar")):
         streams = recipe.settings.get("accumulate", 1)
-        made = recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
-    else:
-        made = recipe(CaptionedFolder(folder, recipe.size))
-    made.data_folder = Path(folder).resolve().name
-    return made
+        return recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
+    return recipe(CaptionedFolder(folder, recipe.size))
 
 
 __all__ = ["RECIPES", "Recipe", "make_recipe"]

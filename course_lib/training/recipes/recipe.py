@@ -34,7 +34,6 @@ class Recipe(ABC):
     look_every = 250  # steps between two looks at `pictures`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
-    data_folder: str | None = None  # its name
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -65,9 +64,12 @@ class Recipe(ABC):
             model = self.model()
         return train(model, self.loss, self.batch, **settings)
 
-    def made_of(self) -> str | None:
-        """What the data is of, if not the course's own: a training goes on with the same alone."""
-        return self.data_folder
+    def made_of(self) -> dict[str, str] | None:
+        """What else the batches depend on: names with checksums. A resumed training needs the same.
+
+        "pictures" are a reader's own.
+        """
+        return None
 
     def publish(
         self,

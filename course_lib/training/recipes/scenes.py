@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.datasets.captions import contradict
+from course_lib.datasets.fingerprint import fingerprint
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.scenes import KINDS, Scenes
 from course_lib.datasets.shards import Shards
@@ -52,6 +53,9 @@ class ScenesRecipe(Recipe):
 
     def __init__(self, data: Data | None = None):
         self.data = data or Scenes(self.size, "train")
+
+    def made_of(self) -> dict[str, str] | None:
+        return None if isinstance(self.data, Scenes) else {"pictures": fingerprint(self.data)}
 
     def pairs(self, index: int) -> tuple[Tensor, list[str]]:
         """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
@@ -221,11 +225,11 @@ class ScenesDiffusion(ScenesRecipe):
         model.text.load_state_dict(self.clip.text.state_dict())
         return model
 
-    def made_of(self) -> str:
-        """The autoencoder and CLIP as well: trained anew, they make other latents and contexts."""
-        known = [part for part in (self.vae, self.clip) if hasattr(part, "card")]
-        sums = [f"{type(part).__name__} {part.card['sha256'][:8]}" for part in known]
-        return ", ".join([self.data_folder] * bool(self.data_folder) + sums)
+    def made_of(self) -> dict[str, str]:
+        """The autoencoder and CLIP as well: others make other latents and contexts."""
+        parts = zip(self.components, (self.vae, self.clip), strict=True)
+        sums = {name: part.card["sha256"] for name, part in parts if name}
+        return (super().made_of() or {}) | sums
 
     def begin(self, **changes) -> Training:
         run = super().begin(**changes)
