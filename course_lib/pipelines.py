@@ -30,7 +30,7 @@ from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUN
 from course_lib.names import choose
 from course_lib.replays import Replays, pays
 from course_lib.stable_diffusion import load_stable_diffusion, times
-from course_lib.training import check_components, load_checkpoint
+from course_lib.training.checkpoints import check_components, load_checkpoint
 from course_lib.training.recipes import RECIPES
 
 

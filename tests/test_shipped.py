@@ -5,9 +5,10 @@ import torch
 
 from course_lib import report
 from course_lib.datasets.scenes import Scenes
+from course_lib.machine import read_sums
 from course_lib.models import AutoencoderKL, TextUNet
-from course_lib.paths import CHECKPOINTS
-from course_lib.training import load_checkpoint, published
+from course_lib.paths import SHIPPED as FOLDER
+from course_lib.training import load_checkpoint, published, read_card
 from course_lib.training.recipes import RECIPES
 
 COUNT = 64
@@ -28,7 +29,18 @@ def test_wilson_is_the_root_of_the_normal_approximation():
 
 
 def test_all_shipped_files_together_stay_small():
-    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 30_000_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 30_000_000
+
+
+def test_the_list_of_checksums_is_of_the_models_that_ship():
+    sums = read_sums(FOLDER / "SHA256SUMS")
+    assert sums.keys() == {name for name, recipe in RECIPES.items() if recipe.ships}
+    assert {name: read_card(name)["sha256"] for name in sums} == sums, "run make checksums"
+
+
+def test_the_shipped_parts_belong_together():
+    data = read_card("scenes-latent")["settings"]["data"]
+    assert data == RECIPES["scenes-latent"]().made_of()
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from course_lib.devices import pick_device
 from course_lib.paths import CHECKPOINTS
 from course_lib.training.checkpoints import (
     amend_card,
-    check_components,
     load_checkpoint,
     published,
     read_card,
@@ -21,7 +20,6 @@ __all__ = [
     "Step",
     "Training",
     "amend_card",
-    "check_components",
     "learning_rate",
     "load_checkpoint",
     "pick_device",

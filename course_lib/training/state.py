@@ -81,7 +81,7 @@ def load_training(training, path: Path) -> None:
 def told(value) -> str:
     """A setting in words: of checksums, {"pictures": "9f86d081…"}, the first digits are enough."""
     if isinstance(value, dict):
-        return ", ".join(f"{name} {digest[:8]}" for name, digest in value.items())
+        return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
     return str(value)
 
 
