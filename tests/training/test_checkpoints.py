@@ -62,7 +62,7 @@ def own(saved, tmp_path_factory, monkeypatch):
 
 def test_own_models_come_before_the_shipped_ones(saved, own):
     assert load_checkpoint(Net, "digits-net").card["seed"] == 3
-    with pytest.raises(FileNotFoundError, match="net.safetensors is missing"):
+    with pytest.raises(FileNotFoundError, match=r"net\.safetensors is missing"):
         load_checkpoint(Net, own / "digits-net")  # a path is taken literally
     save_checkpoint("digits-net", Net(width=2), seed=4)
     save_checkpoint("other", Net())
