@@ -87,7 +87,7 @@ def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP
     Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
     """
     named = zip(recipe.components, (vae, clip), strict=True)
-    check_components(recipe.name, model, {name: part for name, part in named if name})
+    check_components(model, {name: part for name, part in named if name})
     words = PromptEncoder(clip.tokenizer, model.text)
     how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
     return LatentDiffusion(recipe.process, model.unet, vae, words, **how)

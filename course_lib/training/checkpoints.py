@@ -131,8 +131,8 @@ def published() -> list[str]:
     return sorted({path.stem for folder in folders for path in folder.glob("*.safetensors")})
 
 
-def check_components(name: str, model: nn.Module, components: dict[str, nn.Module]) -> None:
-    """Refuse components other than those that the model was trained on, as its card names them.
+def check_components(model: nn.Module, components: dict[str, nn.Module]) -> None:
+    """Refuse components other than those that a text-to-image model's card says it was trained on.
 
     A model without a card, which is still being trained, and a card that names none go with any.
     """
@@ -142,8 +142,9 @@ def check_components(name: str, model: nn.Module, components: dict[str, nn.Modul
         then, now = trained_on.get(component), part.card["sha256"]
         if then not in (None, now):
             raise ValueError(
-                f"{name} was trained on {component} {str(then)[:8]}, but {find(component)} is "
-                f"{now[:8]}: bring back that {component}, or train {name} again"
+                f"the text-to-image model was trained on {component} {str(then)[:8]}, but "
+                f"{find(component)} is {now[:8]}: bring back that {component}, or train the model "
+                "again"
             )
 
 

@@ -94,15 +94,15 @@ def test_components_that_a_model_was_not_trained_on(saved):
     trained_on = {"settings": {"data": {"digits-net": part.card["sha256"]}}}
     save_checkpoint("pair", Net(), **trained_on)
     model = load_checkpoint(Net, "pair")
-    checkpoints.check_components("pair", model, {"digits-net": part})
-    checkpoints.check_components("pair", Net(), {"digits-net": part})  # still trains: no card
+    checkpoints.check_components(model, {"digits-net": part})
+    checkpoints.check_components(Net(), {"digits-net": part})  # still trains: no card
     save_checkpoint("digits-net", Net(width=2))
     now = load_checkpoint(Net, "digits-net")
     then, other = (net.card["sha256"][:8] for net in (part, now))
     with pytest.raises(
-        ValueError, match=rf"pair was trained on digits-net {then}, but .* is {other}: bring back"
+        ValueError, match=rf"model was trained on digits-net {then}, but .* is {other}: bring back"
     ):
-        checkpoints.check_components("pair", model, {"digits-net": now})
+        checkpoints.check_components(model, {"digits-net": now})
 
 
 @pytest.mark.parametrize("git", [True, False])
