@@ -191,9 +191,10 @@ def is_published(model: str) -> bool:
 def open_published(model, tokenizer, size, device):
     """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
     from course_lib.common.devices import pick_device
-    from course_lib.pipelines import load_published
+    from course_lib.pipelines import check_size, load_published
     from course_lib.pipelines.stable_diffusion.memory import check_memory
 
+    check_size(size)
     device = pick_device(device)
     typer.echo(check_memory(model, size, device))
     return load_published(model, tokenizer, size, device)
@@ -245,14 +246,16 @@ def train(
     """
     from tqdm import tqdm
 
-    from course_lib.common.checkpoints import CHECKPOINTS
+    from course_lib.common.checkpoints import CHECKPOINTS, check_place, locate
     from course_lib.common.files import make_folder
     from course_lib.recipes import make_recipe
 
+    folder = folder or Path("outputs") / name
+    path = locate(name if publish else folder / f"{name}.safetensors")
+    check_place(path, data is not None)
     recipe = make_recipe(name, data)
     if until is not None and not (0 < until <= 1 and data is None):
         raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
-    folder = folder or Path("outputs") / name
     if publish:
         make_folder(CHECKPOINTS)  # refused before the training, not after it
     changes = {} if steps is None else {"steps": steps}
@@ -279,8 +282,7 @@ def train(
     told = {"--data": data, "--steps": steps, "--until": until}
     told = [f"{option} {value}" for option, value in told.items() if value is not None]
     command = " ".join([f"course train {name}", *told])
-    path = None if publish else folder / f"{name}.safetensors"
-    path = recipe.publish(run, path, command=command)
+    recipe.publish(run, path, command=command)
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
 
 
