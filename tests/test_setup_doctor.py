@@ -8,7 +8,7 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
-from course_lib import doctor, machine
+from course_lib import SHORT_WAITS, TORCH_FIRST, doctor, machine
 from course_lib.doctor import GIB, Finding
 
 GOOD = {"torch": "2.15.0", "threads": 2, "recipes": ["a", "b"]}
@@ -44,6 +44,14 @@ def test_torch_that_does_not_import():
     assert finding.level == "FAIL"
     assert "libcudart" in finding.says
     assert doctor.check_torch(GOOD).says == "2.15.0, 2 CPU threads"
+
+
+def test_waits_that_came_too_late_are_seen():
+    assert doctor.check_waits(SHORT_WAITS).level == "OK"
+    assert doctor.check_waits({"OMP_WAIT_POLICY": "active"}).says.endswith("OMP_WAIT_POLICY=active")
+    finding = doctor.check_waits({TORCH_FIRST: "1"} | SHORT_WAITS)
+    assert finding.level == "WARN"
+    assert "set GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1 before" in finding.mend
 
 
 def test_torchvision_of_another_build_is_explained():
@@ -222,5 +230,5 @@ def test_examine_runs_every_check_on_this_machine(monkeypatch):
     monkeypatch.setattr(machine, "probe", lambda: GOOD)
     names = [finding.name for finding in doctor.examine()]
     checks = [name for name in vars(doctor) if name.startswith("check_")]
-    assert len(names) == len(checks) == 11
+    assert len(names) == len(checks) == 12
     assert os.path.exists(doctor.ROOT / "pyproject.toml")
