@@ -34,6 +34,8 @@ DEMO = [
     "four small purple diamonds on an orange background",
 ]
 
+JUPYTER = Path(__file__).parent / "teaching" / "jupyter"  # defaults: JupyterLab asks for no news
+
 Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
 Steps = Annotated[int, typer.Option(help="sampling steps")]
@@ -71,6 +73,8 @@ def lab(context: typer.Context) -> None:
     for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in a folder of their own
         if path := os.environ.get(name):
             os.environ[name] = os.path.abspath(path)
+    defaults = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, defaults))
     os.chdir(ROOT)
     from jupyterlab.labapp import main as jupyterlab
 

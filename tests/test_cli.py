@@ -283,6 +283,7 @@ def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.setattr(labapp, "main", lambda arguments: None)
     cli.lab(SimpleNamespace(args=[]))
     assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
@@ -408,6 +409,7 @@ def jupyterlab(monkeypatch, tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
     monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path / "mine"))
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
     return started
@@ -427,6 +429,19 @@ def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, 
     assert arguments[-2:] == ["--port", "9999"]
     assert ("--allow-root" in arguments) == root
     assert ("--no-browser" in arguments) == (not display)
+
+
+def test_lab_asks_for_no_news_and_no_updates(course, jupyterlab, tmp_path):
+    from jupyterlab.commands import get_app_dir
+    from jupyterlab_server.settings_utils import get_settings
+
+    course("lab")
+    assert os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)[1:] == [str(tmp_path / "mine")]
+    folders = [f"{get_app_dir()}/settings", f"{get_app_dir()}/schemas", str(tmp_path)]
+    plugin = "@jupyterlab/apputils-extension:notification"
+    found = get_settings(*folders, schema_name=plugin)[0]["schema"]["properties"]
+    assert found["fetchNews"]["default"] == "false"  # "none" asks, "true" fetches
+    assert found["checkForUpdates"]["default"] is False
 
 
 def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
