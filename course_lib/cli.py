@@ -152,10 +152,12 @@ def draw(
     import torch
 
     from course_lib.pipelines import load_pipeline, text_to_image
+    from course_lib.refusals import torch_seeds
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    torch_seeds(seed, seed + count - 1)
     if published := is_published(model):
         pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:

@@ -127,6 +127,13 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
     assert options == dict(steps=2, scale=2.5, sampler="heun")
 
 
+@pytest.mark.parametrize(("seed", "count"), [(-1, 1), (2**32, 1), (2**32 - 100, 101)])
+def test_seeds_that_torch_would_repeat_are_refused_before_the_work(course, seed, count):
+    done = course(*SAMPLE, "--seed", seed, "--count", count)
+    assert done.status == 2
+    assert done.err.startswith("course: a seed must be a whole number from 0 to 4294967295; got ")
+
+
 @pytest.fixture
 def published(monkeypatch, toy_pipeline):
     """A Stable Diffusion folder whose networks are the toy ones; `published.free` is the memory."""

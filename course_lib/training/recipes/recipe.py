@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from course_lib.refusals import torch_seeds
 from course_lib.training.checkpoints import save_checkpoint
 from course_lib.training.loop import Training, train
 
@@ -60,8 +61,9 @@ class Recipe(ABC):
         """The training, ready to iterate over; `changes` override settings: steps, folder, …"""
         settings = self.settings | {"data": self.made_of()} | changes
         settings["warmup"] = min(settings.get("warmup", 100), settings["steps"] // 10)
+        torch_seeds(seed := settings.get("seed", 0))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.get("seed", 0))
+            torch.manual_seed(seed)
             model = self.model()
         return train(model, self.loss, self.batch, **settings)
 
