@@ -127,6 +127,12 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
     assert options == dict(steps=2, scale=2.5, sampler="heun")
 
 
+def test_captions_are_drawn_as_typed(course, toy, tmp_path):
+    done = course("sample", r"$\frac{ and $", "猫 for $5 or $10", *SAMPLE[3:])
+    assert done.status == 0 and done.err == "", done.err
+    assert size(tmp_path / "outputs/sample.png")
+
+
 @pytest.mark.parametrize(("seed", "count"), [(-1, 1), (2**32, 1), (2**32 - 100, 101)])
 def test_seeds_that_torch_would_repeat_are_refused_before_the_work(course, seed, count):
     done = course(*SAMPLE, "--seed", seed, "--count", count)
