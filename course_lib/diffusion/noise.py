@@ -21,7 +21,10 @@ def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -
     """Standard normal noise in float32, (B, *shape), each sample from its own generator."""
     if not generators:
         raise ValueError("noise needs at least one generator, one for each sample; got none")
-    return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
+    kind = dict(dtype=torch.float32)  # whatever torch's default is
+    return torch.stack(
+        [torch.randn(*shape, generator=g, device=g.device, **kind) for g in generators]
+    )
 
 
 def one_each(generators: Sequence[torch.Generator], x: Tensor) -> None:
