@@ -414,6 +414,26 @@ def test_every_seed_has_noise_of_its_own():
             generators([0, seed])
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_torchs_default_dtype_changes_no_sample(sampler):
+    """A float32 network refuses any other input, so nothing between is float64 either."""
+    torch.manual_seed(0)
+    process, layer = Diffusion("cosine", "v"), torch.nn.Linear(5, 5)
+
+    def draw():
+        gens = generators([1, 2])
+        noise = initial_noise(gens, (5,))
+        network = lambda x, timestep, context: layer(x) + timestep[:, None].to(x) / 1000  # noqa: E731
+        return sample(process, network, noise, steps=4, sampler=sampler, generators=gens).detach()
+
+    expected = draw()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert draw().equal(expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_without_generators_torchs_own_seed_decides():
     process, noise = Diffusion("linear", "v"), randn(2, 3)
     draws = []
