@@ -43,6 +43,9 @@ def test_round_trip(saved):
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in saved[1].state_dict().items())
     assert model.card["seed"] == 3 and model.card["metrics"] == {"loss": 0.5}
     assert model.card["class"] == "Net" and model.card["parameters"] == 25
+    by_path = load_checkpoint(Net, saved[0] / "digits-net.safetensors")
+    assert torch.equal(by_path.linear.weight, model.linear.weight)
+    assert checkpoints.published() == ["digits-net"]
 
 
 def test_a_model_is_float32_whatever_torchs_default_is(saved):
@@ -51,9 +54,6 @@ def test_a_model_is_float32_whatever_torchs_default_is(saved):
         assert load_checkpoint(Net, "digits-net").linear.weight.dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
-    by_path = load_checkpoint(Net, saved[0] / "digits-net.safetensors")
-    assert torch.equal(by_path.linear.weight, model.linear.weight)
-    assert checkpoints.published() == ["digits-net"]
 
 
 def test_half_keeps_vectors_and_gives_back_float32(saved):
