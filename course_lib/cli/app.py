@@ -35,6 +35,8 @@ DEMO = [
     "four small purple diamonds on an orange background",
 ]
 
+JUPYTER = ROOT / "course_lib" / "teaching" / "jupyter"  # defaults: JupyterLab asks for no news
+
 Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
 Steps = Annotated[int, typer.Option(help="sampling steps")]
@@ -72,6 +74,8 @@ def lab(context: typer.Context) -> None:
     for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in a folder of their own
         if path := os.environ.get(name):
             os.environ[name] = os.path.abspath(path)
+    defaults = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, defaults))
     os.chdir(ROOT)
     from jupyterlab.labapp import main as jupyterlab
 
@@ -152,12 +156,14 @@ def draw(
     """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
     import torch
 
+    from course_lib.common.checks import torch_seeds
     from course_lib.pipelines import text_to_image
     from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    torch_seeds(seed, seed + count - 1)
     if published := is_published(model):
         pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:

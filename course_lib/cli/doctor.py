@@ -6,13 +6,14 @@ Each check is a small function from facts (`course_lib.cli.machine`) to one Find
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import course_lib
 from course_lib.cli import machine
 from course_lib.common.memory import free_memory
 from course_lib.common.paths import CHECKPOINTS, DATA, ROOT, SHIPPED, way_back
@@ -68,6 +69,18 @@ def check_torch(facts: dict) -> Finding:
     if "torch" not in facts:
         return Finding("FAIL", "torch", f"does not import: {facts['error']}", REINSTALL)
     return ok("torch", f"{facts['torch']}, {facts['threads']} CPU threads")
+
+
+def check_waits(environment: Mapping[str, str]) -> Finding:
+    """How torch's threads wait for each other: briefly, or as the user has set it."""
+    if course_lib.TORCH_FIRST in environment:
+        says = "torch was imported before course_lib in what started this: slow on a busy machine"
+        settings = " ".join(f"{name}={value}" for name, value in course_lib.SHORT_WAITS.items())
+        mend = f"open notebooks with `course lab`, or set {settings} before you start their server"
+        return Finding("WARN", "waits", says, mend)
+    names = ("OMP_WAIT_POLICY", *course_lib.SHORT_WAITS)
+    settings = [f"{name}={environment[name]}" for name in names if name in environment]
+    return ok("waits", f"of torch's threads for each other: {', '.join(settings)}")
 
 
 def check_torchvision(facts: dict, version: str | None, needed: list[Requirement]) -> Finding:
@@ -190,6 +203,7 @@ def examine() -> Iterator[Finding]:
     yield check_kernel(machine.default_kernel(), sys.executable)
     facts = machine.probe()
     yield check_torch(facts)
+    yield check_waits(os.environ)
     torchvision = machine.version_of("torchvision"), machine.requirements_of("torchvision")
     yield check_torchvision(facts, *torchvision)
     yield check_gpu(facts, shutil.which("nvidia-smi") is not None)

@@ -68,7 +68,7 @@ def load_checkpoint(
         raise ValueError(f"{path} holds a {card['class']}, not a {cls.__name__}")
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then overwritten
-            model = cls(**card["kwargs"])
+            model = cls(**card["kwargs"]).float()  # whatever torch's default is
         tensors = load(weights)
         for name, weight in tensors.items():
             finite(f"{path}, {name}", weight)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.common.checkpoints import save_checkpoint
+from course_lib.common.checks import torch_seeds
 from course_lib.evaluation.metrics import Metric, mean_share, to_card
 from course_lib.pipelines import LatentDiffusion
 from course_lib.training import Folder, Training, train
@@ -81,8 +82,9 @@ class Recipe(ABC):
         settings["optimizer"] = replace(settings["optimizer"], warmup=warmup)
         if folder is not None:
             folder = Folder(folder, self.save_every, resume, self.data_fingerprint())
+        torch_seeds(seed := settings.get("seed", 0))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.get("seed", 0))
+            torch.manual_seed(seed)
             model = self.model()
         return train(model, self.loss, self.batch, folder=folder, **settings)
 

@@ -149,6 +149,22 @@ def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
     ]
 
 
+def test_captions_are_drawn_as_typed(course, toy, monkeypatch, tmp_path):
+    """Those of a published checkpoint, say, whose tokenizer takes any text."""
+    images = torch.zeros(2, 3, 32, 32)
+    monkeypatch.setattr(pipelines, "text_to_image", lambda *given, **options: images)
+    done = course("sample", r"$\frac{ and $", "猫 for $5 or $10", *SAMPLE[3:])
+    assert done.status == 0 and done.err == "", done.err
+    assert size(tmp_path / "outputs/sample.png")
+
+
+@pytest.mark.parametrize(("seed", "count"), [(-1, 1), (2**32, 1), (2**32 - 100, 101)])
+def test_seeds_that_torch_would_repeat_are_refused_before_the_work(course, seed, count):
+    done = course(*SAMPLE, "--seed", seed, "--count", count)
+    assert done.status == 2
+    assert done.err.startswith("course: a seed must be a whole number from 0 to 4294967295; got ")
+
+
 @pytest.fixture
 def published(monkeypatch, toy_pipeline):
     """A Stable Diffusion folder whose networks are the toy ones; `published.free` is the memory."""
@@ -352,6 +368,7 @@ def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.setattr(labapp, "main", lambda arguments: None)
     app.lab(SimpleNamespace(args=[]))
     assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
@@ -477,6 +494,7 @@ def jupyterlab(monkeypatch, tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
     monkeypatch.setattr(app, "ROOT", tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path / "mine"))
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
     return started
@@ -496,6 +514,19 @@ def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, 
     assert arguments[-2:] == ["--port", "9999"]
     assert ("--allow-root" in arguments) == root
     assert ("--no-browser" in arguments) == (not display)
+
+
+def test_lab_asks_for_no_news_and_no_updates(course, jupyterlab, tmp_path):
+    from jupyterlab.commands import get_app_dir
+    from jupyterlab_server.settings_utils import get_settings
+
+    course("lab")
+    assert os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)[1:] == [str(tmp_path / "mine")]
+    folders = [f"{get_app_dir()}/settings", f"{get_app_dir()}/schemas", str(tmp_path)]
+    plugin = "@jupyterlab/apputils-extension:notification"
+    found = get_settings(*folders, schema_name=plugin)[0]["schema"]["properties"]
+    assert found["fetchNews"]["default"] == "false"  # "none" asks, "true" fetches
+    assert found["checkForUpdates"]["default"] is False
 
 
 def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):

@@ -8,6 +8,7 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
+from course_lib import SHORT_WAITS, TORCH_FIRST
 from course_lib.cli import doctor, machine
 from course_lib.cli.doctor import GIB, Finding
 from course_lib.common.memory import free_memory
@@ -45,6 +46,14 @@ def test_torch_that_does_not_import():
     assert finding.level == "FAIL"
     assert "libcudart" in finding.says
     assert doctor.check_torch(GOOD).says == "2.15.0, 2 CPU threads"
+
+
+def test_waits_that_came_too_late_are_seen():
+    assert doctor.check_waits(SHORT_WAITS).level == "OK"
+    assert doctor.check_waits({"OMP_WAIT_POLICY": "active"}).says.endswith("OMP_WAIT_POLICY=active")
+    finding = doctor.check_waits({TORCH_FIRST: "1"} | SHORT_WAITS)
+    assert finding.level == "WARN"
+    assert "set GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1 before" in finding.mend
 
 
 def test_torchvision_of_another_build_is_explained():

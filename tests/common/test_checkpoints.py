@@ -118,6 +118,14 @@ def test_advice_is_for_the_reader_who_has_no_git_too(saved, monkeypatch, git):
     assert ("git checkout" in str(refused.value)) == git
 
 
+def test_a_model_is_float32_whatever_torchs_default_is(saved):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert load_checkpoint(Net, "digits-net").linear.weight.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_half_keeps_vectors_and_gives_back_float32(saved):
     path = save_checkpoint(saved[0] / "half.v1", saved[1], half=True)
     stored = {k: str(v.dtype) for k, v in load_file(path).items()}
