@@ -1,33 +1,30 @@
-"""The same job in latents and, for three times as long, in pixels, at 32 × 32; three seeds of each.
+"""Diffusion in latents against diffusion in pixels, which get three times as long, at 32 × 32.
 
-    python -m course_lib.experiments.spaces              # runs what the record lacks
-    python -m course_lib.experiments.spaces latent 0     # one run: a space and its seed
+    python -m course_lib.experiments.pixel_vs_latent latent 0
 
-Both learn to draw captioned scenes on one core, with the same loss, optimiser, batches and start
-for the text encoder. The latent run pays for an autoencoder of its own first. Now and then the
-oracle judges pictures of held-out captions; `recorded/spaces/` gets a file for each run.
+Both learn to draw captioned scenes on one core with the same loss, optimiser, batches and initial
+text encoder. The latent run first trains an autoencoder of its own, within its budget. At regular
+intervals the oracle grades images of held-out captions. Chapter 09 draws the curves.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
 from torch import nn
 
-from course_lib.common.paths import RECORDED
 from course_lib.common.registry import choose
-from course_lib.experiments.runs import Runs
-from course_lib.experiments.tricks import begin, distances, finish, judge
+from course_lib.experiments.budget import accuracy, begin, distances, finished_vae
+from course_lib.experiments.study import Outcome, Study
 from course_lib.models import AutoencoderKL
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE
 
 BUDGETS = {"latent": 15 * 60, "pixel": 45 * 60}  # seconds of CPU time for a run
-AUTOENCODER = 150  # of them, the latent run's first
-LOOKS = 9  # in equal steps of the diffusion model's training
-COUNT = 16  # captions of each kind and split, 96 in all: a share of 0.5 is known to ± 0.05
+VAE_BUDGET = 150  # of them, for the latent run's autoencoder
+EVALUATIONS = 9  # at equal intervals of the diffusion model's training
+CAPTIONS = 16  # of each kind and split, 96 in all: a share of 0.5 is known to ± 0.05
 
 
 class SmallVAE(ScenesVAE):
-    """Pictures (3, 32, 32) <-> latents (8, 8, 8): 6 times fewer numbers."""
+    """Images (3, 32, 32) <-> latents (8, 8, 8): 6 times fewer numbers."""
 
     size = 32
 
@@ -37,7 +34,7 @@ class SmallVAE(ScenesVAE):
 
 
 class Pixel(ScenesDiffusion):
-    """Diffusion of the pixels: two stages above those of the latents' U-Net."""
+    """Diffusion of the pixels: two more levels above those of the latents' U-Net."""
 
     size, kinds = 32, ScenesVAE.kinds
     components = (None, "scenes-clip")
@@ -68,46 +65,41 @@ def pixel(seed: int) -> tuple[ScenesDiffusion, float]:
 
 
 def latent(seed: int) -> tuple[ScenesDiffusion, float]:
-    """The recipe around an autoencoder of its own, and the CPU seconds of that one's training."""
-    first, recipe = SmallVAE(), Latent()
-    run = begin(first, seed, AUTOENCODER)
-    recipe.vae = finish(first, run)
-    return recipe, run.cpu_seconds
+    """The recipe with an autoencoder of its own, and the CPU seconds that its training took."""
+    vae_recipe, recipe = SmallVAE(), Latent()
+    training = begin(vae_recipe, seed, VAE_BUDGET)
+    recipe.vae = finished_vae(vae_recipe, training)
+    return recipe, training.cpu_seconds
 
 
-SPACES: dict[str, Callable[[int], tuple[ScenesDiffusion, float]]] = {
+VARIANTS: dict[str, Callable[[int], tuple[ScenesDiffusion, float]]] = {
     "latent": latent,
     "pixel": pixel,
 }
 
 
-def run(space: str, seed: int) -> dict:
-    """Train in one space; the looks on the way, and the Fréchet distance at the end."""
-    recipe, spent = choose("space", space, SPACES)(seed)
-    training, looks = begin(recipe, seed, BUDGETS[space] - spent), []
+def run(variant: str, seed: int) -> Outcome:
+    """Train one variant: accuracy on the way, and the Fréchet distance at the end."""
+    recipe, spent = choose("variant", variant, VARIANTS)(seed)
+    training, curve = begin(recipe, seed, BUDGETS[variant] - spent), []
     for step in training:
-        if step.index * LOOKS // training.steps > len(looks):
+        if step.index * EVALUATIONS // training.steps > len(curve):
             minutes = round((spent + training.cpu_seconds) / 60, 2)
-            looks.append({"cpu_minutes": minutes} | judge(recipe, training.ema, COUNT))
-            print(space, seed, step.index, looks[-1], flush=True)
-    facts = {"space": space, "seed": seed, "steps": training.steps, "looks": looks}
-    return facts | distances(recipe, training.ema)
+            curve.append({"cpu_minutes": minutes} | accuracy(recipe, training.ema, CAPTIONS))
+            print(variant, seed, step.index, curve[-1], flush=True)
+    return Outcome(
+        settings={
+            "steps": training.steps,
+            "cpu_minutes": BUDGETS[variant] / 60,
+            "vae_cpu_minutes": VAE_BUDGET / 60 if variant == "latent" else 0.0,
+            "captions": CAPTIONS,
+        },
+        metrics=distances(recipe, training.ema),
+        curve={name: [each[name] for each in curve] for name in curve[0]},
+    )
 
 
-def reached(looks: list[dict], level: float, what: str = "properties") -> float:
-    """CPU minutes at which the line through the looks crosses that share; infinity if it does not.
-
-    Where the first look is above it already, the minutes of that look.
-    """
-    for before, now in pairwise([looks[0], *looks]):
-        if now[what] >= level:
-            rise = now[what] - before[what]
-            part = (level - before[what]) / rise if rise else 1.0
-            return before["cpu_minutes"] + part * (now["cpu_minutes"] - before["cpu_minutes"])
-    return float("inf")
-
-
-RUNS = Runs(RECORDED / "spaces", run, list(SPACES), (0, 1, 2))
+STUDY = Study("pixel_vs_latent", list(VARIANTS), (0, 1, 2), run, threads=1)
 
 if __name__ == "__main__":
-    RUNS.main()
+    STUDY.main()

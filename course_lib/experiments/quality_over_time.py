@@ -1,69 +1,65 @@
-"""Quality against training time, in latents and in pixels: `python -m course_lib.experiments.race`.
+"""Image quality against training time, for `scenes-latent` and `scenes-pixel`.
 
-Trains `scenes-latent` and `scenes-pixel` as their recipes say and stops now and then to let the
-oracle judge pictures of held-out captions, drawn with the averaged weights. Chapter 09 draws what
-comes out, `recorded/race.json`; making it anew takes as long as both trainings. Several processes
-can share `scenes-latent`: `torchrun --standalone --nproc-per-node=2 -m` for `python -m`. Afterwards
-`course train NAME --device cpu --folder outputs/race/NAME --publish` finds a complete training and
-publishes it.
+    python -m course_lib.experiments.quality_over_time scenes-latent
+
+Trains the two recipes unchanged and stops every 750 steps to let the oracle grade images of
+held-out captions, drawn with the averaged weights. This takes as long as the two trainings.
+Several processes can share `scenes-latent`: replace `python -m` with
+`torchrun --standalone --nproc-per-node=2 -m`. The training stays complete in its folder, so
+`course train NAME --device cpu --folder outputs/quality_over_time/NAME/seed-0 --publish` publishes
+it afterwards. Chapter 09 draws the curves.
 """
 
-import argparse
 import json
 from pathlib import Path
 
-from course_lib.common.files import make_folder, write_files
-from course_lib.common.paths import RECORDED
+from course_lib.common.files import write_files
 from course_lib.common.registry import choose
-from course_lib.experiments.runs import one_of
+from course_lib.experiments.study import Outcome, Study
 from course_lib.recipes import RECIPES
 from course_lib.recipes.report import score
 
-RECORD = RECORDED / "race.json"
 EVERY = 750  # steps
-COUNT = 32  # captions of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
+CAPTIONS = 32  # of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
 
 
-def race(name: str) -> list[dict[str, float]]:
-    """Train that recipe; at each look the CPU minutes so far and the share of right pictures."""
-    recipe = choose("recipe", name, RECIPES)()
-    run = recipe.begin(folder=Path("outputs") / "race" / name, device="cpu")
-    kept = run.folder / "looks.json"
-    looks = json.loads(kept.read_text()) if kept.exists() else []
-    looks = [each for each in looks if each["step"] <= run.done]  # the training may be killed
+def run(recipe_name: str, seed: int) -> Outcome | None:
+    """Train that recipe and grade it on the way; the graded steps survive an interruption."""
+    recipe = choose("recipe", recipe_name, RECIPES)()
+    folder = Path("outputs") / "quality_over_time" / recipe_name / f"seed-{seed}"
+    training = recipe.begin(folder=folder, device="cpu", seed=seed)
+    graded_file = folder / "graded.json"
+    graded = json.loads(graded_file.read_text()) if graded_file.exists() else []
+    graded = [each for each in graded if each["step"] <= training.done]
 
-    def look_if_due() -> None:
-        due = run.done and (run.done % EVERY == 0 or run.done == run.steps)
-        if run.leads and due and all(each["step"] != run.done for each in looks):
-            looks.append(look(recipe, run.ema, run.done, run.cpu_seconds))
-            print(name, looks[-1], flush=True)
-            write_files({kept: json.dumps(looks).encode()})
+    def grade_if_due() -> None:
+        step = training.done
+        due = step and (step % EVERY == 0 or step == training.steps)
+        if training.leads and due and all(each["step"] != step for each in graded):
+            graded.append(grade(recipe, training.ema, step, training.cpu_seconds))
+            print(recipe_name, graded[-1], flush=True)
+            write_files({graded_file: json.dumps(graded).encode()})
 
-    look_if_due()  # it may have been killed in the middle of one
-    for _ in run:
-        look_if_due()
-    run.part()
-    return looks if run.leads else []
+    grade_if_due()  # the process may have been stopped while it graded this step
+    for _ in training:
+        grade_if_due()
+    training.part()
+    if not training.leads:
+        return None
+    return Outcome(
+        settings={"steps": training.steps, "captions": CAPTIONS, "processes": training.processes},
+        metrics={name: graded[-1][name] for name in ("cpu_minutes", "right")},
+        curve={name: [each[name] for each in graded] for name in graded[0]},
+    )
 
 
-def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
-    right = score(recipe, network, COUNT)
-    return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
+def grade(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
+    """The share of images that are right in everything their captions say."""
+    right = score(recipe, network, CAPTIONS)
+    return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": right}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Race the recipes named, and put their looks into the record beside what it holds."""
-    parser = argparse.ArgumentParser(prog="python -m course_lib.experiments.race")
-    rivals = ["scenes-latent", "scenes-pixel"]
-    parser.add_argument("names", nargs="*", type=one_of("recipe", rivals), default=rivals)
-    names = parser.parse_args(arguments).names
-    make_folder(RECORD.parent)
-    record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    for name in names:
-        if looks := race(name):  # only the leading process has any
-            record[name] = looks
-            write_files({RECORD: (json.dumps(record, indent=1) + "\n").encode()})
-
+STUDY = Study("quality_over_time", ["scenes-latent", "scenes-pixel"], (0,), run)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 import torch
+from course_lib.experiments.spaces import Latent, Pixel, SmallVAE
 
 from course_lib.datasets.scenes import Scenes
 from course_lib.experiments import spaces
-from course_lib.experiments.spaces import Latent, Pixel, SmallVAE
 from course_lib.models import Pixels
 from course_lib.recipes import report
 

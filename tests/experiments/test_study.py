@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from course_lib.experiments.runs import Runs
 
 from course_lib.experiments import spaces, tricks
-from course_lib.experiments.runs import Runs
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from itertools import product
 
 import pytest
 import torch
+from course_lib.experiments.tricks import VARIANTS, FewChannels, FewVAE, Full, MinSNR, Transformer
 
 from course_lib.experiments import tricks
-from course_lib.experiments.tricks import VARIANTS, FewChannels, FewVAE, Full, MinSNR, Transformer
 from course_lib.models import DiT
 from course_lib.recipes.scenes import ScenesLatent, ScenesVAE
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from course_lib.experiments.ablation import VARIANTS, Ablation, parameters
 
 from course_lib.experiments import ablation
-from course_lib.experiments.ablation import VARIANTS, Ablation, parameters
 
 TINY = dict(in_channels=1, channels=16, multipliers=(1, 2), blocks=1, attention=(False, True))
 
