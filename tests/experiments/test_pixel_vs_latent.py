@@ -1,15 +1,14 @@
-"""Latents against pixels at 32 × 32: equal in all but the space; the records are sound."""
-
-from itertools import product
+"""Latents against pixels at 32 × 32: equal in all but the space; the results are complete."""
 
 import pytest
 import torch
-from course_lib.experiments.spaces import Latent, Pixel, SmallVAE
 
 from course_lib.datasets.scenes import Scenes
-from course_lib.experiments import spaces
+from course_lib.experiments import pixel_vs_latent
+from course_lib.experiments.pixel_vs_latent import Latent, Pixel, SmallVAE
 from course_lib.models import Pixels
 from course_lib.recipes import report
+from course_lib.teaching.results import by_variant, load_results
 
 
 def test_the_two_differ_in_their_space_and_their_networks_alone():
@@ -52,14 +51,20 @@ def test_the_latent_run_pays_for_its_autoencoder(monkeypatch):
                 yield type("Step", (), {"index": index})
 
     budgets = []
-    monkeypatch.setattr(spaces, "begin", lambda r, s, budget: budgets.append(budget) or Training())
-    monkeypatch.setattr(spaces, "judge", lambda *_: {"right": 0.5, "properties": 0.75})
-    monkeypatch.setattr(spaces, "distances", lambda *_: {"frechet distance": 30.0})
-    monkeypatch.setattr(spaces, "LOOKS", 2)
-    found = spaces.run("latent", 0)
-    assert budgets == [spaces.AUTOENCODER, spaces.BUDGETS["latent"] - 40]
-    assert [look["cpu_minutes"] for look in found["looks"]] == [1.0, 1.33]  # 40 + 20, 40 + 40
-    assert spaces.run("pixel", 0)["looks"][-1]["cpu_minutes"] == 0.67
+
+    def begin(recipe, seed, cpu_seconds):
+        budgets.append(cpu_seconds)
+        return Training()
+
+    monkeypatch.setattr(pixel_vs_latent, "begin", begin)
+    monkeypatch.setattr(pixel_vs_latent, "accuracy", lambda *_: {"right": 0.5, "properties": 0.75})
+    monkeypatch.setattr(pixel_vs_latent, "distances", lambda *_: {"frechet distance": 30.0})
+    monkeypatch.setattr(pixel_vs_latent, "EVALUATIONS", 2)
+    found = pixel_vs_latent.run("latent", 0)
+    assert budgets == [pixel_vs_latent.VAE_BUDGET, pixel_vs_latent.BUDGETS["latent"] - 40]
+    assert found.curve["cpu_minutes"] == [1.0, 1.33]  # 40 + 20 and 40 + 40 seconds
+    assert found.settings["vae_cpu_minutes"] == 2.5
+    assert pixel_vs_latent.run("pixel", 0).curve["cpu_minutes"][-1] == 0.67
 
 
 def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
@@ -73,20 +78,14 @@ def test_real_pictures_are_at_the_floor_and_noise_is_far(monkeypatch):
     assert report.distance_report(pipeline, 100)["frechet distance"] > 3 * real["frechet floor"]
 
 
-def test_a_share_is_reached_where_the_line_through_the_looks_crosses_it():
-    shares = {2.0: 0.2, 4.0: 0.6, 6.0: 0.5, 8.0: 0.9}
-    looks = [{"cpu_minutes": minutes, "right": share} for minutes, share in shares.items()]
-    minutes = [spaces.reached(looks, level, "right") for level in (0.1, 0.2, 0.3, 0.6, 0.7)]
-    assert minutes == pytest.approx([2.0, 2.0, 2.5, 4.0, 7.0])
-    assert spaces.reached(looks, 0.95, "right") == float("inf")
-
-
-def test_the_records_are_of_every_space_and_seed_in_their_minutes():
-    runs = spaces.RUNS.records()
-    assert [(r["space"], r["seed"]) for r in runs] == list(product(spaces.SPACES, (0, 1, 2)))
-    for each in runs:
-        minutes = [look["cpu_minutes"] for look in each["looks"]]
-        assert len(minutes) == spaces.LOOKS and minutes == sorted(minutes)
-        assert minutes[-1] * 60 == pytest.approx(spaces.BUDGETS[each["space"]], rel=0.12)
-        # of 200 pictures against 200; a good model may lie below the floor by chance
-        assert each["frechet distance"] > 0.8 * each["frechet floor"] > 0
+def test_every_variant_and_seed_is_recorded_within_its_budget():
+    variants = by_variant(load_results("pixel_vs_latent"))
+    assert set(variants) == set(pixel_vs_latent.VARIANTS)
+    for variant, runs in variants.items():
+        assert [run.seed for run in runs] == [0, 1, 2]
+        for run in runs:
+            minutes = run.curve["cpu_minutes"]
+            assert len(minutes) == pixel_vs_latent.EVALUATIONS and minutes == sorted(minutes)
+            assert minutes[-1] * 60 == pytest.approx(pixel_vs_latent.BUDGETS[variant], rel=0.12)
+            # 200 images against 200: a good model may lie below the floor by chance
+            assert run.metrics["frechet distance"] > 0.8 * run.metrics["frechet floor"] > 0

@@ -1,31 +1,20 @@
-"""The record of latents against pixels: looks are told right, and records of others are kept."""
-
-import json
+"""Quality over time: graded steps survive an interruption; the shipped curves are plausible."""
 
 import pytest
 import torch
 
-from course_lib.experiments import race
+from course_lib.experiments import quality_over_time
 from course_lib.recipes import Recipe
+from course_lib.teaching.results import load_results
 
 
-def test_a_look_tells_step_minutes_and_share(monkeypatch):
-    monkeypatch.setattr(race, "score", lambda recipe, network, count: 0.75)
-    assert race.look(None, None, step=3, cpu_seconds=90) == {
+def test_a_grade_holds_step_minutes_and_share(monkeypatch):
+    monkeypatch.setattr(quality_over_time, "score", lambda recipe, network, count: 0.75)
+    assert quality_over_time.grade(None, None, step=3, cpu_seconds=90) == {
         "step": 3,
         "cpu_minutes": 1.5,
         "right": 0.75,
     }
-
-
-def test_a_new_race_keeps_the_others_record(monkeypatch, tmp_path):
-    monkeypatch.setattr(race, "RECORD", tmp_path / "recorded" / "race.json")
-    for name in ("scenes-latent", "scenes-pixel"):
-        monkeypatch.setattr(race, "race", lambda name: [{"step": 1, "of": name}])
-        race.main([name])
-    record = json.loads(race.RECORD.read_text())
-    assert {name: looks[0]["of"] for name, looks in record.items()} == {n: n for n in record}
-    assert set(record) == {"scenes-latent", "scenes-pixel"}
 
 
 class Slope(Recipe):
@@ -46,48 +35,42 @@ class Slope(Recipe):
 
 
 @pytest.mark.parametrize(
-    "killed", ["in step 4", "in step 6", "in the look at 2", "in the look at 6"]
+    "stopped", ["in step 4", "in step 6", "in the grading at 2", "in the grading at 6"]
 )
-def test_a_race_that_was_stopped_keeps_its_looks(monkeypatch, tmp_path, killed):
-    """It looks at steps 2, 4 and 6 and keeps its state at 3 and 6: a look may be ahead of that."""
+def test_an_interrupted_run_keeps_its_grades(monkeypatch, tmp_path, stopped):
+    """It grades steps 2, 4 and 6 and keeps its state at 3 and 6: a grade may be ahead of that."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(race, "EVERY", 2)
-    monkeypatch.setitem(race.RECIPES, "slope", Slope)
-    moment, alive = [], []
+    monkeypatch.setattr(quality_over_time, "EVERY", 2)
+    monkeypatch.setitem(quality_over_time.RECIPES, "slope", Slope)
+    reached, was_stopped = [], []
 
     def reach(place):
-        moment.append(place)
-        if place == killed and not alive:
-            alive.append(True)
+        reached.append(place)
+        if place == stopped and not was_stopped:
+            was_stopped.append(True)
             raise KeyboardInterrupt
 
     batch = Slope.batch
     monkeypatch.setattr(Slope, "batch", lambda self, i: reach(f"in step {i + 1}") or batch(self, i))
 
     def score(recipe, network, count):
-        steps = sum(place.startswith("in step") for place in moment)
-        return reach(f"in the look at {steps}") or 0.5
+        steps = sum(place.startswith("in step") for place in reached)
+        return reach(f"in the grading at {steps}") or 0.5
 
-    monkeypatch.setattr(race, "score", score)
+    monkeypatch.setattr(quality_over_time, "score", score)
     with pytest.raises(KeyboardInterrupt):
-        race.race("slope")
-    for _ in range(2):  # and once more, with nothing left to train
-        assert [look["step"] for look in race.race("slope")] == [2, 4, 6]
+        quality_over_time.run("slope", 0)
+    for _ in range(2):  # the second time nothing is left to train
+        found = quality_over_time.run("slope", 0)
+        assert found.curve["step"] == [2, 4, 6] and found.settings["steps"] == 6
+        assert found.metrics["right"] == 0.5
 
 
-def test_the_record_that_ships_rises_in_time_and_names_both():
-    record = json.loads(race.RECORD.read_text())
-    assert set(record) == {"scenes-latent", "scenes-pixel"}
-    for looks in record.values():
-        minutes = [look["cpu_minutes"] for look in looks]
+def test_the_recorded_curves_rise_in_time():
+    latent, pixel = load_results("quality_over_time")
+    assert (latent.variant, pixel.variant) == ("scenes-latent", "scenes-pixel")
+    for run in (latent, pixel):
+        minutes = run.curve["cpu_minutes"]
         assert minutes == sorted(minutes) and minutes[0] > 0
-        assert all(0 <= look["right"] <= 1 for look in looks)
-    assert record["scenes-latent"][-1]["right"] > record["scenes-pixel"][-1]["right"]
-
-
-def test_unknown_recipes_are_refused(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(race, "RECORD", tmp_path / "race.json")
-    with pytest.raises(SystemExit, match="2"):
-        race.main(["scenes-latnt"])
-    assert "unknown recipe 'scenes-latnt'; did you mean 'scenes-latent'" in capsys.readouterr().err
-    assert not race.RECORD.exists()
+        assert all(0 <= share <= 1 for share in run.curve["right"])
+    assert latent.metrics["right"] > pixel.metrics["right"]

@@ -1,24 +1,31 @@
-"""The tricks one by one: each variant differs from the recipe in one thing; records are sound."""
-
-from itertools import product
+"""Each variant differs from the recipe in one thing; the recorded results are complete."""
 
 import pytest
 import torch
-from course_lib.experiments.tricks import VARIANTS, FewChannels, FewVAE, Full, MinSNR, Transformer
 
-from course_lib.experiments import tricks
+from course_lib.experiments import budget, text_to_image_ablation
+from course_lib.experiments.text_to_image_ablation import (
+    VARIANTS,
+    Baseline,
+    CosineVMinSNR,
+    FewChannels,
+    FewChannelsVAE,
+    FrozenText,
+    Transformer,
+)
 from course_lib.models import DiT
 from course_lib.recipes.scenes import ScenesLatent, ScenesVAE
+from course_lib.teaching.results import by_variant, load_results
 
-HOW = "times", "weighting"
+ATTRIBUTES = "unet", "alignment", "settings_changes", "times", "weighting"
 
 
 @pytest.fixture(scope="module")
-def full():
-    return Full()
+def baseline():
+    return Baseline()
 
 
-def test_a_variant_differs_in_what_it_says(full):
+def test_a_variant_differs_in_what_it_says(baseline):
     seen = {}
     for label, variant in VARIANTS.items():
         recipe = variant()
@@ -27,43 +34,52 @@ def test_a_variant_differs_in_what_it_says(full):
             "text encoder learns": any(p.requires_grad for p in model.text.parameters()),
             "network": type(model.unet).__name__,
             "process": (str(recipe.process.schedule), recipe.process.target),
-        } | {name: getattr(recipe, name) for name in ("unet", "alignment", "changes", *HOW)}
+        } | {name: getattr(recipe, name) for name in ATTRIBUTES}
     recipe = seen.pop("the recipe")
     assert recipe == {
         "text encoder learns": True,
         "network": "UNet",
-        "process": (str(full.process.schedule), "flow"),
+        "process": (str(baseline.process.schedule), "flow"),
         "unet": ScenesLatent.unet,
         "alignment": 0.5,
-        "changes": {},
+        "settings_changes": {},
         "times": "logit_normal",
         "weighting": "simple",
     }
     changed = {label: [f for f in facts if facts[f] != recipe[f]] for label, facts in seen.items()}
-    assert changed.pop(MinSNR.label) == ["process", "weighting"]  # the one above it, and one more
-    assert changed.pop(Transformer.label) == ["network", "changes"]  # with a rate of its own
+    assert changed.pop(CosineVMinSNR.label) == [
+        "process",
+        "weighting",
+    ]  # of CosineV, and one more
+    assert changed.pop(Transformer.label) == [
+        "network",
+        "settings_changes",
+    ]  # its own rate
     assert all(len(facts) == 1 for facts in changed.values())
     assert len(set(map(str, seen.values()))) == len(seen)  # no two are the same
 
 
-def test_the_records_are_of_every_variant_and_seed_in_about_equal_minutes():
-    runs = tricks.RUNS.records()
-    assert [(r["variant"], r["seed"]) for r in runs] == list(product(VARIANTS, (0, 1)))
-    for each in runs:
-        # steps follow a timing of ten of them, beside other work: 0.87 to 1.08 of the budget came
-        assert each["cpu_seconds"] == pytest.approx(tricks.BUDGET, rel=0.15)
-        assert 0 <= each["right"] <= each["properties"] <= 1
-        assert each["frechet distance"] > each["frechet floor"] > 0
+def test_every_variant_is_recorded_with_two_seeds_within_its_budget():
+    variants = by_variant(load_results("text_to_image_ablation"))
+    assert set(variants) == set(VARIANTS)
+    for runs in variants.values():
+        assert [run.seed for run in runs] == [0, 1]
+        for run in runs:
+            # steps follow a timing of ten of them, beside other work: 0.87 to 1.08 of it was used
+            seconds = run.metrics["cpu_seconds"]
+            assert seconds == pytest.approx(text_to_image_ablation.BUDGET, rel=0.15)
+            assert 0 <= run.metrics["right"] <= run.metrics["properties"] <= 1
+            assert run.metrics["frechet distance"] > run.metrics["frechet floor"] > 0
 
 
-def test_frozen_words_get_no_gradient():
-    model = tricks.Frozen().model()
+def test_a_frozen_text_encoder_gets_no_gradient():
+    model = FrozenText().model()
     assert not any(p.requires_grad for p in model.text.parameters())
     assert all(p.requires_grad for p in model.unet.parameters())
 
 
 def test_the_transformer_learns_as_the_unet_does():
-    """The same pictures go in and out, and it foretells the same features, from its middle."""
+    """The same pictures go in and out, and it predicts the same features, from its middle."""
     recipe = Transformer()
     dit = recipe.model().unet
     assert isinstance(dit, DiT)
@@ -83,43 +99,43 @@ def test_the_transformer_learns_as_the_unet_does():
 
 
 def test_an_autoencoder_of_its_own_comes_first(monkeypatch):
-    wide, narrow = ScenesVAE().model().kwargs, FewVAE().model().kwargs
+    wide, narrow = ScenesVAE().model().kwargs, FewChannelsVAE().model().kwargs
     assert narrow == wide | {"latent_channels": 4} and wide["latent_channels"] == 12
     budgets = []
 
     class Run:
         """A training of no steps."""
 
-        ema = FewVAE().model().eval()
+        ema = FewChannelsVAE().model().eval()
 
         def __iter__(self):
             return iter(())
 
-    def begin(first, seed, budget):
-        budgets.append((type(first), seed, budget))
+    def begin(recipe, seed, cpu_seconds):
+        budgets.append((type(recipe), seed, cpu_seconds))
         return Run()
 
-    monkeypatch.setattr(tricks, "begin", begin)
-    monkeypatch.setattr(tricks, "COUNT", 1)
+    monkeypatch.setattr(text_to_image_ablation, "begin", begin)
+    monkeypatch.setattr(text_to_image_ablation, "CAPTIONS", 1)
     recipe = FewChannels()
-    facts = recipe.prepare(seed=7)
-    assert budgets == [(FewVAE, 7, tricks.AUTOENCODER)]
-    assert facts == {"reconstructions right": 0.0}  # it has learned nothing
+    metrics = recipe.prepare(seed=7)
+    assert budgets == [(FewChannelsVAE, 7, text_to_image_ablation.VAE_BUDGET)]
+    assert metrics == {"reconstructions right": 0.0}  # it has learned nothing
     latents = recipe.batch(0)[0]
     assert latents.shape[1:] == (4, 8, 8)
     model = recipe.model()
     assert model.unet(latents, torch.zeros(32), torch.zeros(32, 24, 128)).shape == latents.shape
-    assert latents.mean().abs() < 0.2 and 0 < latents.std() < 1.2  # noise is a part of the one
+    assert latents.mean().abs() < 0.2 and 0 < latents.std() < 1.2  # noise adds to the unit variance
 
 
 def test_the_other_variants_prepare_nothing():
-    assert {label: variant.prepare is Full.prepare for label, variant in VARIANTS.items()} == {
+    assert {label: variant.prepare is Baseline.prepare for label, variant in VARIANTS.items()} == {
         label: label != FewChannels.label for label in VARIANTS
     }
 
 
 def test_a_budget_buys_steps(monkeypatch):
-    class Clock:
+    class Training:
         """A training whose every step takes half a second of CPU time."""
 
         def __init__(self, steps):
@@ -128,6 +144,6 @@ def test_a_budget_buys_steps(monkeypatch):
         def advance(self):
             self.cpu_seconds += 0.5
 
-    recipe = Full()
-    monkeypatch.setattr(recipe, "begin", lambda steps, **_: Clock(steps))
-    assert tricks.begin(recipe, seed=0, budget=60).steps == 120
+    recipe = Baseline()
+    monkeypatch.setattr(recipe, "begin", lambda steps, **_: Training(steps))
+    assert budget.begin(recipe, seed=0, cpu_seconds=60).steps == 120
