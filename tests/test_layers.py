@@ -24,6 +24,7 @@ LEVEL = {  # of each folder, 0 at the bottom
     for level, line in enumerate(reversed(LAYERS["layers"]))
     for folder in re.split(r" [:|] ", line)
 }
+MODULE = re.compile(r"course_lib(?:\.| import )(\w+)")
 LINT = (
     "from importlinter.cli import lint_imports; raise SystemExit(lint_imports({}, cache_dir=None))"
 )
@@ -94,12 +95,9 @@ def named_in_strings(source: str) -> set[str]:
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in docstrings:
-                found |= {*re.findall(r"course_lib(?:\.| import )(\w+)", node.value)}
-    return found
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    texts = [str(node.value) for node in constants if id(node) not in docstrings]
+    return {folder for text in texts for folder in MODULE.findall(text)}
 
 
 def test_strings_are_searched_and_docstrings_are_not():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 
+from course_lib.authoring import course_map
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
 from course_lib.common.paths import CHECKPOINTS
@@ -73,6 +74,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "chapters": chapters,
     "models": models,
     "figures": figures,
+    "map": course_map.table,
 }
 
 
