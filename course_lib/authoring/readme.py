@@ -1,7 +1,7 @@
-"""`python -m course_lib.authoring.readme`: fill the README's tables from what was measured.
+"""`python -m course_lib.authoring.readme`: fill in the README's tables.
 
-Running times come from the chapters' headers, figures from the checkpoints' cards; nobody types
-them. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
+Running times come from the chapters' headers, metrics from the checkpoints' cards, and modules and
+tests from the chapters' imports. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -18,7 +18,7 @@ from course_lib.training import published, read_card
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
-    """A row for each notebook: its title, and the time that its header says it runs."""
+    """A row for each notebook: its title and its running time, as its header states it."""
     rows = ["| chapter | runs in (2 CPU cores) |", "|---|---|"]
     for path in sorted(folder.glob("[0-9]*.ipynb")):
         header = nbformat.read(path, as_version=4).cells[0].source
@@ -30,7 +30,7 @@ def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
 
 
 def models() -> list[str]:
-    """A row for each shipped checkpoint: how large it is, and what its training took."""
+    """A row for each shipped checkpoint: its size, and how long it was trained."""
     rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
     for name in published():
         card, size = read_card(name), (CHECKPOINTS / f"{name}.safetensors").stat().st_size
@@ -47,7 +47,7 @@ def where(card: dict) -> str:
 
 
 def figures() -> list[str]:
-    """What `course evaluate` measured on held-out scenes, one column for each way to hold out."""
+    """What `course evaluate` measured on held-out scenes, a column for each held-out split."""
     rows = [f"| | {' | '.join(SPLITS)} |", "|---|---|---|"]
     for name in filter(lambda name: name.startswith("scenes-"), published()):
         cells: dict[str, dict[str, float]] = {}
@@ -79,7 +79,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 
 def filled(text: str) -> str:
-    """The README's text with every table made anew."""
+    """The README's text with every table filled in."""
 
     def table(found: re.Match) -> str:
         return "\n".join([f"<!-- {found[1]} -->", *TABLES[found[1]](), "<!-- end -->"])
