@@ -30,21 +30,21 @@ class PixelMLP(nn.Module):
     def __init__(self, size: int = 16, width: int = 288, blocks: int = 4, time_dim: int = 64):
         super().__init__()
         self.time_embedding = TimeEmbedding(time_dim, time_dim)
-        self.linear_in = nn.Linear(size * size, width)
+        self.proj_in = nn.Linear(size * size, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        self.time_emb_projs = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
-        self.linears_1 = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
-        self.linears_2 = nn.ModuleList(zeroed(nn.Linear(width, width)) for _ in range(blocks))
-        self.linear_out = zeroed(nn.Linear(width, size * size))
+        self.time_projs = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
+        self.inner = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
+        self.outer = nn.ModuleList(zeroed(nn.Linear(width, width)) for _ in range(blocks))
+        self.proj_out = zeroed(nn.Linear(width, size * size))
 
     def forward(self, x: Tensor, timestep: Tensor, context: None = None) -> Tensor:
         temb = F.silu(self.time_embedding(timestep))  # (B, time_dim)
-        h = self.linear_in(x.flatten(1))  # (B, width)
-        for norm, time_emb_proj, linear_1, linear_2 in zip(
-            self.norms, self.time_emb_projs, self.linears_1, self.linears_2, strict=True
+        h = self.proj_in(x.flatten(1))  # (B, width)
+        for norm, time_proj, inner, outer in zip(
+            self.norms, self.time_projs, self.inner, self.outer, strict=True
         ):
-            h = h + linear_2(F.silu(linear_1(norm(h)) + time_emb_proj(temb)))
-        return self.linear_out(h).view_as(x)
+            h = h + outer(F.silu(inner(norm(h)) + time_proj(temb)))
+        return self.proj_out(h).view_as(x)
 
 
 class UNetWithoutTime(UNet):

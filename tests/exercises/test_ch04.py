@@ -129,8 +129,8 @@ def test_an_mlp_can_not_tell_shuffled_pixels_from_ordered_ones():
         for p in mlp.parameters():
             p.add_(0.1 * torch.randn_like(p))
     weights = mlp.state_dict()
-    weights["linear_in.weight"] = weights["linear_in.weight"][:, order]
-    weights |= {f"linear_out.{n}": weights[f"linear_out.{n}"][order] for n in ("weight", "bias")}
+    weights["proj_in.weight"] = weights["proj_in.weight"][:, order]
+    weights |= {f"proj_out.{n}": weights[f"proj_out.{n}"][order] for n in ("weight", "bias")}
     twin.load_state_dict(weights)
     x, timestep = torch.randn(3, 1, 8, 8), torch.full((3,), 5.0)
     answer = twin(x.flatten(1)[:, order].view_as(x), timestep).flatten(1)
