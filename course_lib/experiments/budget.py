@@ -2,11 +2,14 @@
 
 from torch import nn
 
+from course_lib.common.checkpoints import load_checkpoint
+from course_lib.evaluation.metrics import mean_share
+from course_lib.evaluation.prompts import distance_metrics, prompt_metrics
 from course_lib.models import AutoencoderKL
+from course_lib.models.classifier import Classifier
 from course_lib.recipes import Recipe
-from course_lib.recipes.report import assemble, distance_report, pictures_report
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE
-from course_lib.training.loop import Training
+from course_lib.training import Training
 
 SAMPLES = 200  # for the Fréchet distance
 
@@ -36,12 +39,13 @@ def accuracy(recipe: ScenesDiffusion, model: nn.Module, captions: int) -> dict[s
 
     "right": images that are right in everything; "properties": the mean over single properties.
     """
-    metrics = pictures_report(assemble(recipe, model), captions)
-    whole = [share for name, share in metrics.items() if ", new " in name]
-    parts = [share for name, share in metrics.items() if ": " in name]
-    return {"right": sum(whole) / len(whole), "properties": sum(parts) / len(parts)}
+    metrics = prompt_metrics(recipe.draw(model), captions)
+    parts = [metric.value for metric in metrics if metric.property != "right"]
+    return {"right": mean_share(metrics, "right"), "properties": sum(parts) / len(parts)}
 
 
 def distances(recipe: ScenesDiffusion, model: nn.Module) -> dict[str, float]:
     """The Fréchet distance of images to real ones, and that of real ones to each other."""
-    return distance_report(assemble(recipe, model), SAMPLES)
+    features = load_checkpoint(Classifier, "scenes-features")
+    metrics = distance_metrics(recipe.draw(model), features, recipe.size, SAMPLES)
+    return {metric.property: metric.value for metric in metrics}

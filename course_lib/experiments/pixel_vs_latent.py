@@ -16,6 +16,7 @@ from course_lib.experiments.budget import accuracy, begin, distances, finished_v
 from course_lib.experiments.study import Outcome, Study
 from course_lib.models import AutoencoderKL
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE
+from course_lib.training import Optimizer, Scale
 
 BUDGETS = {"latent": 15 * 60, "pixel": 45 * 60}  # seconds of CPU time for a run
 VAE_BUDGET = 150  # of them, for the latent run's autoencoder
@@ -38,7 +39,9 @@ class Pixel(ScenesDiffusion):
 
     size, kinds = 32, ScenesVAE.kinds
     components = (None, "scenes-clip")
-    settings = dict(lr=3e-3, warmup=30, optimizer="muon", ema=0.999, precision="auto")
+    settings = dict(
+        optimizer=Optimizer("muon", lr=3e-3, warmup=30), ema=0.999, scale=Scale(precision="auto")
+    )
     unet = dict(
         in_channels=3,
         channels=32,

@@ -17,7 +17,6 @@ from course_lib.common.files import write_files
 from course_lib.common.registry import choose
 from course_lib.experiments.study import Outcome, Study
 from course_lib.recipes import RECIPES
-from course_lib.recipes.report import score
 
 EVERY = 750  # steps
 CAPTIONS = 32  # of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
@@ -35,7 +34,7 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
     def grade_if_due() -> None:
         step = training.done
         due = step and (step % EVERY == 0 or step == training.steps)
-        if training.leads and due and all(each["step"] != step for each in graded):
+        if training.is_main and due and all(each["step"] != step for each in graded):
             graded.append(grade(recipe, training.ema, step, training.cpu_seconds))
             print(recipe_name, graded[-1], flush=True)
             write_files({graded_file: json.dumps(graded).encode()})
@@ -43,11 +42,11 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
     grade_if_due()  # the process may have been stopped while it graded this step
     for _ in training:
         grade_if_due()
-    training.part()
-    if not training.leads:
+    training.close()
+    if not training.is_main:
         return None
     return Outcome(
-        settings={"steps": training.steps, "captions": CAPTIONS, "processes": training.processes},
+        settings={"steps": training.steps, "captions": CAPTIONS, "processes": training.card["processes"]},
         metrics={name: graded[-1][name] for name in ("cpu_minutes", "right")},
         curve={name: [each[name] for each in graded] for name in graded[0]},
     )
@@ -55,7 +54,7 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
 
 def grade(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
     """The share of images that are right in everything their captions say."""
-    right = score(recipe, network, CAPTIONS)
+    right = recipe.score(network, CAPTIONS)
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": right}
 
 

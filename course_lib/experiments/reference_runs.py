@@ -16,7 +16,7 @@ from torch import Tensor
 from course_lib.experiments.study import Outcome, Study
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.teaching.reference_runs import curve_steps, smooth
-from course_lib.training.loop import Training
+from course_lib.training import Training
 
 LAST_STEP = {
     **{"digits-ddpm": 600, "digits-classes": 600, "scenes-vae": 150, "scenes-clip": 150},
@@ -38,11 +38,11 @@ def run(recipe_name: str, seed: int) -> Outcome:
             print(
                 f"{recipe_name}, seed {seed}: step {step.index}, loss {step.loss:.4f}", flush=True
             )
-    samples, captions = rows(*recipe.pictures(training.ema))
+    samples, captions = rows(*recipe.samples(training.ema))
     steps = curve_steps(last)
     return Outcome(
         settings={"steps": last, "planned_steps": training.steps, "samples": SAMPLES},
-        metrics=recipe.measure(training.ema, SAMPLES),
+        metrics={m.label: m.value for m in recipe.measure(training.ema, SAMPLES)},
         curve={"step": steps, "loss": smooth(losses(training), steps)},
         samples=samples,
         captions=captions,
@@ -50,7 +50,7 @@ def run(recipe_name: str, seed: int) -> Outcome:
 
 
 def losses(training: Training) -> list[float]:
-    lines = (training.folder / "log.jsonl").read_text().splitlines()
+    lines = training.folder.log.read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines[: training.done]]
 
 

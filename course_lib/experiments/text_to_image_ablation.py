@@ -15,8 +15,8 @@ from course_lib.diffusion import Diffusion, straight
 from course_lib.experiments.budget import accuracy, begin, distances, finished_vae
 from course_lib.experiments.study import Outcome, Study
 from course_lib.models import AutoencoderKL, DiT
-from course_lib.recipes.report import score
 from course_lib.recipes.scenes import ScenesLatent, ScenesVAE
+from course_lib.training import Optimizer, Scale
 
 BUDGET = 240  # seconds of CPU time
 VAE_BUDGET = 420  # before them, where a variant needs an autoencoder of its own
@@ -56,7 +56,7 @@ class WithoutREPA(Baseline):
 
 class WithAdamW(Baseline):
     label = "AdamW, no Muon"
-    settings_changes = dict(optimizer="adamw", lr=1e-3)
+    settings_changes = dict(optimizer=Optimizer(lr=1e-3, warmup=30))
 
 
 class WithoutEMA(Baseline):
@@ -66,7 +66,7 @@ class WithoutEMA(Baseline):
 
 class SmallBatch(Baseline):
     label = "batch size 32"
-    settings_changes = dict(accumulate=1)
+    settings_changes = dict(scale=Scale(precision="auto"))
 
 
 class UniformTimes(Baseline):
@@ -98,7 +98,7 @@ class Transformer(Baseline):
     """
 
     label = "transformer, no U-Net"
-    settings_changes = dict(lr=8e-3)
+    settings_changes = dict(optimizer=Optimizer("muon", lr=8e-3, warmup=30))
     dit = dict(in_channels=12, size=8, patch=1, dim=192, layers=4, heads=4, mlp=2)
 
     def change(self, model):
@@ -120,7 +120,7 @@ class FewChannels(Baseline):
     def prepare(self, seed):
         recipe = FewChannelsVAE()
         self.vae = finished_vae(recipe, begin(recipe, seed, VAE_BUDGET))
-        return {"reconstructions right": score(recipe, self.vae, CAPTIONS)}
+        return {"reconstructions right": recipe.score(self.vae, CAPTIONS)}
 
 
 class FewChannelsVAE(ScenesVAE):

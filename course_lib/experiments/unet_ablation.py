@@ -53,7 +53,7 @@ def evaluate(recipe: DigitsDDPM, network: nn.Module, samples: int = SAMPLES) -> 
         settings={"steps": STEPS, "samples": samples},
         metrics={
             "parameters": parameters(network),
-            "test_loss": diffusion_loss(recipe.process, network, recipe.test_images),
+            "test_loss": diffusion_loss(recipe.process, network, recipe.test_images).value,
             "like_real": like_real(images, recipe),
             "frechet distance": frechet_distance(pooled(images), pooled(recipe.test_images)),
             "frechet floor": frechet_floor(recipe, samples),

@@ -14,7 +14,7 @@ from course_lib.diffusion import Diffusion
 from course_lib.models import UNet
 from course_lib.models.attention import Attention
 from course_lib.models.layers import TimeEmbedding, zeroed
-from course_lib.training.loop import seeded
+from course_lib.training.seeding import seeded
 
 
 class PixelMLP(nn.Module):

@@ -1,16 +1,19 @@
 """Quality over time: graded steps survive an interruption; the shipped curves are plausible."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from course_lib.experiments import quality_over_time
 from course_lib.recipes import Recipe
 from course_lib.teaching.results import load_results
+from course_lib.training import Optimizer, Scale
 
 
-def test_a_grade_holds_step_minutes_and_share(monkeypatch):
-    monkeypatch.setattr(quality_over_time, "score", lambda recipe, network, count: 0.75)
-    assert quality_over_time.grade(None, None, step=3, cpu_seconds=90) == {
+def test_a_grade_holds_step_minutes_and_share():
+    recipe = SimpleNamespace(score=lambda network, count: 0.75)
+    assert quality_over_time.grade(recipe, None, step=3, cpu_seconds=90) == {
         "step": 3,
         "cpu_minutes": 1.5,
         "right": 0.75,
@@ -21,8 +24,9 @@ class Slope(Recipe):
     """Learns that y = 2 x."""
 
     name = "slope"
-    settings = dict(steps=6, lr=0.1, save_every=3)
-    pictures = measure = None
+    settings = dict(steps=6, optimizer=Optimizer(lr=0.1), scale=Scale())
+    save_every = 3
+    samples = measure = None
 
     def model(self):
         return torch.nn.Linear(1, 1)
@@ -53,11 +57,11 @@ def test_an_interrupted_run_keeps_its_grades(monkeypatch, tmp_path, stopped):
     batch = Slope.batch
     monkeypatch.setattr(Slope, "batch", lambda self, i: reach(f"in step {i + 1}") or batch(self, i))
 
-    def score(recipe, network, count):
+    def score(self, network, count):
         steps = sum(place.startswith("in step") for place in reached)
         return reach(f"in the grading at {steps}") or 0.5
 
-    monkeypatch.setattr(quality_over_time, "score", score)
+    monkeypatch.setattr(Slope, "score", score)
     with pytest.raises(KeyboardInterrupt):
         quality_over_time.run("slope", 0)
     for _ in range(2):  # the second time nothing is left to train

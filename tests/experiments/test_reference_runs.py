@@ -6,10 +6,12 @@ from torch import nn
 
 from course_lib import recipes
 from course_lib.common import paths
+from course_lib.evaluation.metrics import Metric
 from course_lib.experiments import reference_runs
 from course_lib.experiments.reference_runs import LAST_STEP, STUDY, rows, run
 from course_lib.experiments.study import Study
 from course_lib.teaching.results import by_variant, load_results, result_path
+from course_lib.training import Optimizer, Scale
 
 
 class Line(nn.Module):
@@ -23,7 +25,7 @@ class Slope(recipes.Recipe):
     """Learns that y = 2 x, in steps of a millisecond, and draws grey images."""
 
     name = "slope"
-    settings = dict(steps=30, lr=0.1, ema=0.5)
+    settings = dict(steps=30, optimizer=Optimizer(lr=0.1), ema=0.5, scale=Scale())
 
     def model(self):
         return Line()
@@ -34,12 +36,12 @@ class Slope(recipes.Recipe):
     def loss(self, model, x):
         return (model.weight * x - 2 * x).square().mean()
 
-    def pictures(self, model):
+    def samples(self, model):
         real = torch.linspace(-1, 1, 12).reshape(12, 1, 1, 1).expand(-1, 1, 8, 8)
         return torch.cat([real, real / 2]), ["real"] * 12 + ["again"] * 12
 
     def measure(self, model, count):
-        return {"slope": model.weight.item()}
+        return [Metric("slope", model.weight.item(), count)]
 
 
 @pytest.fixture
