@@ -46,7 +46,11 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
     if not training.is_main:
         return None
     return Outcome(
-        settings={"steps": training.steps, "captions": CAPTIONS, "processes": training.card["processes"]},
+        settings={
+            "steps": training.steps,
+            "captions": CAPTIONS,
+            "processes": training.card["processes"],
+        },
         metrics={name: graded[-1][name] for name in ("cpu_minutes", "right")},
         curve={name: [each[name] for each in graded] for name in graded[0]},
     )
