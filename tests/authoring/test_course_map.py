@@ -19,7 +19,7 @@ from course_lib.authoring.form import ROOT
         ("from course_lib.datasets import toy, scenes", {"datasets/toy.py",
                                                          "datasets/scenes/__init__.py"}),
         ("from course_lib.recipes import RECIPES", {"recipes/__init__.py"}),
-        ("from course_lib.training import read_card", set()),  # from common
+        ("from course_lib.common.checkpoints import read_card", set()),
         ("from course_lib.teaching.plots import show\nimport torch", set()),
         ("%matplotlib inline\ndef f():\n    from course_lib.models.vae import VAE",
          {"models/vae.py"}),
