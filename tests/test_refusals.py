@@ -28,6 +28,7 @@ from course_lib.evaluation import PromptOracle
 from course_lib.evaluation.distances import floor, frechet_distance
 from course_lib.models import AutoencoderKL, ImageEncoder, Tokenizer, UNet
 from course_lib.pipelines import image_to_image, inpaint, text_to_image
+from course_lib.recipes import RECIPES
 
 CARD = dict(seed=0, steps=1)
 SMALL = dict(channels=8, multipliers=(1,), patch=4, attention=False)
