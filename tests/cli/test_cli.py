@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from course_lib import cli, pipelines, recipes
-from course_lib.cli import app, doctor
+from course_lib.cli import doctor, draw, start
 from course_lib.evaluation.metrics import Metric
 from course_lib.teaching import solved
 from course_lib.training import Optimizer, Scale
@@ -300,7 +300,7 @@ def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
         centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
         return render(scenes, centres, radii)
 
-    monkeypatch.setattr(app, "draw", perfect)
+    monkeypatch.setattr(draw, "draw", perfect)
     done = course("demo")
     assert done.status == 0
     assert "finds 8 of 8 as their captions say" in done.out
@@ -370,7 +370,7 @@ def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA", "mine")
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.setattr(labapp, "main", lambda arguments: None)
-    app.lab(SimpleNamespace(args=[]))
+    start.lab(SimpleNamespace(args=[]))
     assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
 
 
@@ -493,7 +493,7 @@ def jupyterlab(monkeypatch, tmp_path):
     """What JupyterLab would be started with."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
-    monkeypatch.setattr(app, "ROOT", tmp_path)
+    monkeypatch.setattr(start, "ROOT", tmp_path)
     monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path / "mine"))
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
@@ -504,7 +504,7 @@ def jupyterlab(monkeypatch, tmp_path):
 @pytest.mark.parametrize("display", [True, False])
 def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, root, display):
     monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
-    monkeypatch.setattr(app, "has_desktop", lambda: display)
+    monkeypatch.setattr(start, "has_desktop", lambda: display)
     assert course("lab", "--port", "9999").status == 0
     (arguments,) = jupyterlab
     assert arguments[:2] == [
@@ -539,7 +539,7 @@ def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
 def test_a_picture_is_what_the_model_drew(tmp_path):
     """White, black and mid grey reach the file as they are."""
     images = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8)
-    app.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
+    draw.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
     pixels = np.asarray(Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("L"))
     middle = pixels[pixels.shape[0] // 2]
     levels, counts = np.unique(middle, return_counts=True)

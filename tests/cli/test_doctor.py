@@ -291,5 +291,5 @@ def test_examine_runs_every_check_on_this_machine(monkeypatch):
     monkeypatch.setattr(machine, "probe", lambda: GOOD)
     names = [finding.name for finding in doctor.examine()]
     checks = [name for name in vars(doctor) if name.startswith("check_")]
-    assert len(names) == len(checks) == 12
+    assert len(names) == len(checks) == 13
     assert os.path.exists(doctor.ROOT / "pyproject.toml")

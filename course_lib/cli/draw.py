@@ -1,0 +1,151 @@
+"""Commands that draw: demo, sample."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEMO = [
+    "a large red circle on a blue background",
+    "a small yellow square at the top left on a purple background",
+    "a large green ring in the centre on a black background",
+    "a large orange triangle at the bottom right on a white background",
+    "a small white cross to the left of a large red diamond on a green background",
+    "a large blue square above a small yellow ring on a black background",
+    "three small red circles on a white background",
+    "four small purple diamonds on an orange background",
+]
+
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
+Steps = Annotated[int, typer.Option(help="sampling steps")]
+Scale = Annotated[float | None, typer.Option(help="guidance: 1 is none; by default the model's")]
+Sampler = Annotated[
+    str | None, typer.Option(help="ancestral, ddim, heun or dpm++2m; by default the model's")
+]
+Seed = Annotated[int, typer.Option(help="of the first picture of each caption")]
+Out = Annotated[Path, typer.Option(help="the PNG file to write")]
+
+
+def demo(device: Device = "auto", seed: Seed = 0, out: Out = Path("outputs/demo.png")) -> None:
+    """Draw eight captions with the shipped model, and have the prompt oracle judge the pictures."""
+    from course_lib.evaluation import PromptOracle
+
+    images = draw(DEMO, out, device=device, seed=seed)
+    right = [verdict["all"] for verdict in PromptOracle().judge(images, DEMO)]
+    typer.echo(f"The prompt oracle finds {sum(right)} of {len(right)} as their captions say.")
+
+
+def sample(
+    captions: Annotated[list[str], typer.Argument(help="one or more, each in quotes")],
+    steps: Steps = 20,
+    scale: Scale = None,
+    sampler: Sampler = None,
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(help="pictures of each caption")] = 1,
+    model: Annotated[
+        str, typer.Option(help="a shipped model, or Stable Diffusion 1: a folder or .safetensors")
+    ] = "scenes-latent",
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="for a single file: the folder of its tokenizer (tokenizer.json or vocab.json)"
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")
+    ] = None,
+    device: Device = "auto",
+    out: Out = Path("outputs/sample.png"),
+) -> None:
+    """Draw captions with a text-to-image model: a PNG grid with the captions beneath."""
+    options = dict(steps=steps, scale=scale, sampler=sampler)
+    options |= dict(model=model, tokenizer=tokenizer, size=size)
+    draw(captions, out, device=device, seed=seed, count=count, **options)
+
+
+def draw(
+    captions,
+    out,
+    *,
+    model="scenes-latent",
+    tokenizer=None,
+    size=None,
+    device="auto",
+    seed=0,
+    count=1,
+    **options,
+):
+    """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
+    import torch
+
+    from course_lib.common.checks import torch_seeds
+    from course_lib.pipelines import text_to_image
+    from course_lib.recipes import load_pipeline
+
+    check_out(out)
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    torch_seeds(seed, seed + count - 1)
+    if published := is_published(model):
+        pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
+    elif tokenizer is not None or size is not None:
+        raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
+    else:
+        pipeline = load_pipeline(model, device)
+    batch = 1 if published else 64
+    jobs = [(caption, seed + i) for caption in captions for i in range(count)]
+    start, images = time.perf_counter(), []
+    for first in range(0, len(jobs), batch):
+        texts, seeds = zip(*jobs[first : first + batch], strict=True)
+        images.append(text_to_image(pipeline, texts, seeds, **options).cpu())
+    seconds = time.perf_counter() - start
+    images = torch.cat(images)
+    columns = min(count, 8) if count > 1 else min(len(captions), 4)
+    write_grid(out, images, [caption for caption, _ in jobs], columns)
+    each = f"{seconds:.1f} s on {pipeline.device}"
+    typer.echo(f"{out}: {len(images)} picture{'s' * (len(images) > 1)}, {each}")
+    return images
+
+
+def is_published(model: str) -> bool:
+    """Whether this names files of Stable Diffusion's and not one of our models."""
+    from course_lib.recipes import RECIPES
+
+    path = Path(model)
+    named = path.suffix in (".safetensors", ".ckpt") or len(path.parts) > 1 or path.is_dir()
+    return named and model not in RECIPES
+
+
+def open_published(model, tokenizer, size, device):
+    """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
+    from course_lib.common.devices import pick_device
+    from course_lib.pipelines import check_size, load_published
+    from course_lib.pipelines.stable_diffusion.memory import check_memory
+
+    check_size(size)
+    device = pick_device(device)
+    typer.echo(check_memory(model, size, device))
+    return load_published(model, tokenizer, size, device)
+
+
+def check_out(out: Path) -> None:
+    """Refuse a place that can't be written to before the work, not after it."""
+    from course_lib.common.files import make_folder
+
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise ValueError(f"--out names a PNG file, such as outputs/sample.png; got {out}")
+    make_folder(out.parent)
+
+
+def write_grid(out: Path, images, captions: list[str], columns: int) -> None:
+    """A labelled grid of pictures as a PNG file, there whole or not at all."""
+    import io
+
+    from course_lib.common.files import write_files
+    from course_lib.teaching.plots import grid_figure
+    from course_lib.teaching.style import DPI
+
+    buffer = io.BytesIO()
+    grid_figure(images, captions, columns=columns).savefig(buffer, format="png", dpi=DPI)
+    write_files({out: buffer.getvalue()})

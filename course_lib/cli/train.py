@@ -1,0 +1,156 @@
+"""Commands that train and measure: train, evaluate, cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from course_lib.cli.draw import Device, write_grid
+
+Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
+
+
+def train(
+    name: Name,
+    steps: Annotated[int | None, typer.Option(help="by default the recipe's")] = None,
+    folder: Annotated[Path | None, typer.Option(help="by default outputs/NAME")] = None,
+    device: Device = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="your own pictures with captions, for the scenes' recipes")
+    ] = None,
+    until: Annotated[
+        float | None, typer.Option(help="stop once this share is right, such as 0.95")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over, do not resume")] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="put the model into data/checkpoints")
+    ] = False,
+) -> None:
+    """Train a recipe; run again after a stop, it goes on where its folder ends.
+
+    Two processes share the batches of scenes-vae and scenes-latent: torchrun --standalone
+    --nproc-per-node=2 -m course_lib.cli train NAME
+    """
+    from tqdm import tqdm
+
+    from course_lib.common.checkpoints import CHECKPOINTS, check_place, locate
+    from course_lib.common.files import make_folder
+    from course_lib.recipes import make_recipe
+
+    folder = folder or Path("outputs") / name
+    path = locate(name if publish else folder / f"{name}.safetensors")
+    check_place(path, data is not None)
+    recipe = make_recipe(name, data)
+    if until is not None and not (0 < until <= 1 and data is None):
+        raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
+    if publish:
+        make_folder(CHECKPOINTS)  # refused before the training, not after it
+    changes = {} if steps is None else {"steps": steps}
+    run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
+    counts = dict(desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
+    bar = tqdm(run, **counts, disable=not run.is_main)
+    try:
+        for step in bar:
+            bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
+            if step.index % recipe.sample_every == 0 or step.index == run.steps:
+                right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
+                if until and run.engine.sum(right) >= until:  # the leader's look, for all
+                    break
+    except KeyboardInterrupt:
+        bar.close()
+        if run.is_main:
+            again = "the same command" + " without --fresh" * fresh
+            typer.echo(f"Stopped at step {run.done}; {again} goes on from the last one kept.")
+        raise typer.Exit(130) from None
+    run.close()
+    if not run.is_main:
+        return
+    typer.echo(f"Measuring {name} ...")
+    told = {"--data": data, "--steps": steps, "--until": until}
+    told = [f"{option} {value}" for option, value in told.items() if value is not None]
+    command = " ".join([f"course train {name}", *told])
+    recipe.publish(run, path, command=command)
+    typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
+
+
+def look(recipe, run, folder: Path, judge: bool) -> float:
+    """Draw what the averaged model makes now; the share of it that is right, if that is asked."""
+    from tqdm import tqdm
+
+    images, titles = recipe.samples(run.ema)
+    write_grid(folder / f"step_{run.done:06d}.png", images, titles, columns=8)
+    right = recipe.score(run.ema) if judge else 0.0
+    if judge:
+        tqdm.write(f"step {run.done}: {right:.1%} right after {run.seconds / 60:.1f} minutes")
+    return right
+
+
+def evaluate(
+    name: Name,
+    count: Annotated[int, typer.Option(help="samples of each kind to measure")] = 500,
+    weights: Annotated[Path | None, typer.Option(help="a checkpoint other than NAME's")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="put the new figures into the card")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained model again and set the figures beside those of its card."""
+    from course_lib.common.checkpoints import amend_card, load_checkpoint
+    from course_lib.common.registry import choose
+    from course_lib.evaluation.metrics import from_card, to_card
+    from course_lib.recipes import RECIPES
+
+    recipe = choose("recipe", name, RECIPES)()
+    if count < 2:  # one picture has no spread, and no distance to others
+        raise ValueError(f"count must be at least 2, got {count}")
+    model = load_checkpoint(type(recipe.model()), weights or name, device)
+    recorded = {metric.label: metric for metric in from_card(model.card)}
+    typer.echo(f"| {name} | now | samples | 95 % interval | card |")
+    typer.echo("|---|---|---|---|---|")
+    metrics = recipe.measure(model, count)
+    for metric in metrics:
+        low, high = map(show, metric.interval or ("", ""))
+        interval = f"{low} to {high}" if metric.interval else ""
+        before = show(recorded[metric.label].value) if metric.label in recorded else ""
+        row = metric.label, show(metric.value), metric.count, interval, before
+        typer.echo(f"| {' | '.join(map(str, row))} |")
+    if write:
+        amend_card(weights or name, metrics=to_card(metrics))
+
+
+def cost(
+    name: Name,
+    gpus: Annotated[int, typer.Option(help="how many of them")] = 1,
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, l4 or rtx4090")] = "h100",
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="train here, on a GPU as well if there is one: how wrong?"),
+    ] = False,
+) -> None:
+    """Predict a training's time and memory, here and on GPUs, from a step measured here."""
+    import torch
+
+    from course_lib.common.registry import choose
+    from course_lib.recipes import RECIPES
+    from course_lib.training.scale import cost as model
+
+    recipe, card = choose("recipe", name, RECIPES)(), choose("GPU", gpu, model.GPUS)
+    batches = recipe.settings["scale"].accumulate
+    if gpus < 1 or batches % gpus:
+        raise ValueError(
+            f"gpus must be at least 1, and share the {batches} batches of a step of {name} "
+            f"equally; got {gpus}"
+        )
+    torch.set_num_threads(1)
+    work = model.measure(recipe)
+    for line in model.report(work, card, gpu, gpus):
+        typer.echo(line)
+    if check:
+        from course_lib.cli.cost_check import checks
+
+        for line in checks(work, name, gpu):
+            typer.echo(line)
+
+
+def show(value) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value or "")
