@@ -11,15 +11,33 @@ WHOLE = torch.int32, torch.int64  # what torch takes as indices
 def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
     """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
 
-    A tensor that was received is described by its shape, dtype and device.
+    A tensor that was received is described by its shape, dtype, device and range.
 
     >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)
     """
     if not ok:
-        if isinstance(received, Tensor):
-            device = "" if received.device.type == "cpu" else f" on {received.device}"
-            received = f"{tuple(received.shape)} {received.dtype}{device}"
-        raise ValueError(f"{what}: expected {expected}, got {received}")
+        raise ValueError(f"{what}: expected {expected}, got {describe(received)}")
+
+
+def describe(received: object) -> str:
+    """What came, in a few words.
+
+    >>> describe(torch.ones(2, 3))
+    '(2, 3) torch.float32 from 1 to 1'
+    """
+    if not isinstance(received, Tensor):
+        return str(received)
+    text = f"{tuple(received.shape)} {received.dtype}"
+    if received.device.type != "cpu":
+        text += f" on {received.device}"
+    if received.numel() and received.device.type != "meta":
+        text += f" from {received.min():g} to {received.max():g}"
+    return text
+
+
+def like(x: Tensor, y: Tensor) -> bool:
+    """Whether x is floating point and has the shape and the device of y."""
+    return x.is_floating_point() and x.shape == y.shape and x.device == y.device
 
 
 def whole_numbers(least: int, **values: int) -> None:

@@ -5,30 +5,37 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from course_lib.common.checks import require
+
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
-    """One random generator for each sample; those on "cpu" are the same on every machine."""
-    if any(seed % 1 or not -(2**63) <= seed < 2**64 for seed in seeds):
-        raise ValueError(f"seeds must be whole numbers of at most 64 bits, got {list(seeds)}")
+    """One random generator for each sample; those on "cpu" are the same on every machine.
+
+    >>> [first, second] = generators([0, 1])
+    """
+    ok = all(seed % 1 == 0 and -(2**63) <= seed < 2**64 for seed in seeds)
+    require(ok, "seeds", "whole numbers of at most 64 bits", list(seeds))
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
 
 
 def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise in float32, (B, *shape), each sample from its own generator."""
-    if not generators:
-        raise ValueError("noise needs at least one generator, one for each sample; got none")
+    """Standard normal noise in float32, (B, *shape), each sample from its own generator.
+
+    >>> initial_noise([torch.Generator(), torch.Generator()], (3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    require(len(generators) > 0, "generators", "at least one generator", "none")
     return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
-
-
-def one_each(generators: Sequence[torch.Generator], x: Tensor) -> None:
-    """ValueError unless each sample of x has a generator."""
-    if len(generators) != len(x):
-        raise ValueError(f"{len(generators)} generators for a batch of {len(x)}")
 
 
 def fresh_noise(x: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
     """Noise for each sample of x, from its generator, or from torch's own if there are none."""
     if generators is None:
         return torch.randn_like(x)
-    one_each(generators, x)
     return initial_noise(generators, x.shape[1:]).to(x)
+
+
+def check_generators(generators: Sequence[torch.Generator] | None, count: int) -> None:
+    """ValueError unless there are none, or one for each of the samples."""
+    got = count if generators is None else len(generators)
+    require(got == count, "generators", f"{count}, one for each sample", f"{got} generators")
