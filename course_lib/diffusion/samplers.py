@@ -250,7 +250,7 @@ def time_grid(
     T = schedule.timesteps
     times = [*schedule.snap(start * place(steps, T) / T).tolist(), 0.0]
     fits = all(s < t for t, s in pairwise(times))
-    require(fits, "steps", f"no more than {schedule} has times below {start:g}", f"{steps} steps")
+    require(fits, "steps", f"no more than {schedule} has times up to {start:g}", f"{steps} steps")
     return times
 
 

@@ -50,23 +50,23 @@ class PixelMLP(nn.Module):
     x (B, 1, size, size) -> the same shape; timestep (B,). As large as the U-Net beside it.
     """
 
-    def __init__(self, size: int = SIZE, width: int = 288, blocks: int = 4, clock: int = 64):
+    def __init__(self, size: int = SIZE, width: int = 288, blocks: int = 4, time_dim: int = 64):
         super().__init__()
-        self.time = TimeEmbedding(clock, clock)
+        self.time = TimeEmbedding(time_dim, time_dim)
         self.enter = nn.Linear(size * size, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        self.clocks = nn.ModuleList(nn.Linear(clock, width) for _ in range(blocks))
+        self.time_projections = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
         self.inner = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.outer = nn.ModuleList(zeroed(nn.Linear(width, width)) for _ in range(blocks))
         self.leave = zeroed(nn.Linear(width, size * size))
 
     def forward(self, x: Tensor, timestep: Tensor, context: None = None) -> Tensor:
-        time = F.silu(self.time(timestep))  # (B, clock)
+        time = F.silu(self.time(timestep))  # (B, time_dim)
         h = self.enter(x.flatten(1))  # (B, width)
-        for norm, clock, inner, outer in zip(
-            self.norms, self.clocks, self.inner, self.outer, strict=True
+        for norm, project, inner, outer in zip(
+            self.norms, self.time_projections, self.inner, self.outer, strict=True
         ):
-            h = h + outer(F.silu(inner(norm(h)) + clock(time)))
+            h = h + outer(F.silu(inner(norm(h)) + project(time)))
         return self.leave(h).view_as(x)
 
 

@@ -75,7 +75,7 @@ class SmallBatch(Full):
 
 class Uniform(Full):
     label = "uniform times"
-    times = "uniform"
+    time_sampling = "uniform"
 
 
 class Clean(Full):

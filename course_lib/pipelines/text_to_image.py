@@ -151,8 +151,8 @@ def image_to_image(
 ) -> Tensor:
     """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
 
-    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
-    level keeps. That share of the steps is taken.
+    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisy end
+    keeps. That share of the steps is taken.
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
@@ -216,8 +216,8 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
-    empty = model.clip.context([negative])  # (1, L, D)
-    guide, dtype = guided(model.unet, empty, scale), next(model.unet.parameters()).dtype
+    null = model.clip.context([negative])  # (1, L, D)
+    guide, dtype = guided(model.unet, null, scale), next(model.unet.parameters()).dtype
 
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))

@@ -157,7 +157,7 @@ def diffusion_loss(
     with seeded(0, 0, device):
         images = images.repeat(4, 1, 1, 1)
         labels = None if labels is None else labels.repeat(4).to(device)
-        return process.loss(model, images.to(device), labels, times="antithetic").item()
+        return process.loss(model, images.to(device), labels, time_sampling="antithetic").item()
 
 
 def nearest(images: Tensor, recipe: Digits) -> tuple[Tensor, Tensor]:

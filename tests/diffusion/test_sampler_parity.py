@@ -28,7 +28,7 @@ from tests.parity import agree
 diffusers = pytest.importorskip("diffusers")
 
 SHAPE = (3, 4, 4)
-THEIR_TARGET = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+THEIR_PREDICTION = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 TABLES = {
     "linear": (linear, {"beta_schedule": "linear"}),
     "scaled_linear": (
@@ -66,8 +66,8 @@ def theirs(scheduler, steps, seeds=(3, 4), **kwargs):
     x = noise() * scheduler.init_noise_sigma
     path = [x]
     for t in scheduler.timesteps:
-        answer = network(x, t.double().expand(len(x)))
-        x = scheduler.step(answer, t, x, **gens, **kwargs).prev_sample
+        predicted = network(x, t.double().expand(len(x)))
+        x = scheduler.step(predicted, t, x, **gens, **kwargs).prev_sample
         path.append(x)
     return path
 
@@ -109,18 +109,18 @@ def test_spacings(spacing, steps):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("target", THEIR_TARGET)
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
 @pytest.mark.parametrize("table", TABLES)
-def test_ddim(table, target, eta):
+def test_ddim(table, prediction, eta):
     make, their_table = TABLES[table]
     scheduler = diffusers.DDIMScheduler(
         **their_table,
-        prediction_type=THEIR_TARGET[target],
+        prediction_type=THEIR_PREDICTION[prediction],
         clip_sample=False,
         timestep_spacing="trailing",
     )
     expected = theirs(with_our_table(scheduler, make()), 10, eta=eta)
-    assert_same_path(ours(Diffusion(make(), target), steps=10, eta=eta), expected)
+    assert_same_path(ours(Diffusion(make(), prediction), steps=10, eta=eta), expected)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
@@ -173,16 +173,16 @@ def test_zero_terminal_snr(sampler):
 
 
 @pytest.mark.parametrize(("spacing", "steps"), [("leading", 10), ("trailing", 7), ("linspace", 10)])
-@pytest.mark.parametrize("target", THEIR_TARGET)
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
 @pytest.mark.parametrize("clip", [False, True])
-def test_ancestral_is_their_ddpm(target, spacing, steps, clip):
+def test_ancestral_is_their_ddpm(prediction, spacing, steps, clip):
     """DDPMScheduler's previous time is the list's next entry, as ours, so n need not divide T."""
     scheduler = diffusers.DDPMScheduler(
-        prediction_type=THEIR_TARGET[target], clip_sample=clip, timestep_spacing=spacing
+        prediction_type=THEIR_PREDICTION[prediction], clip_sample=clip, timestep_spacing=spacing
     )
     expected = theirs(with_our_table(scheduler, linear()), steps)
     path = ours(
-        Diffusion("linear", target),
+        Diffusion("linear", prediction),
         steps=steps,
         spacing=spacing,
         sampler="ancestral",
@@ -208,8 +208,8 @@ def test_algorithm_2_with_both_variances(variance):
     x = initial_noise(gens, SHAPE).double()
     expected = [x]
     for t in range(49, -1, -1):
-        answer = network(x, torch.tensor([float(t)] * 2))
-        x = scheduler.step(answer, t, x, generator=gens).prev_sample
+        predicted = network(x, torch.tensor([float(t)] * 2))
+        x = scheduler.step(predicted, t, x, generator=gens).prev_sample
         expected.append(x)
     assert_same_path(path, expected, tolerance=1e-6)  # the module's tables are float32
 
@@ -224,17 +224,17 @@ def test_where_their_ddim_and_ddpm_disagree_ours_follows_the_list():
 
 @pytest.mark.parametrize("steps", [5, 20])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("target", THEIR_TARGET)
-def test_dpmpp_2m(target, spacing, steps):
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
+def test_dpmpp_2m(prediction, spacing, steps):
     scheduler = diffusers.DPMSolverMultistepScheduler(
         **TABLES["scaled_linear"][1],
-        prediction_type=THEIR_TARGET[target],
+        prediction_type=THEIR_PREDICTION[prediction],
         timestep_spacing=spacing,
         final_sigmas_type="zero",
     )
     expected = theirs(with_our_table(scheduler, scaled_linear()), steps, seeds=())
     their_times = [(i + 1) / 1000 for i in scheduler.timesteps.tolist()] + [0.0]
-    process = Diffusion("scaled_linear", target)
+    process = Diffusion("scaled_linear", prediction)
     if spacing == "trailing":  # for the other two theirs cuts a list of n + 1
         assert their_times == pytest.approx(time_grid(process.schedule, steps))
     path = ours(process, sampler="dpm++2m", spacing=their_times)
@@ -251,8 +251,8 @@ def test_dpmpp_2m_on_the_straight_path():
     times = scheduler.sigmas.double().tolist()
     expected.append(x)
     for t, s in zip(scheduler.timesteps, times[:-1], strict=True):
-        answer = network(x, torch.tensor([1000 * s] * 2))  # their timestep is rounded to a whole
-        x = scheduler.step(answer, t, x).prev_sample
+        predicted = network(x, torch.tensor([1000 * s] * 2))  # their timestep is rounded to a whole
+        x = scheduler.step(predicted, t, x).prev_sample
         expected.append(x)
     path = ours(Diffusion("straight", "flow"), sampler="dpm++2m", spacing=times)
     assert_same_path(path, expected, tolerance=2e-5)

@@ -26,7 +26,7 @@ def stirred(name):
     return network
 
 
-def answers(name, timesteps=(3.0, 700.0)):
+def predictions(name, timesteps=(3.0, 700.0)):
     x = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         return [stirred(name)(x, torch.tensor([t])) for t in timesteps]
@@ -46,14 +46,14 @@ def test_the_silenced_variants_are_as_large_as_the_full_one():
 
 def test_only_the_timeless_one_does_not_hear_the_time():
     for name in ("full", "no time", "no skips", "no attention"):
-        early, late = answers(name)
+        early, late = predictions(name)
         assert torch.equal(early, late) == (name == "no time")
 
 
 def test_each_silenced_part_made_a_difference():
-    (full,) = answers("full", [3.0])
+    (full,) = predictions("full", [3.0])
     for name in ("no time", "no skips", "no attention"):
-        assert not torch.allclose(answers(name, [3.0])[0], full, atol=1e-3)
+        assert not torch.allclose(predictions(name, [3.0])[0], full, atol=1e-3)
 
 
 def test_without_skips_all_must_pass_the_bottom():

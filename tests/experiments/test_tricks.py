@@ -10,7 +10,7 @@ from course_lib.experiments.tricks import VARIANTS, FewChannels, FewVAE, Full, M
 from course_lib.models import DiT
 from course_lib.recipes.scenes import ScenesLatent, ScenesVAE
 
-HOW = "times", "weighting"
+HOW = "time_sampling", "weighting"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_a_variant_differs_in_what_it_says(full):
         seen[label] = {
             "text encoder learns": any(p.requires_grad for p in model.text.parameters()),
             "network": type(model.unet).__name__,
-            "process": (str(recipe.process.schedule), recipe.process.target),
+            "process": (str(recipe.process.schedule), recipe.process.prediction),
         } | {name: getattr(recipe, name) for name in ("unet", "alignment", "changes", *HOW)}
     recipe = seen.pop("the recipe")
     assert recipe == {
@@ -36,7 +36,7 @@ def test_a_variant_differs_in_what_it_says(full):
         "unet": ScenesLatent.unet,
         "alignment": 0.5,
         "changes": {},
-        "times": "logit_normal",
+        "time_sampling": "logit_normal",
         "weighting": "simple",
     }
     changed = {label: [f for f in facts if facts[f] != recipe[f]] for label, facts in seen.items()}

@@ -53,9 +53,9 @@ def batches(toy_pipeline):
 
 def test_text_to_image_is_the_four_lines_of_latent_diffusion(toy_pipeline):
     model = toy_pipeline
-    context, empty = model.clip.context(CAPTIONS), model.clip.context([""])
+    context, null = model.clip.context(CAPTIONS), model.clip.context([""])
     noise = initial_noise(generators([5, 6]), (4, 8, 8))
-    network = guided(model.unet, empty, scale=3.0)
+    network = guided(model.unet, null, scale=3.0)
     *_, z = trajectory(model.process, network, noise, context, steps=3)
     by_hand = model.vae.decode(z).clamp(-1, 1)
     images = text_to_image(model, CAPTIONS, [5, 6], steps=3)

@@ -46,12 +46,12 @@ class StableDiffusion(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Keywords of the three networks, and what the U-Net answers."""
+    """Keywords of the three networks, and what the U-Net predicts."""
 
     unet: dict = SD15_UNET
     vae: dict = SD15_VAE
     text: dict = SD15_TEXT
-    target: str = "eps"
+    prediction: str = "eps"
 
 
 def load_stable_diffusion(
@@ -85,14 +85,14 @@ def load_stable_diffusion(
         vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
         text = filled(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
     clip = PromptEncoder(read_tokenizer(words, text.length), text).eval()
-    return StableDiffusion(Diffusion(scaled_linear(), sizes.target), unet, vae, clip)
+    return StableDiffusion(Diffusion(scaled_linear(), sizes.prediction), unet, vae, clip)
 
 
 def times(steps: int, timesteps: int = 1000) -> list[float]:
     """The times at which Stable Diffusion samples, as `spacing` of `trajectory`.
 
     "Leading" with an offset of one: table entries 1 + k·(T // steps), and at the end entry 0, the
-    table's first level, not the clean one (diffusers: steps_offset=1, set_alpha_to_one=False).
+    table's first entry, not the clean end (diffusers: steps_offset=1, set_alpha_to_one=False).
     """
     if not 1 <= steps < timesteps:
         raise ValueError(f"steps must lie in 1..{timesteps - 1}, got {steps}")
@@ -255,7 +255,7 @@ def read_sizes(folder: Path) -> Sizes:
     """What the folder's config.json files state; ValueError for a model that ours can't be."""
     unet, vae, text = (read_json(folder / part / "config.json") for part in FOLDERS)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    targets = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+    predictions = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
     betas = [("beta_schedule", "scaled_linear"), ("beta_start", 0.00085), ("beta_end", 0.012)]
     table = [("trained_betas", None), ("rescale_betas_zero_snr", False)]
     same(scheduler, "scheduler", [*betas, ("num_train_timesteps", 1000), *table])
@@ -296,7 +296,7 @@ def read_sizes(folder: Path) -> Sizes:
                 heads=text["num_attention_heads"],
                 mlp=text["intermediate_size"] / text["hidden_size"],
             ),
-            target=targets[scheduler.get("prediction_type", "epsilon")],
+            prediction=predictions[scheduler.get("prediction_type", "epsilon")],
         )
     except KeyError as error:
         raise ValueError(f"a config.json in {folder} lacks, or has a strange, {error}") from None
