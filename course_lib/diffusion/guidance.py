@@ -45,8 +45,8 @@ def guided(network: Network, null: Tensor | int, scale: float) -> Network:
 
     def guided_network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         contexts = torch.cat([context, null_context(null, context)])  # (2B, L, D)
-        timesteps = timestep.repeat(2) if timestep.dim() else timestep  # (2B,)
-        predictions = network(torch.cat([x, x]), timesteps, contexts)
+        timestep = timestep if timestep.dim() else timestep.expand(len(x))
+        predictions = network(torch.cat([x, x]), torch.cat([timestep, timestep]), contexts)
         conditional, unconditional = predictions.chunk(2)  # (B, ...) each
         return unconditional + scale * (conditional - unconditional)
 
@@ -57,8 +57,8 @@ def null_context(null: Tensor | int, context: Tensor) -> Tensor:
     """`null` in the shape of `context`, one for each sample."""
     require(context is not None, "context", "a condition to guide by", context)
     null = torch.as_tensor(null, device=context.device)
-    one = context.shape[1:]
-    ok = null.shape in (context.shape, (1, *one), one)
+    sizes = zip(reversed(null.shape), reversed(context.shape), strict=False)
+    ok = null.dim() <= context.dim() and all(n in (1, size) for n, size in sizes)
     ok = ok and null.is_floating_point() == context.is_floating_point()
     require(ok, "null", f"one that fits a {context.dtype} context {tuple(context.shape)}", null)
     return null.to(context.dtype).expand_as(context)

@@ -91,7 +91,7 @@ def test_stronger_guidance_makes_samples_surer_of_their_class():
     sure = []
     for scale in (0.0, 1.0, 3.0):
         x = sample(process, guided(network, 2, scale), noise, labels, sampler="heun")
-        joint = network.seen(x, 0.0, None)[0]
+        joint = network.log_joint(x, 0.0, None)[0]
         sure.append(joint.softmax(1)[:, 1].mean().item())
     assert sure[0] == pytest.approx(0.5, abs=0.06)  # scale 0 forgets the class: 5 x sd / sqrt(n)
     assert sure[0] + 0.2 < sure[1] < sure[2] and sure[2] > 0.95

@@ -200,7 +200,7 @@ def test_the_path_runs_from_the_noise_to_x0(sampler):
 
 @pytest.mark.parametrize(
     ("sampler", "calls"),
-    [(name, 11 if name in ("heun", "edm") else 6) for name in SAMPLERS],
+    [(name, {"heun": 11, "edm": 10}.get(name, 6)) for name in SAMPLERS],
 )
 def test_calls_of_the_network(sampler, calls):
     count = []
@@ -269,6 +269,98 @@ def test_ancestral_is_ddim_with_eta_1():
     assert torch.equal(run(sampler="ancestral"), run(sampler="ddim", eta=1.0))
     assert torch.equal(run(sampler="ancestral", eta=0.0), run(sampler="ddim"))
     assert not torch.equal(run(sampler="ancestral"), run(sampler="ddim"))
+
+
+def test_euler_ancestral_is_ancestral():
+    """One sampler under two names: down to a lower noise level and up again is DDPM's posterior."""
+    for schedule in (linear(), straight(), zero_terminal_snr(cosine())):
+        process, noise = Diffusion(schedule, "v"), randn(2, 3)
+        ours, theirs = (
+            list(trajectory(process, shrink, noise, sampler=name, generators=generators([3, 4])))
+            for name in ("euler_ancestral", "ancestral")
+        )
+        torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-9, atol=1e-9)
+
+
+def test_the_sde_solver_is_second_order_and_ancestral_is_its_first():
+    """Lu et al. 2022: with x0 kept constant over a step the SDE's solution is DDPM's posterior."""
+    process, noise = Diffusion("cosine", "v"), randn(2, 3)
+    run = partial(sample, process, shrink, noise, steps=2)  # its second step ends in clean data
+    first, second = (
+        run(sampler=s, generators=generators([3, 4])) for s in ("dpm++2m_sde", "ancestral")
+    )
+    torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
+
+
+def test_a_raised_noise_level_lies_between_a_tables_entries():
+    """EDM's churn: sigma / alpha grows by the factor, and the timestep becomes fractional."""
+    for make in (linear, cosine, straight):
+        t = point(make(), 0.5)
+        hat = t.noisier(1.2)
+        assert hat.sigma / hat.alpha == pytest.approx(1.2 * t.sigma / t.alpha, rel=1e-9)
+        assert t.timestep < hat.timestep and hat.timestep % 1 > 1e-3
+        assert point(make(), 0.99).noisier(1e99).t == pytest.approx(
+            1, abs=1e-12
+        )  # never beyond the schedule's end
+        assert t.schedule.time_at(t.log_snr) == pytest.approx(0.5, abs=1e-12)
+
+
+def test_edm_without_churn_is_heuns_method_in_the_noise_level():
+    process, noise = Diffusion("scaled_linear", "x0"), randn(1, 4)
+    network = lambda x, timestep, context: x.sin()  # noqa: E731
+    own = partial(SAMPLERS["edm"], gamma=0.0)
+    path = points(process.schedule, time_grid(process.schedule, 4))
+    levels = [p.sigma / p.alpha for p in path]
+    y = noise / path[0].alpha  # Karras et al. 2022, algorithm 1 with s(t) = 1, sigma(t) = t
+    slope = lambda y, p, level: (y - (p.alpha * y).sin()) / level  # noqa: E731
+    for (t, s), (level, next_level) in zip(pairwise(path), pairwise(levels), strict=True):
+        d = slope(y, t, level)
+        y_s = y + (next_level - level) * d
+        if next_level > 0:
+            y_s = y + (next_level - level) * (d + slope(y_s, s, next_level)) / 2
+        y = y_s
+    torch.testing.assert_close(sample(process, network, noise, steps=4, sampler=own), y)
+
+
+def test_a_sampler_of_ones_own():
+    """Any function of that form: here Euler's method, which on the straight path is DDIM."""
+    seen = []
+
+    def euler(predict, x, t, s, history, noise):
+        history.append(t.t)
+        seen.append((history[:], noise().shape))
+        x0, eps = predict(x, t)
+        return x + (s.t - t.t) * (eps - x0)
+
+    process, noise = Diffusion("straight", "flow"), randn(2, 3)
+    ours = sample(process, shrink, noise, steps=4, sampler=euler)
+    torch.testing.assert_close(ours, sample(process, shrink, noise, steps=4, sampler="ddim"))
+    assert seen[-1] == ([1.0, 0.75, 0.5, 0.25], (2, 3))
+    some = partial(SAMPLERS["ddim"], eta=0.5)  # a library's, with a setting of its own
+    assert torch.equal(
+        *(
+            sample(process, shrink, noise, generators=generators([1, 2]), **how)
+            for how in ({"sampler": some}, {"eta": 0.5})
+        )
+    )
+
+
+class Broken(RuntimeError):
+    """Raised inside a network."""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_from_trajectory_to_the_network_there_are_at_most_four_frames(sampler):
+    """What a reader finds between their loop and their network when the network fails."""
+
+    def network(x, timestep, context):
+        raise Broken
+
+    with pytest.raises(Broken) as raised:
+        for _ in trajectory(Diffusion("straight", "flow"), network, randn(1, 2), sampler=sampler):
+            pass
+    names = [frame.name for frame in raised.traceback]
+    assert names[-1] == "network" and len(names[1:-1]) <= 4, names
 
 
 def test_dpmpp_2m_by_hand():

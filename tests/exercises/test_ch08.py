@@ -22,7 +22,7 @@ def points(seed=0):
 
 def log_class(network, x, labels, t=T):
     """log p(c | x_t), a perfect classifier of noisy points: component c's share at x."""
-    return network.seen(x, t, None)[0].log_softmax(1)[torch.arange(len(x)), labels]
+    return network.log_joint(x, t, None)[0].log_softmax(1)[torch.arange(len(x)), labels]
 
 
 def gradient_of(function, x):
