@@ -22,6 +22,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nan, tensor
 
+from course_lib.common.checkpoints import (
+    amend_card,
+    load_checkpoint,
+    read_card,
+    read_checkpoint,
+    save_checkpoint,
+)
+from course_lib.common.devices import pick_device
 from course_lib.datasets import toy
 from course_lib.datasets.digits import digits
 from course_lib.datasets.folder import CaptionedFolder
@@ -73,22 +81,12 @@ from course_lib.pipelines import (
     LatentDiffusion,
     image_to_image,
     inpaint,
-    load_pipeline,
     load_published,
     text_to_image,
 )
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.training import (
-    EMA,
-    Training,
-    amend_card,
-    learning_rate,
-    load_checkpoint,
-    pick_device,
-    read_card,
-    read_checkpoint,
-    save_checkpoint,
-)
+from course_lib.recipes import load_pipeline
+from course_lib.training import EMA, Training, learning_rate
 
 SPOILS = {
     "another rank": lambda x: x[None],
@@ -522,14 +520,14 @@ def test_bad_numbers_are_refused_in_one_line(words, call):
 @pytest.fixture(scope="module")
 def data_sets(tmp_path_factory):
     """One picture, as a folder and as a shard, beside the endless scenes."""
-    folder = tmp_path_factory.mktemp("pictures")
+    folder, shards = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("shards")
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     (folder / "a.txt").write_text("a red circle")
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a red circle"}')
-    with tarfile.open(folder / "000.tar", "w") as tar:
+    with tarfile.open(shards / "000.tar", "w") as tar:
         for name in ("a.png", "a.txt"):
             tar.add(folder / name, name)
-    sets = CaptionedFolder(folder, 8), Shards(folder, 8), Scenes(32)
+    sets = CaptionedFolder(folder, 8), Shards(shards, 8), Scenes(32)
     return {type(data).__name__: data for data in sets}
 
 
@@ -615,7 +613,8 @@ EXEMPT = {
         GaussianMixture.coefficients GaussianMixture.mean GaussianMixture.log_joint""",
     "inner work, behind functions that check": """GaussianMixture.check AutoencoderKL.reconstruct
         TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
-        quickly encode check_mask as_pipeline compare shuffled check contents read""",
+        quickly encode check_mask as_pipeline compare shuffled check contents read shards_in
+        leftovers visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
         attention_maps Tokenizer.train write split_of forget place_objects render published""",
     "fed by test_loop.py, where a loss of NaN ends it": "Training.* train*",

@@ -8,8 +8,7 @@ picture in any batch; the noise is drawn on the CPU, so that it is the same on e
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.cuda_graphs import Captured, worth_capturing
 from course_lib.common.devices import autocast, has_bf16, pick_device
-from course_lib.common.registry import choose
 from course_lib.diffusion import (
     Diffusion,
     generators,
@@ -28,10 +26,8 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
+from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.recipes import RECIPES
-from course_lib.training import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -60,34 +56,6 @@ class LatentDiffusion:
         """The shape of one picture's latent (C, h, w)."""
         side = self.size // self.vae.factor
         return self.vae.latent_channels, side, side
-
-
-def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
-    """The shipped text-to-image model of that name, ready to draw.
-
-    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
-    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
-    """
-    device = pick_device(device)
-    latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
-    recipe = choose("text-to-image model", name, latent)
-    vae, clip = recipe.components
-    return as_pipeline(
-        recipe,
-        model=load_checkpoint(TextUNet, name, device),
-        vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
-        clip=load_checkpoint(CLIP, clip, device),
-    )
-
-
-def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP):
-    """The networks as the recipe, a `ScenesDiffusion` or its class, samples with them.
-
-    Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
-    """
-    words = PromptEncoder(clip.tokenizer, model.text)
-    how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
-    return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 
 
 def load_published(
@@ -130,7 +98,7 @@ def text_to_image(
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -165,7 +133,7 @@ def image_to_image(
     times = time_grid(model.process.schedule, left, spacing, start=strength)
     zt = model.process.add_noise(z, times[0], noise)
     how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(model.process, network, zt, context, **how)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -194,7 +162,7 @@ def inpaint(
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(
             *(model.process, network, noise, context, steps),
             clip=lambda x0: torch.where(cells, x0, known),
@@ -217,19 +185,13 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
     null = model.clip.context([negative])  # (1, L, D)
-    guide, dtype = guided(model.unet, null, scale), next(model.unet.parameters()).dtype
+    unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
+    guide, dtype = guided(unet, null, scale), next(model.unet.parameters()).dtype
 
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))
 
     return network, model.clip.context(captions), generators(seeds)
-
-
-@contextmanager
-def quickly(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, the U-Net answers as fast as the device can: bf16, or replays, where they pay."""
-    with autocast(model.device), Replays([model.unet] if pays(model.unet) else []):
-        yield
 
 
 def usual(model: LatentDiffusion, steps: int) -> dict:

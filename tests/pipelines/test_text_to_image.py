@@ -10,13 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from course_lib.common import devices
 from course_lib.common.devices import pick_device
 from course_lib.diffusion import Diffusion, generators, guided, initial_noise, trajectory
-from course_lib.pipelines import (
-    image_to_image,
-    inpaint,
-    load_pipeline,
-    load_published,
-    text_to_image,
-)
+from course_lib.pipelines import image_to_image, inpaint, load_published, text_to_image
+from course_lib.recipes import load_pipeline
 
 CAPTIONS = ["a red circle", "a blue square"]
 CLOSE = dict(atol=2e-4, rtol=0)  # float32 through three networks, in batches of other sizes

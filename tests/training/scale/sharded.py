@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from course_lib.common.checkpoints import save_checkpoint
 from course_lib.models import UNet
-from course_lib.training import save_checkpoint, train
+from tests.training import flat
 
 torch.set_num_threads(1)
 
@@ -24,7 +25,7 @@ def begin(folder=None, **changes):
         parameter.data += 0.05 * torch.randn_like(parameter)  # no block begins as the identity
     settings = dict(steps=6, warmup=2, lr=1e-3, ema=0.9, save_every=3, accumulate=4, clip=0.5)
     settings |= dict(recompute=True, device="cpu", folder=folder) | changes
-    return train(model, loss, batch, **settings)
+    return flat.begin(model, loss, batch, **settings)
 
 
 def loss(model, x):
@@ -59,11 +60,11 @@ def main(folder, stop):
     for step in islice(run, stop - run.done):
         if step.index == 2:
             average = run.ema  # all gather it, the leading one draws
-            if run.leads:
+            if run.is_main:
                 average(torch.ones(1, 3, 8, 8), torch.ones(1), torch.ones(1, 2, 6))
     sys.stdout.write(json.dumps(facts | held(run)) + "\n")  # in one write: the pipe is shared
-    run.part()
-    if run.leads:
+    run.close()
+    if run.is_main:
         save_checkpoint(folder / "published.safetensors", run.ema, **run.card)
 
 
