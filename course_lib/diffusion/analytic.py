@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.common.checks import WHOLE, require
-from course_lib.diffusion.process import Diffusion
+from course_lib.diffusion.process import Diffusion, fits
 from course_lib.diffusion.schedules import Time
 
 
@@ -37,12 +37,13 @@ class GaussianMixture(nn.Module):
     ):
         super().__init__()
         weights = torch.ones(len(means)) if weights is None else weights
-        ok = means.dim() == 2 and means.is_floating_point() and means.isfinite().all()
-        require(ok, "means", "(K, D) finite numbers", means)
+        device = covariances.device
+        ok = means.dim() == 2 and means.is_floating_point() and means.device == device
+        require(ok and means.isfinite().all(), "means", f"(K, D) finite floats on {device}", means)
         K, D = means.shape
-        ok = covariances.shape in ((K,), (K, D, D)) and covariances.device == means.device
-        ok = ok and covariances.is_floating_point() and covariances.isfinite().all()
-        require(ok, "covariances", f"{(K,)} or {(K, D, D)} finite numbers", covariances)
+        ok = covariances.shape in ((K,), (K, D, D)) and covariances.is_floating_point()
+        ok = ok and covariances.isfinite().all()
+        require(ok, "covariances", f"{(K,)} or {(K, D, D)} finite floats", covariances)
         ok = weights.shape == (K,) and (weights > 0).all()
         require(ok, "weights", f"{K} positive numbers", weights)
         variances, axes = covariances[:, None], None  # (K, 1)
@@ -88,8 +89,8 @@ class GaussianMixture(nn.Module):
         It is the variance of x0 given x, in units of the prediction. Its mean over xt is the
         lowest value that the training loss can reach.
         """
-        alpha, sigma, total = self.coefficients(x, t)
         log_joint, whitened = self.log_joint(x, t, context)
+        alpha, sigma, total = self.coefficients(x, t)
         x0 = self.component_x0(x, t, whitened)  # (B, K, D)
         within = self.variances * sigma**2 / total
         between = (x0 - self.mean(log_joint, x0)[:, None]).square()
@@ -150,6 +151,7 @@ class GaussianMixture(nn.Module):
         K, D = self.means.shape
         ok = x.dim() > 1 and x.shape[1:].numel() == D and x.device == self.means.device
         require(ok and x.is_floating_point(), "x", f"(B, ...) with {D} numbers per sample", x)
+        require(fits(t, x), "t", f"one time, or one for each of {len(x)} samples", t)
         noisy = (self.process.schedule(t)[1] > 0).all() or (self.variances > 0).all()
         require(noisy, "t", "a time above 0, since points have no density without noise", t)
         if context is not None:
