@@ -5,6 +5,7 @@ disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Ev
 imported by the command that needs it, so that `course --help` answers at once.
 """
 
+import logging
 import os
 import sys
 import time
@@ -373,12 +374,26 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe may know no ✓
         if stream:  # None where it was closed
             stream.reconfigure(errors="replace")
+    show_warnings()
     try:
         app(prog_name="course")
     except ValueError as error:
         refuse(error, 2)
     except (OSError, RuntimeError) as error:
         refuse(error, 1)
+
+
+def show_warnings() -> None:
+    """What is logged comes on stderr, one line each, and none twice: a grid is drawn in parts."""
+    said = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        return not (line in said or said.add(line))
+
+    handler = logging.StreamHandler()
+    handler.addFilter(is_new)
+    logging.basicConfig(format="course: warning: %(message)s", handlers=[handler])
 
 
 def refuse(error: Exception, status: int) -> None:

@@ -40,6 +40,11 @@ def like(x: Tensor, y: Tensor) -> bool:
     return x.is_floating_point() and x.shape == y.shape and x.device == y.device
 
 
+def one_or_each(values: Tensor | float, x: Tensor) -> bool:
+    """Whether there is one value for all samples of x, or one for each."""
+    return getattr(values, "shape", ()) in ((), (1,), x.shape[:1])
+
+
 def whole_numbers(least: int, **values: int) -> None:
     """ValueError for what is no whole number, or less than `least`."""
     for name, value in values.items():

@@ -8,8 +8,8 @@ object here is a network, `prediction = network(x, timestep, context)`, for one 
 import torch
 from torch import Tensor, nn
 
-from course_lib.common.checks import WHOLE, require
-from course_lib.diffusion.process import Diffusion, fits
+from course_lib.common.checks import WHOLE, one_or_each, require
+from course_lib.diffusion.process import Diffusion
 from course_lib.diffusion.schedules import Time
 
 
@@ -151,7 +151,7 @@ class GaussianMixture(nn.Module):
         K, D = self.means.shape
         ok = x.dim() > 1 and x.shape[1:].numel() == D and x.device == self.means.device
         require(ok and x.is_floating_point(), "x", f"(B, ...) with {D} numbers per sample", x)
-        require(fits(t, x), "t", f"one time, or one for each of {len(x)} samples", t)
+        require(one_or_each(t, x), "t", f"one time, or one for each of {len(x)} samples", t)
         noisy = (self.process.schedule(t)[1] > 0).all() or (self.variances > 0).all()
         require(noisy, "t", "a time above 0, since points have no density without noise", t)
         if context is not None:

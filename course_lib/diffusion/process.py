@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import like, require
+from course_lib.common.checks import like, one_or_each, require
 from course_lib.common.registry import choose, resolve
 from course_lib.diffusion.schedules import SCHEDULES, Path, Schedule, Time, as_time
 
@@ -140,7 +140,7 @@ class Diffusion:
         require(x0.is_floating_point() and len(x0), "x0", "a batch of floating-point data", x0)
         eps = torch.randn_like(x0) if eps is None else eps
         require(like(eps, x0), "eps", f"noise {tuple(x0.shape)} on {x0.device}, as x0", eps)
-        require(fits(t, x0), "t", f"one time, or {len(x0)} for a batch of {len(x0)}", t)
+        require(one_or_each(t, x0), "t", f"one time, or {len(x0)} for a batch of {len(x0)}", t)
         xt = self.add_noise(x0, t, eps)
         prediction = network(xt, self.timestep(t, xt), context)
         require(like(prediction, xt), "prediction", f"the shape {tuple(xt.shape)}", prediction)
@@ -167,11 +167,6 @@ def solve(
 def broadcast(values: Tensor, x: Tensor) -> Tensor:
     """One value for each sample, (B,), or one for all, shaped to multiply x of (B, ...)."""
     return values.reshape(-1, *[1] * (x.dim() - 1))
-
-
-def fits(t: Time, x: Tensor) -> bool:
-    """Whether t is one time for all samples of x, or one for each."""
-    return getattr(t, "shape", ()) in ((), (1,), x.shape[:1])
 
 
 def for_network(timestep: Tensor | float, x: Tensor) -> Tensor:

@@ -5,8 +5,11 @@
 
 Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
 picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
+What can be drawn but is unlike anything in training is drawn with a warning, in one line by
+Python's `logging`.
 """
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from course_lib.common.cuda_graphs import Captured, worth_capturing
 from course_lib.common.devices import autocast, has_bf16, pick_device
+from course_lib.common.registry import short
 from course_lib.diffusion import (
     Diffusion,
     generators,
@@ -29,6 +33,8 @@ from course_lib.diffusion import (
 from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class LatentDiffusion:
@@ -36,6 +42,9 @@ class LatentDiffusion:
 
     size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
     sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
+    scales: from which guidance to which it is useful; review(caption): what training never showed
+    of a caption, in words, or None, or ValueError for one with unknown words. Where these two are
+    not known, nothing is refused and nothing warned of.
     """
 
     process: Diffusion
@@ -46,6 +55,8 @@ class LatentDiffusion:
     scale: float = 4.0
     sampler: str = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
+    scales: tuple[float, float] = (-math.inf, math.inf)
+    review: Callable[[str], str | None] = lambda caption: None
 
     @property
     def device(self) -> torch.device:
@@ -184,6 +195,7 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
+    remarks = look_over(model, captions, scale, negative)
     null = model.clip.context([negative])  # (1, L, D)
     unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
     guide, dtype = guided(unet, null, scale), next(model.unet.parameters()).dtype
@@ -191,7 +203,23 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))
 
-    return network, model.clip.context(captions), generators(seeds)
+    context = model.clip.context(captions)
+    for remark in remarks:
+        logger.warning(remark)
+    return network, context, generators(seeds)
+
+
+def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
+    """What of this training never showed, one line each; ValueError for unknown words."""
+    remarks = []
+    for caption in dict.fromkeys([*captions, negative]):
+        if reason := model.review(caption):
+            remarks.append(f"training showed nothing like {short(caption)!r}: {reason}")
+    low, high = model.scales
+    if not low <= scale <= high and any(caption != negative for caption in captions):
+        useful = f"the useful range of this model, {low:g} to {high:g}"
+        remarks.append(f"guidance {scale:g} is outside {useful}: fewer pictures will be right")
+    return remarks
 
 
 def usual(model: LatentDiffusion, steps: int) -> dict:

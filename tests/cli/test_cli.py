@@ -1,7 +1,9 @@
 """The command line: what it writes, and that nobody who mistypes ever sees a traceback."""
 
+import dataclasses
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -128,6 +130,22 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
     assert second == ["a blue square"] * 16
     assert seeds + others == [*range(7, 47), *range(7, 47)]
     assert options == dict(steps=2, scale=2.5, sampler="heun")
+
+
+def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
+    course, monkeypatch, toy_pipeline, tmp_path
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's, which a user lacks
+    model = dataclasses.replace(toy_pipeline, review=lambda text: text and "why", scales=(1, 6))
+    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, device: model)
+    done = course(*SAMPLE, "--steps", 1, "--count", 40, "--scale", 40)  # in two parts, 64 and 16
+    assert done.status == 0 and "80 pictures" in done.out
+    assert done.err.splitlines() == [
+        "course: warning: training showed nothing like 'a red circle': why",
+        "course: warning: training showed nothing like 'a blue square': why",
+        "course: warning: guidance 40 is outside the useful range of this model, 1 to 6: "
+        "fewer pictures will be right",
+    ]
 
 
 @pytest.fixture

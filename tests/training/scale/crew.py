@@ -11,16 +11,17 @@ from itertools import islice
 import torch
 from torch import nn
 
-from tests.training import flat
+from course_lib.training import Folder, Optimizer, Scale, train
 
 torch.set_num_threads(1)
 
 
-def begin(folder, **changes):
+def begin(folder, precision="no"):
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Dropout(0.1), nn.Linear(8, 4))
-    settings = dict(steps=12, warmup=4, lr=1e-2, ema=0.9, save_every=4, accumulate=2) | changes
-    return flat.begin(model, loss, batch, folder, device="cpu", **settings)
+    optimizer, scale = Optimizer(lr=1e-2, warmup=4), Scale(accumulate=2, precision=precision)
+    how = dict(steps=12, optimizer=optimizer, ema=0.9, scale=scale, device="cpu")
+    return train(model, loss, batch, folder=Folder(folder, save_every=4), **how)
 
 
 def loss(model, x):
