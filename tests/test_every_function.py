@@ -52,7 +52,6 @@ from course_lib.diffusion import (
     linear,
     point,
     points,
-    posterior,
     sample,
     scaled_linear,
     straight,
@@ -206,14 +205,6 @@ TENSORS = {
         lambda means, covariances, weights: GaussianMixture(PROCESS, means, covariances, weights),
         **dict(means=MEANS, covariances=COVARIANCES, weights=tensor([1.0, 2.0, 3.0])),
     ),
-    "GaussianMixture.forward": case(
-        lambda x, t, context: MIXTURE(x, t, context), x=POINTS, t=TIMESTEP, context=LABELS
-    ),
-    "GaussianMixture.x0": case(MIXTURE.x0, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.eps": case(MIXTURE.eps, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.score": case(MIXTURE.score, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.log_likelihood": case(MIXTURE.log_likelihood, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.minimum_loss": case(MIXTURE.minimum_loss, x=POINTS, t=T, context=LABELS),
     "Gaussian": door(
         lambda mean, covariance: Gaussian(PROCESS, mean, covariance),
         **dict(mean=MEANS[0], covariance=COVARIANCES[0]),
@@ -281,7 +272,6 @@ FINE = {
     "Schedule.* t: another [rw]*": "a schedule takes times of any shape",
     "Diffusion.determinant t: another [rw]*": "so does the determinant",
     "Schedule.time t: another dtype": "a timestep may be a whole number",
-    "GaussianMixture.forward t: another dtype": "the same timestep",
     "*UNet.forward* timestep: another dtype": "the same timestep",
     "DiT.forward timestep: another dtype": "the same timestep",
     "guided timestep: another dtype": "the same timestep",
@@ -298,7 +288,8 @@ FINE = {
     "guided null: NaN": "it stands for every sample's condition",
     "drop_condition* null: NaN": "the same",
     "drop_condition, of labels null: another rank": "one null class in a list",
-    "GaussianMixture weights: another d*": "shares, in any numbers; they follow the means",
+    "GaussianMixture [wc]*: another d*": "shares and covariances follow the means",
+    "GaussianMixture means: another device": "the covariances follow them",
     "Gaussian *: another device": "the covariance follows the mean",
     "Gaussian covariance: another dtype": "the same",
     "Pixels.* *: another device": "it has no weights",
@@ -447,7 +438,6 @@ NUMBERS = {
     "initial_noise": [("generator", lambda: initial_noise([], (3,)))],
     "point": [("t: expected a time", lambda: point(TABLE, nan))],
     "points": [("t: expected a time", lambda: points(TABLE, [0.5, nan]))],
-    "posterior": [("cleaner", lambda: posterior(PROCESS, X, NOISE, 0.3, 0.8))],
     "time_grid": [("steps", lambda: time_grid(TABLE, 0)), ("steps", lambda: time_grid(TABLE, 2.0))],
     "sample": [("steps", lambda: sample(PROCESS, half, X, steps=0))],
     "DiT": [("patches", lambda: DiT(size=9))],
@@ -614,9 +604,11 @@ EXEMPT = {
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
-        Schedule.time_at GaussianMixture.rotated GaussianMixture.component_x0
-        GaussianMixture.coefficients GaussianMixture.mean GaussianMixture.log_joint""",
-    "inner work, behind functions that check": """GaussianMixture.check AutoencoderKL.reconstruct
+        Schedule.time_at posterior GaussianMixture.forward GaussianMixture.x0 GaussianMixture.eps
+        GaussianMixture.score GaussianMixture.log_likelihood GaussianMixture.minimum_loss
+        GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
+        GaussianMixture.mean GaussianMixture.log_joint""",
+    "inner work, behind functions that check": """AutoencoderKL.reconstruct
         TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
         Tokenizer.without_final look_over encode check_mask compare shuffled check contents read
         shards_in leftovers visible hidden holds_pictures""",

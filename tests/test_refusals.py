@@ -22,7 +22,6 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
-from course_lib.diffusion.analytic import GaussianMixture
 from course_lib.diffusion.schedules import Table
 from course_lib.evaluation import PromptOracle
 from course_lib.models import AutoencoderKL, ImageEncoder, Tokenizer, UNet
@@ -37,9 +36,6 @@ X, T, CONTEXT = torch.zeros(2, 3, 8, 8), torch.zeros(2), torch.zeros(2, 5, 8)
 VAE = AutoencoderKL(**SMALL)
 EYE = ImageEncoder(size=16, patch=2, channels=8, dim=8, layers=1, heads=2)
 ANY = Tokenizer.train(["a red circle on blue"], 60, 8)
-
-
-POINTS = GaussianMixture(PROCESS, torch.eye(2), torch.zeros(2))
 
 
 def nan_network(x, timestep, context=None):
@@ -68,17 +64,15 @@ CASES = {
     "an eta beyond 1": (lambda: sample(PROCESS, UNET, X, eta=2), "eta"),
     "a table that begins with noise": (
         lambda: Table(torch.ones(2)),
-        "the first beta: expected a number below 1",
+        "the first below 1",
     ),
-    "nothing to predict": (lambda: POINTS.minimum_loss(torch.zeros(1, 2), 0.0), "above 0"),
-    "points without noise": (lambda: POINTS.x0(torch.zeros(1, 2), 0.0), "no density without noise"),
     "DDPM's generators, too few": (
         lambda: DDPM(UNET, 10).sample((4, 1, 8, 8), generators=generators([0])),
-        "expected 4, one for each sample, got 1 generators",
+        "expected 4, one per sample, got 1",
     ),
     "a time in bytes": (
         lambda: DDPM(UNET, 10)(X, torch.zeros(len(X), dtype=torch.uint8)),
-        "t: expected (B,) indices in 0 ... 9, got (2,) torch.uint8",
+        "t: expected indices < 10 on cpu, (B,), got (2,) torch.uint8",
     ),
     "a spread of one number": (
         lambda: VAE.fit_scaling(torch.zeros(1, 3, 4, 4)),
@@ -86,12 +80,12 @@ CASES = {
     ),
     "a seed of 80 bits": (lambda: generators([2**80]), "at most 64 bits, got [1208"),
     "noise of whole numbers": (lambda: sample(PROCESS, UNET, X.int()), "floating-point noise"),
-    "rising times": (lambda: sample(PROCESS, UNET, X, spacing=[0.1, 0.5]), "falling times"),
+    "rising times": (lambda: sample(PROCESS, UNET, X, spacing=[0.1, 0.5]), "two or more that fall"),
     "a wrong count of generators": (
         lambda: sample(PROCESS, UNET, X, generators=[torch.Generator()]),
-        "1 generators",
+        "one per sample, got 1",
     ),
-    "DDPM's index out of range": (lambda: DDPM(UNET)(X, torch.tensor([0, 1000])), "999"),
+    "DDPM's index out of range": (lambda: DDPM(UNET)(X, torch.tensor([0, 1000])), "< 1000"),
     "a probability beyond 1": (lambda: drop_condition(CONTEXT, CONTEXT[:1], 1.5), "1.5"),
     "a null condition that fits nothing": (
         lambda: guided(UNET, torch.zeros(1, 4, 8), 2.0)(X, T, CONTEXT),

@@ -45,6 +45,18 @@ def one_or_each(values: Tensor | float, x: Tensor) -> bool:
     return getattr(values, "shape", ()) in ((), (1,), x.shape[:1])
 
 
+def expands(x: Tensor, y: Tensor) -> bool:
+    """Whether x can be expanded to the shape of y, and both are floating point or neither is."""
+    sizes = zip(reversed(x.shape), reversed(y.shape), strict=False)
+    fits = x.dim() <= y.dim() and all(size in (1, wanted) for size, wanted in sizes)
+    return fits and x.is_floating_point() == y.is_floating_point()
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether x is floating point and holds neither NaN nor infinity."""
+    return x.is_floating_point() and bool(x.isfinite().all())
+
+
 def whole_numbers(least: int, **values: int) -> None:
     """ValueError for what is no whole number, or less than `least`."""
     for name, value in values.items():

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, pad
 
-from course_lib.common.checks import WHOLE, like, require
+from course_lib.common.checks import WHOLE, like, one_or_each, require
 from course_lib.common.registry import choose
-from course_lib.diffusion.noise import check_generators, fresh_noise
+from course_lib.diffusion.noise import noise_source
 from course_lib.diffusion.process import Diffusion, Network, broadcast, for_network
 from course_lib.diffusion.schedules import linear
 
@@ -59,14 +59,13 @@ class DDPM(nn.Module):
 
         x: clean data (B, ...) in [-1, 1]; t: indices (B,), uniform if None; noise like x, or None
         """
-        T, device = len(self.betas), self.betas.device
-        ok = x.is_floating_point() and len(x) and x.device == device
-        require(ok, "x", f"a batch of floating-point data on {device}", x)
+        require(x.is_floating_point() and len(x), "x", "a batch of floating-point data", x)
+        T = len(self.betas)
         t = torch.randint(T, (len(x),), device=x.device) if t is None else t
         noise = torch.randn_like(x) if noise is None else noise
-        ok = t.dtype in WHOLE and t.device == device and t.shape in ((), x.shape[:1])
-        require(ok and ((t >= 0) & (t < T)).all(), "t", f"(B,) indices in 0 ... {T - 1}", t)
-        require(like(noise, x), "noise", f"noise of x's shape {tuple(x.shape)}", noise)
+        ok = t.dtype in WHOLE and t.device == x.device and one_or_each(t, x)
+        require(ok and ((t >= 0) & (t < T)).all(), "t", f"indices < {T} on {x.device}, (B,)", t)
+        require(like(noise, x), "noise", f"noise {tuple(x.shape)} on {x.device}, as x", noise)
         eps = self.network(self.add_noise(x, t, noise), for_network(t, x), context)
         require(like(eps, x), "prediction", f"the shape {tuple(x.shape)}", eps)
         return mse_loss(eps, noise)
@@ -103,14 +102,14 @@ class DDPM(nn.Module):
         """
         options = {"small": self.beta_tildes, "large": self.betas}
         variances = choose("variance", variance, options)
-        check_generators(generators, shape[0])
-        x = fresh_noise(self.betas.new_empty(shape, device=device), generators)
+        noise = noise_source(self.betas.new_empty(shape, device=device), generators)
+        x = noise()
         yield x
         for i in reversed(range(len(self.betas))):
             eps = self.network(x, for_network(i, x), context)
             x = (x - self.betas[i] / self.noise_vars[i].sqrt() * eps) / self.alphas[i].sqrt()
             if i > 0:
-                x = x + variances[i].sqrt() * fresh_noise(x, generators)
+                x = x + variances[i].sqrt() * noise()
             yield x
 
     def at(self, t: Tensor, x: Tensor, *tables: Tensor) -> list[Tensor]:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import require
+from course_lib.common.checks import expands, require
 from course_lib.diffusion.process import Network, broadcast
 
 
@@ -57,8 +57,5 @@ def null_context(null: Tensor | int, context: Tensor) -> Tensor:
     """`null` in the shape of `context`, one for each sample."""
     require(context is not None, "context", "a condition to guide by", context)
     null = torch.as_tensor(null, device=context.device)
-    sizes = zip(reversed(null.shape), reversed(context.shape), strict=False)
-    ok = null.dim() <= context.dim() and all(n in (1, size) for n, size in sizes)
-    ok = ok and null.is_floating_point() == context.is_floating_point()
-    require(ok, "null", f"one that fits a {context.dtype} context {tuple(context.shape)}", null)
+    require(expands(null, context), "null", f"one for {tuple(context.shape)} {context.dtype}", null)
     return null.to(context.dtype).expand_as(context)

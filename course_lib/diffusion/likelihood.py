@@ -9,14 +9,14 @@ network is from the true posterior, and L_0, listed at t = 0, what the last step
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from math import inf, log, sqrt
+from math import log, sqrt
 
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import require
+from course_lib.common.checks import is_finite, require
 from course_lib.common.registry import choose
-from course_lib.diffusion.noise import check_generators, fresh_noise
+from course_lib.diffusion.noise import noise_source
 from course_lib.diffusion.process import Diffusion, Network
 from course_lib.diffusion.samplers import (
     Point,
@@ -50,7 +50,6 @@ def posterior(
 
     >>> mean, variance = posterior(Diffusion("linear"), torch.zeros(2), torch.ones(2), 0.5, 0.4)
     """
-    require(s < t, "s", f"a time cleaner than t={t:g}", s)
     t, s = points(process.schedule, [t, s])
     return posterior_mean(x0, xt, t, s), beta_tilde(t, s)
 
@@ -83,17 +82,15 @@ def variational_bound(
     >>> bits = sum(terms.values())  # (2,)
     """
     spread = choose("variance", variance, VARIANCES)
-    limit = inf if colours is None else 1
-    ok = x0.is_floating_point() and (x0.abs() <= limit).all()  # NaN is not
-    require(ok, "x0", f"floating-point data in [-{limit}, {limit}]", x0)
+    ok = is_finite(x0) and (colours is None or (x0.abs() <= 1).all())
+    require(ok, "x0", "finite floats, with colours in [-1, 1]", x0)
     steps = process.schedule.timesteps if steps is None else steps
-    ok = steps != 1 or variance != "small"
-    require(ok, "variance", "'large' or 2 steps", "'small' for a single step, where it is 0")
-    check_generators(generators, len(x0))
+    require(steps != 1 or variance == "large", "steps", "2 or more with the small variance", steps)
+    noise = noise_source(x0, generators)
     times = time_grid(process.schedule, steps)
     process.determinant(torch.tensor(times[:-1], dtype=torch.float64))
     predict = predictor(process, network, context, clip)
-    return terms(predict, x0, points(process.schedule, times), spread, colours, generators)
+    return terms(predict, x0, points(process.schedule, times), spread, colours, noise)
 
 
 @torch.no_grad()
@@ -103,13 +100,13 @@ def terms(
     points: Sequence[Point],
     spread: Callable[[Point, Point], float],
     colours: int | None,
-    generators: Sequence[torch.Generator] | None,
+    noise: Callable[[], Tensor],
 ) -> Iterator[tuple[float, Tensor]]:
     """(t, bits per dimension (B,)) for each term of the bound, from the noisy end to the clean."""
     top = points[0]
     yield top.t, bits(kl(top.alpha * x0, top.sigma**2, torch.zeros_like(x0), 1.0))  # L_T
     for t, s in pairwise(points):
-        xt = t.alpha * x0 + t.sigma * fresh_noise(x0, generators)
+        xt = t.alpha * x0 + t.sigma * noise()
         mean = posterior_mean(predict(xt, t)[0], xt, t, s)
         if s.sigma > 0:
             true_mean = posterior_mean(x0, xt, t, s)

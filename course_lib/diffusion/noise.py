@@ -1,6 +1,6 @@
 """Noise by the sample: with a generator of its own, each keeps its noise in any batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,14 +28,16 @@ def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -
     return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
 
 
-def fresh_noise(x: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Noise for each sample of x, from its generator, or from torch's own if there are none."""
+def noise_source(
+    x: Tensor, generators: Sequence[torch.Generator] | None = None
+) -> Callable[[], Tensor]:
+    """A function that draws noise like x: each sample's from its generator, or all from torch's.
+
+    >>> noise = noise_source(torch.zeros(2, 3))
+    >>> noise().shape
+    torch.Size([2, 3])
+    """
     if generators is None:
-        return torch.randn_like(x)
-    return initial_noise(generators, x.shape[1:]).to(x)
-
-
-def check_generators(generators: Sequence[torch.Generator] | None, count: int) -> None:
-    """ValueError unless there are none, or one for each of the samples."""
-    got = count if generators is None else len(generators)
-    require(got == count, "generators", f"{count}, one for each sample", f"{got} generators")
+        return lambda: torch.randn_like(x)
+    require(len(generators) == len(x), "generators", f"{len(x)}, one per sample", len(generators))
+    return lambda: initial_noise(generators, x.shape[1:]).to(x)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from course_lib.common.checks import like, one_or_each, require
 from course_lib.common.registry import choose, resolve
-from course_lib.diffusion.schedules import SCHEDULES, Path, Schedule, Time, as_time
+from course_lib.diffusion.schedules import SCHEDULES, Path, Schedule, Time
 
 Network = Callable[..., Tensor]  # prediction = network(x, timestep, context)
 Coefficients = Callable[[Tensor, Tensor], tuple[Tensor | float, Tensor | float]]
@@ -72,6 +72,9 @@ class Diffusion:
         self.prediction = prediction
         self.coefficients = resolve("prediction", prediction, PREDICTIONS)
 
+    def __repr__(self) -> str:
+        return f"Diffusion({self.schedule}, {self.prediction!r})"
+
     def at(self, t: Time, x: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, ready to multiply x: (B, 1, ...) in its dtype, on its device."""
         alpha, sigma = self.schedule(t)
@@ -103,8 +106,7 @@ class Diffusion:
         alpha, sigma = self.schedule(t)
         a, b = self.coefficients(alpha, sigma)
         det = alpha * b - sigma * a
-        received = f"{self.prediction!r} on {self.schedule} at t={as_time(t)[det == 0].tolist()}"
-        require((det != 0).all(), "prediction", "one that gives both x0 and eps, as 'v'", received)
+        require((det != 0).all(), "process", "one whose predictions give x0 and eps, as 'v'", self)
         return det
 
     def loss(

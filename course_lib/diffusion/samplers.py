@@ -20,7 +20,7 @@ from torch import Tensor
 
 from course_lib.common.checks import like, require
 from course_lib.common.registry import choose, resolve
-from course_lib.diffusion.noise import check_generators, fresh_noise
+from course_lib.diffusion.noise import noise_source
 from course_lib.diffusion.process import PREDICTIONS, Diffusion, Network, for_network, solve
 from course_lib.diffusion.schedules import Schedule
 
@@ -233,24 +233,29 @@ SPACINGS = {  # (steps, T) -> falling times in units of 1 / T
 
 
 def time_grid(
-    schedule: Schedule, steps: int, spacing: str = "trailing", start: float = 1.0
+    schedule: Schedule,
+    steps: int,
+    spacing: str | Sequence[float] = "trailing",
+    start: float = 1.0,
 ) -> list[float]:
     """The steps + 1 times of a trajectory, from noise to 0 (Lin et al. 2024, table 2).
 
-    On a table the times are entries. "leading" never visits t = 1, "trailing" and "linspace" do.
+    On a table the times are entries. "leading" never visits t = 1, "trailing" and "linspace" do;
+    or `spacing` is the falling times themselves.
     start < 1 squeezes them into [0, start], for a picture that is noised only that far.
 
     >>> from course_lib.diffusion import linear
     >>> time_grid(linear(), 4)
     [1.0, 0.75, 0.5, 0.25, 0.0]
     """
-    place = choose("spacing", spacing, SPACINGS)
     require(isinstance(steps, Integral) and steps > 0, "steps", "a whole number, at least 1", steps)
     require(0 < start <= 1, "start", "a time in (0, 1]", start)
-    T = schedule.timesteps
-    times = [*schedule.snap(start * place(steps, T) / T).tolist(), 0.0]
-    fits = all(s < t for t, s in pairwise(times))
-    require(fits, "steps", f"no more than {schedule} has times up to {start:g}", f"{steps} steps")
+    times, T = list(spacing), schedule.timesteps
+    if isinstance(spacing, str):
+        place = choose("spacing", spacing, SPACINGS)
+        times = [*schedule.snap(start * place(steps, T) / T).tolist(), 0.0]
+    falling = len(times) > 1 and all(s < t for t, s in pairwise(times))
+    require(falling, "times", f"two or more that fall on {schedule}", f"{len(times) - 1} steps")
     return times
 
 
@@ -284,22 +289,15 @@ def trajectory(
     ([tensor([[1., 1.]]), tensor([[0.5000, 0.5000]])], tensor([[0.2500, 0.2500]]))
     """
     run = resolve("sampler", sampler, SAMPLERS)
-    times = (
-        time_grid(process.schedule, steps, spacing, start) if isinstance(spacing, str) else spacing
-    )
-    falling = len(times) > 1 and all(s < t for t, s in pairwise(times))
-    require(falling, "spacing", "at least two falling times", spacing)
+    require(eta is None or run in (ddim, ancestral), "eta", "none, except for ddim, ancestral", eta)
+    require(eta is None or 0 <= eta <= 1, "eta", "a number in [0, 1]", eta)
     require(noise.is_floating_point(), "noise", "floating-point noise", noise)
-    if eta is not None:
-        takes_eta = run in (ddim, ancestral) and 0 <= eta <= 1
-        require(
-            takes_eta, "eta", "a number in [0, 1], for ddim or ancestral", f"{eta} for {sampler}"
-        )
-        run = partial(ddim, eta=eta)
-    check_generators(generators, len(noise))
+    run = run if eta is None else partial(ddim, eta=eta)
+    times = time_grid(process.schedule, steps, spacing, start)
     process.determinant(torch.tensor(times[:-1], dtype=torch.float64))
     predict = predictor(process, network, context, clip)
-    return walk(run, predict, noise, points(process.schedule, times), generators)
+    path = points(process.schedule, times)
+    return walk(run, predict, noise, path, noise_source(noise, generators))
 
 
 def walk(
@@ -307,10 +305,10 @@ def walk(
     predict: Predict,
     x: Tensor,
     points: Sequence[Point],
-    generators: Sequence[torch.Generator] | None,
+    noise: Noise,
 ) -> Iterator[Tensor]:
     """The sampler from point to point, without gradients, which the caller keeps in between."""
-    history, noise = [], partial(fresh_noise, x, generators)
+    history = []
     yield x
     for t, s in pairwise(points):
         with torch.no_grad():
@@ -325,8 +323,7 @@ def predictor(
     clip: float | Callable[[Tensor], Tensor] | None,
 ) -> Predict:
     """(x, t) -> (x0, eps), by one call of the network."""
-    ok = clip is None or callable(clip) or clip > 0
-    require(ok, "clip", "a positive bound or a function", clip)
+    require(clip is None or callable(clip) or clip > 0, "clip", "a bound above 0 or function", clip)
 
     def predict(x: Tensor, t: Point) -> tuple[Tensor, Tensor]:
         prediction = network(x, for_network(t.timestep, x), context)

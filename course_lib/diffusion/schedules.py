@@ -74,10 +74,9 @@ class Table(Schedule):
     """
 
     def __init__(self, betas: Tensor):
-        self.betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
-        ok = self.betas.dim() == 1 and len(self.betas) and ((self.betas > 0) & (self.betas <= 1))
-        require(torch.as_tensor(ok).all(), "betas", "a vector of numbers in (0, 1]", self.betas)
-        require(self.betas[0] < 1, "the first beta", "a number below 1, which keeps some signal", 1)
+        self.betas = b = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
+        ok = b.dim() == 1 and len(b) and b[0] < 1 and ((b > 0) & (b <= 1)).all()
+        require(ok, "betas", "a vector of numbers in (0, 1], the first below 1", b)
         self.timesteps = len(self.betas)
         self.alphas = 1 - self.betas
         self.alpha_bars = self.alphas.cumprod(0)
@@ -206,8 +205,7 @@ def spaced(timesteps: int, start: float, end: float, extra: int = 0) -> Tensor:
 
 def as_time(t: Time) -> Tensor:
     """t as float64 on the CPU, on which every schedule relies."""
-    is_index = isinstance(t, Tensor) and not t.is_floating_point()
-    require(not is_index, "t", "a float in [0, 1], not an index", t)
+    require(getattr(t, "dtype", torch.float64).is_floating_point, "t", "a float, not an index", t)
     t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
     require(((t >= 0) & (t <= 1)).all(), "t", "a time in [0, 1], from clean to noise", t)
     return t

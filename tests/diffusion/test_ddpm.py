@@ -177,7 +177,7 @@ def test_sampling_leaves_gradients_alone():
 def test_refusals():
     ddpm, x = DDPM(Net(), timesteps=10), randn(2, 4)
     for t in (torch.tensor([0, 10]), torch.tensor([-1, 3]), torch.tensor([0.5, 0.1])):
-        with pytest.raises(ValueError, match=r"t: expected \(B,\) indices in 0 \.\.\. 9, got"):
+        with pytest.raises(ValueError, match="t: expected indices < 10 on cpu"):
             ddpm(x, t)
     with pytest.raises(ValueError, match="unknown variance 'larg'; did you mean 'large'"):
         ddpm.sample((1, 2), variance="larg")
@@ -185,7 +185,7 @@ def test_refusals():
         DDPM(Net(), timesteps=0)
     with pytest.raises(ValueError, match="betas: expected"):
         DDPM(Net(), beta_start=-0.1)
-    with pytest.raises(ValueError, match=r"noise: expected .*\(2, 4\), got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"noise: expected .*\(2, 4\) on cpu, as x, got \(2, 3\)"):
         ddpm(x, noise=randn(2, 3))
     with pytest.raises(ValueError, match="x: expected a batch of floating-point data"):
         ddpm(torch.zeros(2, 4, dtype=torch.uint8))
