@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import require
+from course_lib.common.checks import require, torch_seeds
 
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
     """One random generator for each sample; those on "cpu" are the same on every machine.
 
+    seeds: from 0 to 2**32 - 1. ValueError beyond, where torch would repeat the noise of others.
+
     >>> [first, second] = generators([0, 1])
     """
-    ok = all(seed % 1 == 0 and -(2**63) <= seed < 2**64 for seed in seeds)
-    require(ok, "seeds", "whole numbers of at most 64 bits", list(seeds))
+    torch_seeds(*seeds)
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
 
 
@@ -25,7 +26,10 @@ def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -
     torch.Size([2, 3, 8, 8])
     """
     require(len(generators) > 0, "generators", "at least one generator", "none")
-    return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
+    kind = dict(dtype=torch.float32)  # whatever torch's default is
+    return torch.stack(
+        [torch.randn(*shape, generator=g, device=g.device, **kind) for g in generators]
+    )
 
 
 def noise_source(
