@@ -612,14 +612,15 @@ EXEMPT = {
         GaussianMixture.mean GaussianMixture.log_joint""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
         TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
-        Tokenizer.without_final look_over encode check_mask compare shuffled check contents read
+        Tokenizer.without_final look_over encode compare shuffled check contents read
         shards_in leftovers visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
         attention_maps Tokenizer.train write split_of forget place_objects render published""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware
-        fast_precision halve card_of locate missing render_card""",
+        fast_precision halve card_of locate missing render_card advice check_components check_place
+        find here is_name is_shipped""",
     "a recipe's settings and data are tested in test_recipes.py": "Recipe Recipe.* make_recipe",
     "its picture is damaged: an OSError in test_folder.py": "read_picture",
     "is downloaded: its `batch` is `endless`": "TorchvisionSet.batch",

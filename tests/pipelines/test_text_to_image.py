@@ -188,8 +188,8 @@ REFUSED = [
     (dict(captions=[]), "no captions"),
     (dict(captions=["a purple circle"]), "unknown words: 'purple'"),
     (dict(seeds=[1]), "1 seeds were given for 2 captions"),
-    (dict(scale=float("nan")), "scale must be a finite number, got nan"),
-    (dict(steps=0), "steps must be .*at least 1"),
+    (dict(scale=float("nan")), "scale: expected a finite number, got nan"),
+    (dict(steps=0), "steps: expected .*at least 1"),
     (dict(sampler="dimm"), "unknown sampler 'dimm'; did you mean 'ddim'"),
     (dict(spacing="tailing"), "unknown spacing 'tailing'; did you mean 'trailing'"),
 ]
