@@ -2,8 +2,9 @@
 
 TENSORS holds, for each function that takes tensors, a valid call and these tensors by name. Each
 of them is spoiled in turn, in the six ways of SPOILS, and must be refused unless FINE says why
-not. What is computed at each step is not searched for NaN, which would make a GPU wait each time
-and stand in the equations: there one bad sample must not touch the others. NUMBERS holds bad data
+not. Only what a reader calls checks its input: equations, which are called by these, are in EXEMPT.
+What is computed at each step is not searched for NaN, which would make a GPU wait each time: there
+one bad sample must not touch the others. NUMBERS holds bad data
 that are no tensors. The last tests find every function that is left out, unless EXEMPT says why.
 """
 
@@ -48,12 +49,11 @@ from course_lib.diffusion import (
     generators,
     guided,
     initial_noise,
-    level,
     linear,
-    posterior,
+    point,
+    points,
     sample,
     scaled_linear,
-    step,
     straight,
     time_grid,
     trajectory,
@@ -125,8 +125,8 @@ def randn(*shape):
 
 # Every batch is of two; nothing else is.
 X, NOISE, IMAGES = randn(2, 3, 8, 8), randn(2, 3, 8, 8) + 1, randn(2, 3, 16, 16).clamp(-1, 1)
-T, INDEX, CLOCK = tensor([0.3, 0.7]), tensor([3, 7]), tensor([300.0, 700.0])
-CONTEXT, EMPTY, IDS = randn(2, 5, 8), randn(1, 5, 8), tensor([[1, 2, 3, 9], [4, 9, 9, 9]])
+T, INDEX, TIMESTEP = tensor([0.3, 0.7]), tensor([3, 7]), tensor([300.0, 700.0])
+CONTEXT, NULL, IDS = randn(2, 5, 8), randn(1, 5, 8), tensor([[1, 2, 3, 9], [4, 9, 9, 9]])
 LATENTS, FLAT, LABELS = randn(2, 4, 8, 8), randn(2, 12), tensor([0, 2])
 POINTS, MEANS, COVARIANCES = randn(2, 4), randn(3, 4), torch.eye(4).repeat(3, 1, 1)
 FEATURES, OTHERS = randn(6, 4), randn(5, 4)
@@ -168,20 +168,13 @@ def update(weight):
 
 DDPM10 = DDPM(half, 10)
 MIXTURE = GaussianMixture(PROCESS, MEANS, COVARIANCES)
-LOW, HIGH = level(TABLE, 0.3), level(TABLE, 0.8)
-
 TENSORS = {
     # diffusion
     "Schedule.__call__": case(lambda t: TABLE(t), t=T),
     "Schedule.log_snr": case(lambda t: TABLE.log_snr(t), t=T),
     "Schedule.snap": case(lambda t: TABLE.snap(t), t=T),
     "Schedule.timestep": case(lambda t: straight().timestep(t), t=T),
-    "Schedule.time": case(lambda t: straight().time(t), t=CLOCK),
-    "Diffusion.at": case(PROCESS.at, t=T, x=X),
-    "Diffusion.timestep": case(PROCESS.timestep, t=T, x=X),
-    "Diffusion.add_noise": case(PROCESS.add_noise, x0=X, t=T, eps=NOISE),
-    "Diffusion.answer": case(PROCESS.answer, x0=X, eps=NOISE, t=T),
-    "Diffusion.split": case(PROCESS.split, answer=NOISE, xt=X, t=T),
+    "Schedule.time": case(lambda t: straight().time(t), t=TIMESTEP),
     "Diffusion.determinant": case(PROCESS.determinant, t=T),
     "Diffusion.loss": case(
         lambda x0, t, eps: PROCESS.loss(half, x0, None, t, eps), x0=X, t=T, eps=NOISE
@@ -190,13 +183,6 @@ TENSORS = {
         lambda x0, t, eps: PROCESS.errors(half, x0, None, t, eps), x0=X, t=T, eps=NOISE
     ),
     "DDPM.forward": case(DDPM10.forward, x=X, t=INDEX, noise=NOISE),
-    "DDPM.add_noise": case(DDPM10.add_noise, x0=X, t=INDEX, noise=NOISE),
-    "DDPM.posterior": case(DDPM10.posterior, x0=X, xt=NOISE, t=INDEX),
-    "DDPM.at": case(lambda t, x: DDPM10.at(t, x, DDPM10.betas), t=INDEX, x=X),
-    "posterior": case(lambda x0, xt: posterior(PROCESS, x0, xt, 0.8, 0.3), x0=X, xt=NOISE),
-    "step": case(
-        lambda x0, eps, noise: step(x0, eps, HIGH, LOW, 1.0, noise), x0=X, eps=NOISE, noise=X
-    ),
     "sample": case(lambda noise: sample(PROCESS, half, noise, steps=2), noise=NOISE),
     "trajectory": case(
         lambda noise: [*trajectory(PROCESS, half, noise, steps=2, sampler="heun")], noise=NOISE
@@ -206,37 +192,29 @@ TENSORS = {
         x0=X.clamp(-1, 1),
     ),
     "drop_condition": case(
-        lambda context, empty: drop_condition(context, empty, 0.5, *generators([1])),
-        **dict(context=CONTEXT, empty=EMPTY),  # with that seed only the second is dropped
+        lambda context, null: drop_condition(context, null, 0.5, *generators([1])),
+        **dict(context=CONTEXT, null=NULL),  # with that seed only the second is dropped
     ),
     "drop_condition, of labels": case(
-        lambda labels, empty: drop_condition(labels, empty, 0.5), labels=LABELS, empty=tensor(3)
+        lambda labels, null: drop_condition(labels, null, 0.5), labels=LABELS, null=tensor(3)
     ),
     "guided": case(
-        lambda x, timestep, context, empty: guided(UNET, empty, 2.0)(x, timestep, context),
-        **dict(x=LATENTS, timestep=CLOCK, context=CONTEXT, empty=EMPTY),
+        lambda x, timestep, context, null: guided(UNET, null, 2.0)(x, timestep, context),
+        **dict(x=LATENTS, timestep=TIMESTEP, context=CONTEXT, null=NULL),
     ),
     "GaussianMixture": door(
         lambda means, covariances, weights: GaussianMixture(PROCESS, means, covariances, weights),
         **dict(means=MEANS, covariances=COVARIANCES, weights=tensor([1.0, 2.0, 3.0])),
     ),
-    "GaussianMixture.forward": case(
-        lambda x, t, context: MIXTURE(x, t, context), x=POINTS, t=CLOCK, context=LABELS
-    ),
-    "GaussianMixture.x0": case(MIXTURE.x0, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.eps": case(MIXTURE.eps, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.score": case(MIXTURE.score, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.log_likelihood": door(MIXTURE.log_likelihood, x=POINTS, t=T, context=LABELS),
-    "GaussianMixture.loss_floor": door(MIXTURE.loss_floor, x=POINTS, t=T, context=LABELS),
     "Gaussian": door(
         lambda mean, covariance: Gaussian(PROCESS, mean, covariance),
         **dict(mean=MEANS[0], covariance=COVARIANCES[0]),
     ),
     # models
-    "UNet.forward": case(UNET.forward, x=LATENTS, timestep=CLOCK, context=CONTEXT),
-    "UNet.forward, of classes": case(CLASSES.forward, x=X, timestep=CLOCK, context=LABELS),
-    "TextUNet.forward": case(TEXTUNET.forward, x=LATENTS, timestep=CLOCK, ids=IDS),
-    "DiT.forward": case(TRANSFORMER.forward, x=LATENTS, timestep=CLOCK, context=CONTEXT),
+    "UNet.forward": case(UNET.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
+    "UNet.forward, of classes": case(CLASSES.forward, x=X, timestep=TIMESTEP, context=LABELS),
+    "TextUNet.forward": case(TEXTUNET.forward, x=LATENTS, timestep=TIMESTEP, ids=IDS),
+    "DiT.forward": case(TRANSFORMER.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
     "UNetBlock.forward": case(BLOCK.forward, x=X, time=randn(2, 6), text=CONTEXT),
     "AutoencoderKL.encode": door(AUTOENCODER.encode, x=IMAGES),
     "AutoencoderKL.encode_moments": door(AUTOENCODER.encode_moments, x=IMAGES),
@@ -292,19 +270,12 @@ TENSORS = {
 FINE = {
     "[!D]*.* t: another device": "times are read on the CPU, wherever they are",
     "Diffusion.* t: another device": "the same",
-    "Schedule.* t: another [rw]*": "a schedule answers times of any shape",
+    "Schedule.* t: another [rw]*": "a schedule takes times of any shape",
     "Diffusion.determinant t: another [rw]*": "so does the determinant",
-    "Schedule.time t: another dtype": "a network's clock may count in whole numbers",
-    "GaussianMixture.forward t: another dtype": "the same clock",
-    "*UNet.forward* timestep: another dtype": "the same clock",
-    "DiT.forward timestep: another dtype": "the same clock",
-    "guided timestep: another dtype": "the same clock",
-    "*.at x: another width": "data may have any shape: x tells how to multiply it",
-    "Diffusion.timestep x: NaN": "the same",
-    "*.at x: NaN": "its numbers are not looked at",
-    "Diffusion.at x: another device": "there the coefficients go",
-    "DDPM.at x: another dtype": "add_noise and posterior look at it",
-    "Diffusion.timestep x: another [wd]*": "only its length, precision and device are looked at",
+    "Schedule.time t: another dtype": "a timestep may be a whole number",
+    "*UNet.forward* timestep: another dtype": "the same timestep",
+    "DiT.forward timestep: another dtype": "the same timestep",
+    "guided timestep: another dtype": "the same timestep",
     "sample noise: another [rw]*": "any shape that the network likes",
     "trajectory noise: another [rw]*": "the same",
     "variational_bound x0: another [rw]*": "the same",
@@ -313,12 +284,13 @@ FINE = {
     "variational_bound x0: another device": "the same",
     "drop_condition* context: another rank": "the network that reads it knows its shape",
     "drop_condition* labels: another [rw]*": "the same",
-    "drop_condition* *: another device": "`empty` follows the context",
-    "guided empty: another device": "the same",
-    "guided empty: NaN": "it stands for every sample's condition",
-    "drop_condition* empty: NaN": "the same",
-    "drop_condition, of labels empty: another rank": "one null class in a list",
-    "GaussianMixture weights: another d*": "shares, in any numbers; they follow the means",
+    "drop_condition* *: another device": "`null` follows the context",
+    "guided null: another device": "the same",
+    "guided null: NaN": "it stands for every sample's condition",
+    "drop_condition* null: NaN": "the same",
+    "drop_condition, of labels null: another rank": "one null class in a list",
+    "GaussianMixture [wc]*: another d*": "shares and covariances follow the means",
+    "GaussianMixture means: another device": "the covariances follow them",
     "Gaussian *: another device": "the covariance follows the mean",
     "Gaussian covariance: another dtype": "the same",
     "Pixels.* *: another device": "it has no weights",
@@ -454,19 +426,19 @@ NUMBERS = {
     "DDPM.trajectory": [("variance", lambda: next(DDPM10.trajectory((2, 3), variance="larg")))],
     "Diffusion": [
         ("schedule", lambda: Diffusion("lin")),
-        ("target", lambda: Diffusion(TABLE, "y")),
+        ("prediction", lambda: Diffusion(TABLE, "y")),
     ],
     "GaussianMixture.sample": [("count", lambda: MIXTURE.sample(0))],
     "cosine": [("timesteps", lambda: cosine(0))],
     "linear": [("timesteps", lambda: linear(-1)), ("betas", lambda: linear(10, beta_end=nan))],
     "scaled_linear": [("timesteps", lambda: scaled_linear(0))],
     "straight": [("shift", lambda: straight(nan))],
-    "drop_condition": [("probability", lambda: drop_condition(CONTEXT, EMPTY, nan))],
-    "guided": [("finite", lambda: guided(UNET, EMPTY, nan))],
+    "drop_condition": [("probability", lambda: drop_condition(CONTEXT, NULL, nan))],
+    "guided": [("finite", lambda: guided(UNET, NULL, nan))],
     "generators": [("whole", lambda: generators([0.5])), ("whole", lambda: generators([nan]))],
     "initial_noise": [("generator", lambda: initial_noise([], (3,)))],
-    "level": [("t must lie", lambda: level(TABLE, nan))],
-    "posterior": [("cleaner", lambda: posterior(PROCESS, X, NOISE, 0.3, 0.8))],
+    "point": [("t: expected a time", lambda: point(TABLE, nan))],
+    "points": [("t: expected a time", lambda: points(TABLE, [0.5, nan]))],
     "time_grid": [("steps", lambda: time_grid(TABLE, 0)), ("steps", lambda: time_grid(TABLE, 2.0))],
     "sample": [("steps", lambda: sample(PROCESS, half, X, steps=0))],
     "DiT": [("patches", lambda: DiT(size=9))],
@@ -614,38 +586,51 @@ def test_what_is_missing_is_named(tmp_path, name):
 
 # Nothing is left out
 
-ROOMS = [
-    *("diffusion", "models", "models.classifier", "pipelines", "training", "stable_diffusion"),
+FOLDERS = [
+    *("diffusion", "models", "models.classifier", "training"),
+    *("common.checkpoints", "common.devices", "pipelines.text_to_image"),
+    "recipes",
+    *("pipelines", "pipelines.stable_diffusion"),
     *("evaluation.distances", "evaluation.neighbours", "evaluation.oracle"),
-    *("datasets.captions", "datasets.digits", "datasets.folder", "datasets.grammar"),
-    *("datasets.order", "datasets.scenes", "datasets.shards", "datasets.torchvision_sets"),
-    "datasets.toy",
+    *("datasets.digits", "datasets.folder", "datasets.order", "datasets.shards", "datasets.toy"),
+    *("datasets.scenes.captions", "datasets.scenes.dataset", "datasets.scenes.grammar"),
+    "datasets.torchvision_sets",
 ]
 
 EXEMPT = {
-    "types, and what only holds parts together": """Network Schedule LatentDiffusion
+    "types, and what only holds parts together": """Network Schedule Point Point.* LatentDiffusion
         LatentDiffusion.spacing LatentDiffusion.review Step StableDiffusion Sample Object Scene
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         Pixels PromptEncoder TextEncoder TextUNet Tokenizer UNetBlock Classifier""",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
-    "inner work, behind doors that check": """GaussianMixture.along GaussianMixture.guesses
-        GaussianMixture.levels GaussianMixture.mixed GaussianMixture.seen AutoencoderKL.reconstruct
+    "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
+        Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
+        Schedule.time_at posterior GaussianMixture.forward GaussianMixture.x0 GaussianMixture.eps
+        GaussianMixture.score GaussianMixture.log_likelihood GaussianMixture.minimum_loss
+        GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
+        GaussianMixture.mean GaussianMixture.log_joint""",
+    "inner work, behind functions that check": """AutoencoderKL.reconstruct
         TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
-        Tokenizer.without_final look_over encode check_mask compare shuffled check contents read
+        Tokenizer.without_final look_over encode compare shuffled check contents read
         shards_in leftovers visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
         attention_maps Tokenizer.train write split_of forget place_objects render published""",
-    "fed by test_loop.py, where a loss of NaN ends it": "Training.* train*",
+    "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
+        Scale Folder Folder.*""",
+    "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware
+        fast_precision halve card_of locate missing render_card advice check_components check_place
+        find here is_name is_shipped""",
+    "a recipe's settings and data are tested in test_recipes.py": "Recipe Recipe.* make_recipe",
     "its picture is damaged: an OSError in test_folder.py": "read_picture",
     "is downloaded: its `batch` is `endless`": "TorchvisionSet.batch",
 }
 
 
 def public():
-    """The functions, classes and methods that the rooms offer."""
-    for room in ROOMS:
-        module = importlib.import_module(f"course_lib.{room}")
+    """The functions, classes and methods that the folders offer."""
+    for folder in FOLDERS:
+        module = importlib.import_module(f"course_lib.{folder}")
         own = [name for name, x in vars(module).items() if home(x) == module.__name__]
         for name in getattr(module, "__all__", own):
             thing = getattr(module, name)

@@ -1,4 +1,4 @@
-"""Refusals that several rooms share: each one line that says what came and what it was to meet."""
+"""Input checks: every refusal is one line that says what was expected and what came."""
 
 from numbers import Integral
 
@@ -6,6 +6,55 @@ import torch
 from torch import Tensor
 
 WHOLE = torch.int32, torch.int64  # what torch takes as indices
+
+
+def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
+    """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
+
+    A tensor that was received is described by its shape, dtype, device and range.
+
+    >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)
+    """
+    if not ok:
+        raise ValueError(f"{what}: expected {expected}, got {describe(received)}")
+
+
+def describe(received: object) -> str:
+    """What came, in a few words.
+
+    >>> describe(torch.ones(2, 3))
+    '(2, 3) torch.float32 from 1 to 1'
+    """
+    if not isinstance(received, Tensor):
+        return str(received)
+    text = f"{tuple(received.shape)} {received.dtype}"
+    if received.device.type != "cpu":
+        text += f" on {received.device}"
+    if received.numel() and received.device.type != "meta":
+        text += f" from {received.min():g} to {received.max():g}"
+    return text
+
+
+def like(x: Tensor, y: Tensor) -> bool:
+    """Whether x is floating point and has the shape and the device of y."""
+    return x.is_floating_point() and x.shape == y.shape and x.device == y.device
+
+
+def one_or_each(values: Tensor | float, x: Tensor) -> bool:
+    """Whether there is one value for all samples of x, or one for each."""
+    return getattr(values, "shape", ()) in ((), (1,), x.shape[:1])
+
+
+def expands(x: Tensor, y: Tensor) -> bool:
+    """Whether x can be expanded to the shape of y, and both are floating point or neither is."""
+    sizes = zip(reversed(x.shape), reversed(y.shape), strict=False)
+    fits = x.dim() <= y.dim() and all(size in (1, wanted) for size, wanted in sizes)
+    return fits and x.is_floating_point() == y.is_floating_point()
+
+
+def is_finite(x: Tensor) -> bool:
+    """Whether x is floating point and holds neither NaN nor infinity."""
+    return x.is_floating_point() and bool(x.isfinite().all())
 
 
 def whole_numbers(least: int, **values: int) -> None:

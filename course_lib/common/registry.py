@@ -1,7 +1,7 @@
 """Names and words that a user types: choosing by name, and refusals that help."""
 
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from itertools import takewhile
 from typing import TypeVar
@@ -17,6 +17,15 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
     near = get_close_matches(str(name), options, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else ";"
     raise ValueError(f"unknown {kind} {name!r}{guess} known: {', '.join(options)}")
+
+
+def resolve(kind: str, choice: str | Callable, options: Mapping[str, Callable]) -> Callable:
+    """A function of the reader's own, or the option of that name.
+
+    >>> resolve("function", "lower", {"lower": str.lower})("A"), resolve("function", abs, {})(-1)
+    ('a', 1)
+    """
+    return choice if callable(choice) else choose(kind, choice, options)
 
 
 def near(word: str, words: Iterable[str]) -> list[str]:

@@ -1,13 +1,13 @@
-"""The mathematics of diffusion. Knows no network and no dataset.
+"""The mathematics of diffusion: schedules, noising, losses, samplers, guidance.
 
-schedules   t -> (alpha, sigma)
-process     noising, the four targets, the loss
-ddpm        the paper of 2020 as one module
-samplers    from noise to data
-noise       one generator for each sample
-guidance    following a condition more closely
-bound       the variational bound, in bits per dimension
-exact       perfect networks for Gaussian data
+schedules    t -> (alpha, sigma)
+process      noising, the prediction types, the loss
+ddpm         the paper of 2020 as one module
+samplers     from noise to data
+noise        one generator for each sample
+guidance     following a condition more closely
+likelihood   the variational bound, in bits per dimension
+analytic     perfect networks for Gaussian data
 """
 
 from course_lib.diffusion.analytic import Gaussian, GaussianMixture
@@ -15,9 +15,18 @@ from course_lib.diffusion.ddpm import DDPM
 from course_lib.diffusion.guidance import drop_condition, guided
 from course_lib.diffusion.likelihood import posterior, variational_bound
 from course_lib.diffusion.noise import generators, initial_noise
-from course_lib.diffusion.process import Diffusion, Network
+from course_lib.diffusion.process import (
+    PREDICTIONS,
+    TIME_SAMPLING,
+    WEIGHTINGS,
+    Diffusion,
+    Network,
+)
 from course_lib.diffusion.samplers import (
-    level,
+    SAMPLERS,
+    Point,
+    point,
+    points,
     sample,
     step,
     time_grid,
@@ -35,19 +44,25 @@ from course_lib.diffusion.schedules import (
 
 __all__ = [
     "DDPM",
+    "PREDICTIONS",
+    "SAMPLERS",
     "SCHEDULES",
+    "TIME_SAMPLING",
+    "WEIGHTINGS",
     "Diffusion",
     "Gaussian",
     "GaussianMixture",
     "Network",
+    "Point",
     "Schedule",
     "cosine",
     "drop_condition",
     "generators",
     "guided",
     "initial_noise",
-    "level",
     "linear",
+    "point",
+    "points",
     "posterior",
     "sample",
     "scaled_linear",

@@ -1,14 +1,14 @@
 """Data so simple that the perfect network is a formula: Gaussians and mixtures of them.
 
 If x0 ~ sum_k w_k N(m_k, C_k), then xt ~ sum_k w_k N(alpha m_k, alpha² C_k + sigma²), and the
-best answer, the score, the lowest possible loss and the likelihood are all in closed form. Each
-object here is a network, `answer = network(x, timestep, context)`, for one process.
+best prediction, the score, the lowest possible loss and the likelihood have closed forms. Each
+object here is a network, `prediction = network(x, timestep, context)`, for one process.
 """
 
 import torch
 from torch import Tensor, nn
 
-from course_lib.common.checks import WHOLE, finite, floating, same_device
+from course_lib.common.checks import is_finite, require
 from course_lib.diffusion.process import Diffusion
 from course_lib.diffusion.schedules import Time
 
@@ -22,6 +22,10 @@ class GaussianMixture(nn.Module):
     weights:     (K,), equal if None
     As context it takes labels (B,), the component each sample must come from; K means any.
     Data x is (B, ...) with D numbers in each sample.
+
+    >>> network = GaussianMixture(Diffusion("linear"), torch.eye(2), torch.zeros(2))  # two points
+    >>> network.x0(torch.zeros(1, 2), t=0.5)  # half-way between them
+    tensor([[0.5000, 0.5000]])
     """
 
     def __init__(
@@ -32,27 +36,19 @@ class GaussianMixture(nn.Module):
         weights: Tensor | None = None,
     ):
         super().__init__()
-        same_device("covariances", covariances, "the tensor of means", means)
-        for name, x in {"means": means, "covariances": covariances}.items():
-            floating(name, x)
-            finite(name, x)
-        if means.dim() != 2:
-            raise ValueError(f"means must be (K, D), got {tuple(means.shape)}")
+        weights = torch.ones(len(means)) if weights is None else weights
+        require(means.dim() == 2 and is_finite(means), "means", "(K, D) finite floats", means)
         K, D = means.shape
-        if covariances.shape not in ((K,), (K, D, D)):
-            raise ValueError(
-                f"covariances must be {(K,)} or {(K, D, D)}, got {tuple(covariances.shape)}"
-            )
-        weights = torch.ones(K) if weights is None else weights
-        if weights.shape != (K,) or not (weights > 0).all():
-            raise ValueError(f"weights must be {K} positive numbers, got {weights.tolist()}")
+        covariances = covariances.to(means)
+        ok = covariances.shape in ((K,), (K, D, D)) and is_finite(covariances)
+        require(ok, "covariances", f"{(K,)} or {(K, D, D)} finite floats", covariances)
+        require(weights.shape == (K,) and weights.min() > 0, "weights", f"{K} positives", weights)
         variances, axes = covariances[:, None], None  # (K, 1)
         if covariances.dim() == 3:
-            if not torch.allclose(covariances, covariances.mT):
-                raise ValueError("covariances must be symmetric")
+            symmetric = torch.allclose(covariances, covariances.mT)
+            require(symmetric, "covariances", "symmetric matrices", covariances)
             variances, axes = torch.linalg.eigh(covariances)  # (K, D), (K, D, D)
-        if variances.min() < -1e-6 * variances.abs().max():
-            raise ValueError(f"covariances have a negative variance, {variances.min():g}")
+        require(variances.min() >= -1e-6 * variances.max(), "variances", "none below 0", variances)
         self.process = process
         self.register_buffer("means", means)
         self.register_buffer("variances", variances.clamp(min=0))
@@ -60,14 +56,15 @@ class GaussianMixture(nn.Module):
         self.register_buffer("log_weights", weights.to(means).log().log_softmax(0))
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
-        """The mean of the process's target, given x: what training would end at."""
+        """The mean of the regression target, given x: what training would end at."""
+        require(x[:1].numel() in (0, self.means[0].numel()), "x", "the mixture's D per sample", x)
         t = self.process.schedule.time(timestep)
-        return self.process.answer(self.x0(x, t, context), self.eps(x, t, context), t)
+        return self.process.target(self.x0(x, t, context), self.eps(x, t, context), t)
 
     def x0(self, x: Tensor, t: Time, context: Tensor | None = None) -> Tensor:
         """The posterior mean E[x0 | xt = x]."""
-        log_joint, whitened = self.seen(x, t, context)
-        return self.mixed(log_joint, self.guesses(x, t, whitened)).view_as(x)
+        log_joint, whitened = self.log_joint(x, t, context)
+        return self.mean(log_joint, self.component_x0(x, t, whitened)).view_as(x)
 
     def eps(self, x: Tensor, t: Time, context: Tensor | None = None) -> Tensor:
         """The posterior mean E[eps | xt = x], which is -sigma times the score."""
@@ -75,37 +72,32 @@ class GaussianMixture(nn.Module):
 
     def score(self, x: Tensor, t: Time, context: Tensor | None = None) -> Tensor:
         """The gradient of log p_t(x)."""
-        log_joint, whitened = self.seen(x, t, context)
-        return -self.mixed(log_joint, self.along(whitened)).view_as(x)
+        log_joint, whitened = self.log_joint(x, t, context)
+        return -self.mean(log_joint, self.rotated(whitened)).view_as(x)
 
     def log_likelihood(self, x: Tensor, t: Time = 0.0, context: Tensor | None = None) -> Tensor:
         """log p_t(x), (B,), in nats; at t = 0 that of the data."""
-        log_joint, _ = self.seen(x, t, context)
-        finite("x", x)
+        log_joint, _ = self.log_joint(x, t, context)
         return log_joint.logsumexp(1)
 
-    def loss_floor(self, x: Tensor, t: Time, context: Tensor | None = None) -> Tensor:
-        """The lowest mean squared error any network can have at xt = x, (B,).
+    def minimum_loss(self, x: Tensor, t: Time, context: Tensor | None = None) -> Tensor:
+        """The lowest mean squared error that any network can have at xt = x, (B,), for t > 0.
 
-        It is the variance of x0 given x, in units of the answer. Its mean over xt is the floor
-        under the training loss.
+        It is the variance of x0 given x, in units of the prediction. Its mean over xt is the
+        lowest value that the training loss can reach.
         """
-        alpha, sigma, total = self.levels(x, t)
-        if not (sigma > 0).all():
-            raise ValueError("without noise there is nothing to predict: t must be above 0")
-        finite("x", x)
-        log_joint, whitened = self.seen(x, t, context)
-        guesses = self.guesses(x, t, whitened)  # (B, K, D)
+        log_joint, whitened = self.log_joint(x, t, context)
+        alpha, sigma, total = self.coefficients(x, t)
+        x0 = self.component_x0(x, t, whitened)  # (B, K, D)
         within = self.variances * sigma**2 / total
-        between = (guesses - self.mixed(log_joint, guesses)[:, None]).square()
-        variance = self.mixed(log_joint, within + between).mean(1)  # (B,)
-        a, b = self.process.row(alpha, sigma)
+        between = (x0 - self.mean(log_joint, x0)[:, None]).square()
+        variance = self.mean(log_joint, within + between).mean(1)  # (B,)
+        a, b = self.process.coefficients(alpha, sigma)
         return ((a - b * alpha / sigma) ** 2).flatten() * variance  # at fixed xt, eps moves with x0
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Data x0: (count, D)."""
-        if count < 1:
-            raise ValueError(f"count must be at least 1, got {count}")
+        require(count >= 1, "count", "at least 1", count)
         weights = self.log_weights.exp()
         k = torch.multinomial(weights, count, replacement=True, generator=generator)
         noise = torch.empty_like(self.means[k]).normal_(generator=generator)
@@ -114,62 +106,50 @@ class GaussianMixture(nn.Module):
             spread = torch.einsum("bij,bj->bi", self.axes[k], spread)
         return self.means[k] + spread
 
-    # The work. Each component sees x from its own mean, along its own axes: (B, K, D).
+    # Each component sees x from its own mean, along its own axes: (B, K, D).
 
-    def levels(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
+    def coefficients(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """alpha and sigma (B or 1, 1, 1), and the variances of xt in each component."""
-        D = self.means.shape[1]
-        if x.dim() < 2 or x.shape[1:].numel() != D:
-            raise ValueError(f"x is {tuple(x.shape)}, expected (B, ...) with {D} numbers a sample")
-        same_device("x", x, "the mixture", self.means)
         alpha, sigma = self.process.at(t, x.flatten(1)[:, None])
-        total = alpha**2 * self.variances + sigma**2
-        if not (total > 0).all():
-            raise ValueError("a mixture of points has no density without noise: t must be above 0")
-        return alpha, sigma, total
+        return alpha, sigma, alpha**2 * self.variances + sigma**2
 
-    def seen(self, x: Tensor, t: Time, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    def log_joint(self, x: Tensor, t: Time, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """log p(k) + log p_t(x | k) (B, K), and the offsets over their variances (B, K, D)."""
-        alpha, _, total = self.levels(x, t)
+        alpha, _, total = self.coefficients(x, t)
         offsets = x.flatten(1)[:, None] - alpha * self.means
         if self.axes is not None:
             offsets = torch.einsum("kdi,bkd->bki", self.axes, offsets)
         log_normals = -(offsets.square() / total + (2 * torch.pi * total).log()).sum(2) / 2
         log_joint = self.log_weights + log_normals
         if context is not None:
-            check_labels(context, x, len(self.means))
             k = torch.arange(len(self.means), device=x.device)
             other = (context[:, None] != k) & (context[:, None] < len(k))
             log_joint = log_joint.masked_fill(other, -torch.inf)
         return log_joint, offsets / total
 
-    def guesses(self, x: Tensor, t: Time, whitened: Tensor) -> Tensor:
+    def component_x0(self, x: Tensor, t: Time, whitened: Tensor) -> Tensor:
         """E[x0 | x, k] (B, K, D)."""
-        return self.means + self.along(self.levels(x, t)[0] * self.variances * whitened)
+        alpha, _, _ = self.coefficients(x, t)
+        return self.means + self.rotated(alpha * self.variances * whitened)
 
-    def along(self, coordinates: Tensor) -> Tensor:
+    def rotated(self, coordinates: Tensor) -> Tensor:
         """From each component's axes back to those of x."""
         if self.axes is None:
             return coordinates
         return torch.einsum("kdi,bki->bkd", self.axes, coordinates)
 
-    def mixed(self, log_joint: Tensor, values: Tensor) -> Tensor:
+    def mean(self, log_joint: Tensor, values: Tensor) -> Tensor:
         """The mean of (B, K, D) over the components, by their share p(k | x): (B, D)."""
         return (log_joint.softmax(1)[..., None] * values).sum(1)
 
 
 class Gaussian(GaussianMixture):
-    """The perfect network for one Gaussian: mean (D,), covariance (D, D) or one variance ()."""
+    """The perfect network for one Gaussian: mean (D,), covariance (D, D) or one variance ().
+
+    >>> network = Gaussian(Diffusion("linear", "x0"), torch.zeros(2), 1.0)
+    >>> x0 = network(torch.ones(1, 2), torch.tensor([999.0]))  # E[x0 | x] = alpha x
+    """
 
     def __init__(self, process: Diffusion, mean: Tensor, covariance: Tensor | float):
         covariance = torch.as_tensor(covariance, dtype=mean.dtype, device=mean.device)
         super().__init__(process, mean[None], covariance[None])
-
-
-def check_labels(labels: Tensor, x: Tensor, K: int) -> None:
-    """ValueError unless they are the numbers of components, one for each sample of x."""
-    same_device("context", labels, "x", x)
-    whole = labels.shape == (len(x),) and labels.dtype in WHOLE
-    if not whole or not ((labels >= 0) & (labels <= K)).all():
-        got = f"{tuple(labels.shape)} {labels.dtype}"
-        raise ValueError(f"context must be ({len(x)},) whole labels in 0 ... {K}, got {got}")

@@ -6,15 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, pad
 
-from course_lib.common.checks import WHOLE, alike, floating, same_device, some
+from course_lib.common.checks import WHOLE, like, one_or_each, require
 from course_lib.common.registry import choose
-from course_lib.diffusion.noise import fresh_noise
-from course_lib.diffusion.process import (
-    Diffusion,
-    Network,
-    broadcast,
-    for_network,
-)
+from course_lib.diffusion.noise import noise_source
+from course_lib.diffusion.process import Diffusion, Network, broadcast, for_network
 from course_lib.diffusion.schedules import linear
 
 
@@ -24,6 +19,9 @@ class DDPM(nn.Module):
     network: eps = network(x, t, context), t (B,)
     Here t is the paper's t - 1: a 0-based index into `betas`, `alphas`, `alpha_bars`, each (T,).
     `process` is the same model as a `Diffusion`, where index i is the time (i + 1) / T.
+
+    >>> ddpm = DDPM(lambda x, t, context: x, timesteps=10)
+    >>> loss, x0 = ddpm(torch.zeros(4, 2)), ddpm.sample((4, 2))
     """
 
     def __init__(
@@ -61,23 +59,24 @@ class DDPM(nn.Module):
 
         x: clean data (B, ...) in [-1, 1]; t: indices (B,), uniform if None; noise like x, or None
         """
-        floating("x", x)
-        some("x", x)
-        t = torch.randint(len(self.betas), (len(x),), device=x.device) if t is None else t
+        require(x.is_floating_point() and len(x), "x", "a batch of floating-point data", x)
+        T = len(self.betas)
+        t = torch.randint(T, (len(x),), device=x.device) if t is None else t
         noise = torch.randn_like(x) if noise is None else noise
+        ok = t.dtype in WHOLE and t.device == x.device and one_or_each(t, x)
+        require(ok and ((t >= 0) & (t < T)).all(), "t", f"indices < {T} on {x.device}, (B,)", t)
+        require(like(noise, x), "noise", f"noise {tuple(x.shape)} on {x.device}, as x", noise)
         eps = self.network(self.add_noise(x, t, noise), for_network(t, x), context)
-        alike("the network's answer", eps, "its input", x)
+        require(like(eps, x), "prediction", f"the shape {tuple(x.shape)}", eps)
         return mse_loss(eps, noise)
 
     def add_noise(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t in one jump from x_0 (eq. 4)."""
-        alike("noise", noise, "x", x0)
         alpha_bar, noise_var = self.at(t, x0, self.alpha_bars, self.noise_vars)
         return alpha_bar.sqrt() * x0 + noise_var.sqrt() * noise
 
     def posterior(self, x0: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (B, ...) and variance (B, 1, ...) of q(x_{t-1} | x_t, x_0) (eqs. 6 and 7)."""
-        alike("xt", xt, "x0", x0)
         mean_x0, mean_xt, variance = self.at(t, x0, self.mean_x0, self.mean_xt, self.beta_tildes)
         return mean_x0 * x0 + mean_xt * xt, variance
 
@@ -103,20 +102,16 @@ class DDPM(nn.Module):
         """
         options = {"small": self.beta_tildes, "large": self.betas}
         variances = choose("variance", variance, options)
-        x = fresh_noise(self.betas.new_empty(shape, device=device), generators)
+        noise = noise_source(self.betas.new_empty(shape, device=device), generators)
+        x = noise()
         yield x
         for i in reversed(range(len(self.betas))):
             eps = self.network(x, for_network(i, x), context)
             x = (x - self.betas[i] / self.noise_vars[i].sqrt() * eps) / self.alphas[i].sqrt()
             if i > 0:
-                x = x + variances[i].sqrt() * fresh_noise(x, generators)
+                x = x + variances[i].sqrt() * noise()
             yield x
 
     def at(self, t: Tensor, x: Tensor, *tables: Tensor) -> list[Tensor]:
-        """Each table's entries at t, shaped to multiply x; ValueError for bad indices."""
-        same_device("x", x, "this DDPM", self.betas)
-        same_device("t", t, "this DDPM", self.betas)
-        if t.dtype not in WHOLE or not ((t >= 0) & (t < len(self.betas))).all():
-            got = f"{t.dtype} in {t.min():g} ... {t.max():g}"
-            raise ValueError(f"t must hold whole indices in 0 ... {len(self.betas) - 1}, got {got}")
+        """Each table's entries at t, shaped to multiply x."""
         return [broadcast(table[t], x) for table in tables]

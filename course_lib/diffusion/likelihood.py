@@ -9,21 +9,20 @@ network is from the true posterior, and L_0, listed at t = 0, what the last step
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from math import inf, log, sqrt
+from math import log, sqrt
 
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import alike, floating
+from course_lib.common.checks import is_finite, require
 from course_lib.common.registry import choose
-from course_lib.diffusion.noise import fresh_noise
+from course_lib.diffusion.noise import noise_source
 from course_lib.diffusion.process import Diffusion, Network
 from course_lib.diffusion.samplers import (
-    Level,
+    Point,
     Predict,
     eps_given,
-    level,
-    levels,
+    points,
     predictor,
     step,
     step_std,
@@ -31,14 +30,14 @@ from course_lib.diffusion.samplers import (
 )
 
 
-def beta_tilde(now: Level, then: Level) -> float:
+def beta_tilde(t: Point, s: Point) -> float:
     """The variance of q(x_s | x_t, x_0): the right one for the step if x0 were known (eq. 7)."""
-    return step_std(now, then, eta=1.0) ** 2
+    return step_std(t, s, eta=1.0) ** 2
 
 
-def beta(now: Level, then: Level) -> float:
+def beta(t: Point, s: Point) -> float:
     """The variance of q(x_t | x_s): the right one for the step if the data were N(0, 1)."""
-    return now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2
+    return t.sigma**2 - (t.alpha / s.alpha * s.sigma) ** 2
 
 
 VARIANCES = {"small": beta_tilde, "large": beta}
@@ -47,16 +46,17 @@ VARIANCES = {"small": beta_tilde, "large": beta}
 def posterior(
     process: Diffusion, x0: Tensor, xt: Tensor, t: float, s: float
 ) -> tuple[Tensor, float]:
-    """Mean and variance of q(x_s | x_t, x_0), s < t (eqs. 6 and 7, for any schedule)."""
-    alike("xt", xt, "x0", x0)
-    if not s < t:
-        raise ValueError(f"s must be a cleaner time than t, got s={s:g} and t={t:g}")
-    now, then = level(process.schedule, t), level(process.schedule, s)
-    return posterior_mean(x0, xt, now, then), beta_tilde(now, then)
+    """Mean and variance of q(x_s | x_t, x_0), s < t (eqs. 6 and 7, for any schedule).
+
+    >>> mean, variance = posterior(Diffusion("linear"), torch.zeros(2), torch.ones(2), 0.5, 0.4)
+    """
+    t, s = points(process.schedule, [t, s])
+    return posterior_mean(x0, xt, t, s), beta_tilde(t, s)
 
 
-def posterior_mean(x0: Tensor, xt: Tensor, now: Level, then: Level) -> Tensor:
-    return step(x0, eps_given(x0, xt, now), now, then, eta=1.0)
+def posterior_mean(x0: Tensor, xt: Tensor, t: Point, s: Point) -> Tensor:
+    """The mean of q(x_s | x_t, x_0)."""
+    return step(x0, eps_given(x0, xt, t), t, s, eta=1.0)
 
 
 def variational_bound(
@@ -76,35 +76,45 @@ def variational_bound(
     variance: of the network's steps, "large" (beta) or "small" (beta~)
     colours:  x0 takes this many evenly spaced values in [-1, 1], and L_0 is the probability of
               its own (eq. 13); None for continuous data, where L_0 is a density
+
+    >>> network = lambda x, timestep, context: x  # predicts the noise
+    >>> terms = dict(variational_bound(Diffusion("linear"), network, torch.zeros(2, 3), steps=4))
+    >>> bits = sum(terms.values())  # (2,)
     """
     spread = choose("variance", variance, VARIANCES)
-    floating("x0", x0)
-    limit = inf if colours is None else 1
-    if not (x0.abs() <= limit).all():  # nor is NaN
-        raise ValueError(f"x0 must lie in [-{limit}, {limit}], got {x0.min():g} ... {x0.max():g}")
+    ok = is_finite(x0) and (colours is None or (x0.abs() <= 1).all())
+    require(ok, "x0", "finite floats, with colours in [-1, 1]", x0)
     steps = process.schedule.timesteps if steps is None else steps
-    if steps == 1 and variance == "small":
-        raise ValueError("the small variance of a single step is 0: take 2 steps or 'large'")
+    require(steps != 1 or variance == "large", "steps", "2 or more with the small variance", steps)
+    noise = noise_source(x0, generators)
     times = time_grid(process.schedule, steps)
     process.determinant(torch.tensor(times[:-1], dtype=torch.float64))
     predict = predictor(process, network, context, clip)
-    return terms(predict, x0, levels(process.schedule, times), spread, colours, generators)
+    return terms(predict, x0, points(process.schedule, times), spread, colours, noise)
 
 
 @torch.no_grad()
-def terms(predict: Predict, x0, levels, spread, colours, generators):
-    top = levels[0]
+def terms(
+    predict: Predict,
+    x0: Tensor,
+    points: Sequence[Point],
+    spread: Callable[[Point, Point], float],
+    colours: int | None,
+    noise: Callable[[], Tensor],
+) -> Iterator[tuple[float, Tensor]]:
+    """(t, bits per dimension (B,)) for each term of the bound, from the noisy end to the clean."""
+    top = points[0]
     yield top.t, bits(kl(top.alpha * x0, top.sigma**2, torch.zeros_like(x0), 1.0))  # L_T
-    for now, then in pairwise(levels):
-        xt = now.alpha * x0 + now.sigma * fresh_noise(x0, generators)
-        mean = posterior_mean(predict(xt, now)[0], xt, now, then)
-        if then.sigma > 0:
-            true_mean = posterior_mean(x0, xt, now, then)
-            yield then.t, bits(kl(true_mean, beta_tilde(now, then), mean, spread(now, then)))
+    for t, s in pairwise(points):
+        xt = t.alpha * x0 + t.sigma * noise()
+        mean = posterior_mean(predict(xt, t)[0], xt, t, s)
+        if s.sigma > 0:
+            true_mean = posterior_mean(x0, xt, t, s)
+            yield s.t, bits(kl(true_mean, beta_tilde(t, s), mean, spread(t, s)))
         else:
-            # beta~ is 0 here; the step above lends its own, as in the paper's code
-            var = spread(now, then) or spread(levels[-3], now)
-            yield then.t, bits(-log_density(x0, mean, sqrt(var), colours))  # L_0
+            # beta~ is 0 here: as in the paper's code, take that of the step before
+            var = spread(t, s) or spread(points[-3], t)
+            yield s.t, bits(-log_density(x0, mean, sqrt(var), colours))  # L_0
 
 
 def kl(mean: Tensor, var: float, other_mean: Tensor, other_var: float) -> Tensor:

@@ -1,41 +1,47 @@
 """Noise by the sample: with a generator of its own, each keeps its noise in any batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import torch_seeds
+from course_lib.common.checks import require, torch_seeds
 
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
     """One random generator for each sample; those on "cpu" are the same on every machine.
 
     seeds: from 0 to 2**32 - 1. ValueError beyond, where torch would repeat the noise of others.
+
+    >>> [first, second] = generators([0, 1])
     """
     torch_seeds(*seeds)
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
 
 
 def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
-    """Standard normal noise in float32, (B, *shape), each sample from its own generator."""
-    if not generators:
-        raise ValueError("noise needs at least one generator, one for each sample; got none")
+    """Standard normal noise in float32, (B, *shape), each sample from its own generator.
+
+    >>> initial_noise([torch.Generator(), torch.Generator()], (3, 8, 8)).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    require(len(generators) > 0, "generators", "at least one generator", "none")
     kind = dict(dtype=torch.float32)  # whatever torch's default is
     return torch.stack(
         [torch.randn(*shape, generator=g, device=g.device, **kind) for g in generators]
     )
 
 
-def one_each(generators: Sequence[torch.Generator], x: Tensor) -> None:
-    """ValueError unless each sample of x has a generator."""
-    if len(generators) != len(x):
-        raise ValueError(f"{len(generators)} generators for a batch of {len(x)}")
+def noise_source(
+    x: Tensor, generators: Sequence[torch.Generator] | None = None
+) -> Callable[[], Tensor]:
+    """A function that draws noise like x: each sample's from its generator, or all from torch's.
 
-
-def fresh_noise(x: Tensor, generators: Sequence[torch.Generator] | None) -> Tensor:
-    """Noise for each sample of x, from its generator, or from torch's own if there are none."""
+    >>> noise = noise_source(torch.zeros(2, 3))
+    >>> noise().shape
+    torch.Size([2, 3])
+    """
     if generators is None:
-        return torch.randn_like(x)
-    one_each(generators, x)
-    return initial_noise(generators, x.shape[1:]).to(x)
+        return lambda: torch.randn_like(x)
+    require(len(generators) == len(x), "generators", f"{len(x)}, one per sample", len(generators))
+    return lambda: initial_noise(generators, x.shape[1:]).to(x)

@@ -1,8 +1,8 @@
-"""The diffusion process: noising, what a network answers, and the loss.
+"""The diffusion process: noising, what a network predicts, and the loss.
 
-A target is a row of two coefficients, `answer = a * x0 + b * eps`. Together with
-`xt = alpha * x0 + sigma * eps` that makes two equations, and one 2x2 solve recovers (x0, eps)
-from any answer.
+A prediction type is a pair of coefficients, `prediction = a * x0 + b * eps`. Together with
+`xt = alpha * x0 + sigma * eps` that makes two equations, and one 2x2 solve gives (x0, eps) back
+from any prediction.
 """
 
 from collections.abc import Callable
@@ -10,22 +10,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import alike, floating, some
-from course_lib.common.registry import choose
-from course_lib.diffusion.schedules import SCHEDULES, Schedule, Time, as_time
+from course_lib.common.checks import like, one_or_each, require
+from course_lib.common.registry import choose, resolve
+from course_lib.diffusion.schedules import SCHEDULES, Path, Schedule, Time
 
-Network = Callable[..., Tensor]  # answer = network(x, timestep, context)
+Network = Callable[..., Tensor]  # prediction = network(x, timestep, context)
+Coefficients = Callable[[Tensor, Tensor], tuple[Tensor | float, Tensor | float]]
 
-TARGETS = {  # (alpha, sigma) -> (a, b)
+PREDICTIONS: dict[str, Coefficients] = {  # (alpha, sigma) -> (a, b)
     "eps": lambda alpha, sigma: (0, 1),
     "x0": lambda alpha, sigma: (1, 0),
     "v": lambda alpha, sigma: (-sigma, alpha),
     "flow": lambda alpha, sigma: (-1, 1),
 }
 
-TIMES = {  # batch size -> times in (0, 1]
+TIME_SAMPLING: dict[str, Callable[[int], Tensor]] = {  # batch size -> times in (0, 1]
     "uniform": lambda count: 1 - torch.rand(count, dtype=torch.float64),
-    # Esser et al. 2024, section 3.1: more often in the middle, where the path is hard to guess
+    # Esser et al. 2024, section 3.1: more often in the middle, where the task is hardest
     "logit_normal": lambda count: torch.randn(count, dtype=torch.float64).sigmoid(),
     # Kingma et al. 2021, appendix I.1: one random offset, then evenly spaced
     "antithetic": lambda count: (
@@ -35,12 +36,12 @@ TIMES = {  # batch size -> times in (0, 1]
 
 
 def simple(process: "Diffusion", t: Time) -> Tensor:
-    """Every time weighs the same (Ho et al. 2020, eq. 14)."""
+    """The same weight at every time (Ho et al. 2020, eq. 14)."""
     return torch.ones(())
 
 
 def min_snr(process: "Diffusion", t: Time) -> Tensor:
-    """min(SNR, 5) on the error of x0 (Hang et al. 2023), which is sigma / det of the answer's."""
+    """min(SNR, 5) on the error of x0 (Hang et al. 2023): sigma / det times the prediction's."""
     alpha, sigma = process.schedule(t)
     return (alpha / sigma).square().clamp(max=5) * (sigma / process.determinant(t)).square()
 
@@ -49,22 +50,33 @@ WEIGHTINGS = {"simple": simple, "min_snr": min_snr}
 
 
 class Diffusion:
-    """A schedule and a target: all that training and sampling need to know.
+    """A schedule and a prediction type: all that training and sampling need to know.
 
-    schedule: a Schedule or the name of one ("linear", "scaled_linear", "cosine", "straight")
-    target:   what the network answers: "eps", "x0", "v" (Salimans & Ho 2022) or "flow" = eps - x0
+    schedule:   "linear", "scaled_linear", "cosine", "straight", a Schedule, or your own function
+                t -> (alpha, sigma)
+    prediction: what the network predicts: "eps", "x0", "v" (Salimans & Ho 2022), "flow" = eps - x0,
+                or your own function (alpha, sigma) -> (a, b), for a * x0 + b * eps
     Times t are floats in [0, 1], one for all or (B,); noisy data is (B, ...) in any shape.
+
+    >>> process, x0, eps = Diffusion("straight", "flow"), torch.zeros(1, 2), torch.ones(1, 2)
+    >>> process.add_noise(x0, 0.25, eps), process.target(x0, eps, 0.25)
+    (tensor([[0.2500, 0.2500]]), tensor([[1., 1.]]))
     """
 
-    def __init__(self, schedule: Schedule | str = "linear", target: str = "eps"):
-        by_name = isinstance(schedule, str)
-        self.schedule = choose("schedule", schedule, SCHEDULES)() if by_name else schedule
-        self.row = choose("target", target, TARGETS)
-        self.target = target
+    def __init__(
+        self, schedule: Schedule | Path | str = "linear", prediction: Coefficients | str = "eps"
+    ):
+        if not callable(schedule):
+            schedule = choose("schedule", schedule, SCHEDULES)()
+        self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
+        self.prediction = prediction
+        self.coefficients = resolve("prediction", prediction, PREDICTIONS)
+
+    def __repr__(self) -> str:
+        return f"Diffusion({self.schedule}, {self.prediction!r})"
 
     def at(self, t: Time, x: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, ready to multiply x: (B, 1, ...) in its dtype, on its device."""
-        floating("x", x)
         alpha, sigma = self.schedule(t)
         return broadcast(alpha, x).to(x), broadcast(sigma, x).to(x)
 
@@ -74,38 +86,27 @@ class Diffusion:
 
     def add_noise(self, x0: Tensor, t: Time, eps: Tensor) -> Tensor:
         """xt ~ q(xt | x0) (Ho et al. 2020, eq. 4)."""
-        alike("eps", eps, "x0", x0)
         alpha, sigma = self.at(t, x0)
         return alpha * x0 + sigma * eps
 
-    def answer(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """What a perfect network would answer, had it seen x0 and eps."""
-        alike("eps", eps, "x0", x0)
-        a, b = self.row(*self.at(t, x0))
+    def target(self, x0: Tensor, eps: Tensor, t: Time) -> Tensor:
+        """The regression target: what the network should predict."""
+        a, b = self.coefficients(*self.at(t, x0))
         return a * x0 + b * eps
 
-    def split(self, answer: Tensor, xt: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        """(x0, eps) from the network's answer; ValueError where the answer does not fix them."""
-        alike("answer", answer, "xt", xt)
-        self.determinant(t)
-        return solve(self.row, answer, xt, *self.at(t, xt))
+    def x0_and_eps(self, prediction: Tensor, xt: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """(x0, eps) from the network's prediction, wherever `determinant` is not 0."""
+        return solve(self.coefficients, prediction, xt, *self.at(t, xt))
 
     def determinant(self, t: Time) -> Tensor:
         """Of the two equations: alpha for eps, -sigma for x0, alpha² + sigma² for v, ...
 
-        ValueError where it is 0, since the answer then says nothing about x0 or about eps.
+        ValueError where it is 0: there the prediction leaves x0 or eps unknown.
         """
-        t = as_time(t)
         alpha, sigma = self.schedule(t)
-        a, b = self.row(alpha, sigma)
+        a, b = self.coefficients(alpha, sigma)
         det = alpha * b - sigma * a
-        if (det == 0).any():
-            lost, gone = ("x0", "alpha") if self.target == "eps" else ("eps", "sigma")
-            raise ValueError(
-                f"{lost} cannot be had from an {self.target!r} answer where {gone} = 0, and "
-                f"{self.schedule} reaches that at t={t[det == 0][0]:g}; "
-                "the targets 'v' and 'flow' work everywhere"
-            )
+        require((det != 0).all(), "process", "one whose predictions give x0 and eps, as 'v'", self)
         return det
 
     def loss(
@@ -115,16 +116,16 @@ class Diffusion:
         context: Tensor | None = None,
         t: Time | None = None,
         eps: Tensor | None = None,
-        weighting: str = "simple",
-        times: str = "uniform",
+        weighting: str | Callable[["Diffusion", Time], Tensor] = "simple",
+        time_sampling: str | Callable[[int], Tensor] = "uniform",
     ) -> Tensor:
-        """Mean squared error of the answer at random times (Ho et al. 2020, eq. 14): a scalar.
+        """Mean squared error of the prediction at random times (Ho et al. 2020, eq. 14): a scalar.
 
-        weighting: "simple" or "min_snr"; times: "uniform", "logit_normal" or "antithetic".
+        weighting:     "simple", "min_snr", or your own function (process, t) -> weights
+        time_sampling: "uniform", "logit_normal", "antithetic", or your own: count -> times
         """
-        weigh = choose("weighting", weighting, WEIGHTINGS)
-        draw = choose("distribution of times", times, TIMES)
-        some("x0", x0)
+        weigh = resolve("weighting", weighting, WEIGHTINGS)
+        draw = resolve("time sampling", time_sampling, TIME_SAMPLING)
         t = self.schedule.snap(draw(len(x0)), torch.ceil) if t is None else t
         errors = self.errors(network, x0, context, t, eps)
         return (weigh(self, t).to(errors) * errors).mean()
@@ -137,31 +138,36 @@ class Diffusion:
         t: Time,
         eps: Tensor | None = None,
     ) -> Tensor:
-        """The mean squared error of the network's answer for each sample: (B,)."""
+        """The mean squared error of the network's prediction for each sample: (B,)."""
+        require(x0.is_floating_point() and len(x0), "x0", "a batch of floating-point data", x0)
         eps = torch.randn_like(x0) if eps is None else eps
+        require(like(eps, x0), "eps", f"noise {tuple(x0.shape)} on {x0.device}, as x0", eps)
+        require(one_or_each(t, x0), "t", f"one time, or {len(x0)} for a batch of {len(x0)}", t)
         xt = self.add_noise(x0, t, eps)
-        answer = network(xt, self.timestep(t, xt), context)
-        alike("the network's answer", answer, "its input", xt)
-        return (answer - self.answer(x0, eps, t)).square().flatten(1).mean(1)
+        prediction = network(xt, self.timestep(t, xt), context)
+        require(like(prediction, xt), "prediction", f"the shape {tuple(xt.shape)}", prediction)
+        return (prediction - self.target(x0, eps, t)).square().flatten(1).mean(1)
 
 
-def solve(row: Callable, answer: Tensor, xt: Tensor, alpha, sigma) -> tuple[Tensor, Tensor]:
-    """(x0, eps) from `xt = alpha * x0 + sigma * eps` and `answer = a * x0 + b * eps`.
+def solve(
+    coefficients: Coefficients,
+    prediction: Tensor,
+    xt: Tensor,
+    alpha: Tensor | float,
+    sigma: Tensor | float,
+) -> tuple[Tensor, Tensor]:
+    """(x0, eps) from `xt = alpha * x0 + sigma * eps` and `prediction = a * x0 + b * eps`.
 
     The coefficients are divided by the determinant, and not the data: they are fewer numbers.
     """
-    a, b = row(alpha, sigma)
+    a, b = coefficients(alpha, sigma)
     det = alpha * b - sigma * a
     alpha, sigma, a, b = alpha / det, sigma / det, a / det, b / det
-    return b * xt - sigma * answer, alpha * answer - a * xt
+    return b * xt - sigma * prediction, alpha * prediction - a * xt
 
 
 def broadcast(values: Tensor, x: Tensor) -> Tensor:
     """One value for each sample, (B,), or one for all, shaped to multiply x of (B, ...)."""
-    if values.dim() > 1 or (values.dim() == 1 and len(values) not in (1, len(x))):
-        raise ValueError(
-            f"one value or {len(x)} needed for a batch of {len(x)}, got {tuple(values.shape)}"
-        )
     return values.reshape(-1, *[1] * (x.dim() - 1))
 
 
@@ -170,4 +176,4 @@ def for_network(timestep: Tensor | float, x: Tensor) -> Tensor:
     to = dict(dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     if not isinstance(timestep, Tensor):
         return torch.full((len(x),), timestep, **to)
-    return broadcast(timestep.to(**to), x).flatten().expand(len(x))
+    return timestep.to(**to).flatten().expand(len(x))

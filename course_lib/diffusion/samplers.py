@@ -1,123 +1,229 @@
-"""From noise to a picture: one step, four samplers, one trajectory.
-
-A sampler decides which (x0, eps) a step believes in; the step from time t to s < t is the same
-for all. Deterministic (eta = 0) on the straight schedule it is Euler's method for flow matching.
+"""From noise to a picture: one step, seven samplers, one trajectory.
 
     *path, x0 = trajectory(process, network, noise, context, steps=20, sampler="dpm++2m")
+
+A sampler is a function `(predict, x, t, s, history, noise) -> x_s` that takes x from the point t
+of the schedule to the cleaner point s. `predict(x, t)` is one call of the network and returns
+(x0, eps), `noise()` draws a fresh standard normal, and `history` is a list, empty at first, in
+which a multistep sampler keeps what it needs. Any such function may be given as `sampler`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
-from math import sqrt
+from math import exp, inf, log, sqrt
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import alike, floating, whole_numbers
-from course_lib.common.registry import choose
-from course_lib.diffusion.noise import fresh_noise, one_each
-from course_lib.diffusion.process import (
-    TARGETS,
-    Diffusion,
-    Network,
-    for_network,
-    solve,
-)
+from course_lib.common.checks import like, require
+from course_lib.common.registry import choose, resolve
+from course_lib.diffusion.noise import noise_source
+from course_lib.diffusion.process import PREDICTIONS, Diffusion, Network, for_network, solve
 from course_lib.diffusion.schedules import Schedule
 
 
-class Level(NamedTuple):
-    """All that a step needs to know about a time, in Python's float64."""
+class Point(NamedTuple):
+    """A point of a schedule: all that a step needs to know about a time, in Python's float64."""
 
     t: float
     alpha: float
     sigma: float
     log_snr: float
     timestep: float  # what the network is told
+    schedule: Schedule
+
+    @property
+    def edm_sigma(self) -> float:
+        """sigma / alpha, the noise level of Karras et al. 2022: inf in pure noise."""
+        return self.sigma / self.alpha if self.alpha else inf
+
+    def noisier(self, factor: float) -> "Point":
+        """Where sigma / alpha is that many times as large, or the noisy end if that is nearer."""
+        return point(self.schedule, self.schedule.time_at(self.log_snr - 2 * log(factor)))
 
 
-def levels(schedule: Schedule, times: Sequence[float]) -> list[Level]:
+def points(schedule: Schedule, times: Sequence[float]) -> list[Point]:
+    """The schedule's points at these times.
+
+    >>> from course_lib.diffusion import straight
+    >>> [p.sigma for p in points(straight(), [1.0, 0.5, 0.0])]
+    [1.0, 0.5, 0.0]
+    """
     t = torch.tensor(times, dtype=torch.float64)
     columns = (t, *schedule(t), schedule.log_snr(t), schedule.timestep(t))
-    return [Level(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    rows = zip(*(c.tolist() for c in columns), strict=True)
+    return [Point(*row, schedule) for row in rows]
 
 
-def level(schedule: Schedule, t: float) -> Level:
-    return levels(schedule, [t])[0]
+def point(schedule: Schedule, t: float) -> Point:
+    """The schedule's point at time t.
+
+    >>> from course_lib.diffusion import linear
+    >>> point(linear(), 0.5).timestep
+    499.0
+    """
+    return points(schedule, [t])[0]
 
 
-def step_std(now: Level, then: Level, eta: float) -> float:
+def step_std(t: Point, s: Point, eta: float) -> float:
     """The standard deviation of a step's fresh noise (Song et al. 2021, eq. 16).
 
     Its square is DDPM's beta~ at eta = 1.
     """
-    alpha, sigma, alpha_s, sigma_s = now.alpha, now.sigma, then.alpha, then.sigma
-    return eta * sigma_s / sigma * sqrt(max(sigma**2 - (alpha / alpha_s * sigma_s) ** 2, 0))
+    return eta * s.sigma / t.sigma * sqrt(max(t.sigma**2 - (t.alpha / s.alpha * s.sigma) ** 2, 0))
 
 
-def step(x0: Tensor, eps: Tensor, now: Level, then: Level, eta: float = 0.0, noise=0.0) -> Tensor:
-    """One step from level `now` to the cleaner `then` (Song et al. 2021, eq. 12).
+def step(
+    x0: Tensor, eps: Tensor, t: Point, s: Point, eta: float = 0.0, noise: Tensor | float = 0.0
+) -> Tensor:
+    """One step from t to the cleaner s (Song et al. 2021, eq. 12).
 
-    eta = 1 is DDPM's posterior, eta = 0 is DDIM; to the clean level it returns x0.
+    eta = 1 is DDPM's posterior, eta = 0 is DDIM, which on the straight schedule is Euler's step of
+    flow matching. At the clean end it returns x0.
+
+    >>> from course_lib.diffusion import straight
+    >>> step(torch.zeros(2), torch.ones(2), *points(straight(), [0.5, 0.25]))
+    tensor([0.2500, 0.2500])
     """
-    alike("eps", eps, "x0", x0)
-    if isinstance(noise, Tensor):
-        alike("noise", noise, "x0", x0)
-    std = step_std(now, then, eta)
-    mean = then.alpha * x0 + sqrt(max(then.sigma**2 - std**2, 0)) * eps
-    return mean + std * noise if std else mean
+    std = step_std(t, s, eta)
+    return s.alpha * x0 + sqrt(max(s.sigma**2 - std**2, 0)) * eps + std * noise
 
 
-# A sampler names the (x0, eps) to step with. It may ask `predict(x, level)`, one call of the
-# network, and keep what it likes in `past`, a list that belongs to the trajectory.
-
-Pair = tuple[Tensor, Tensor]  # (x0, eps)
-Predict = Callable[[Tensor, Level], Pair]
+def eps_given(x0: Tensor, xt: Tensor, t: Point) -> Tensor:
+    """The noise in xt if the data in it is x0."""
+    return (xt - t.alpha * x0) / t.sigma
 
 
-def plain(predict: Predict, x: Tensor, now: Level, then: Level, past: list) -> Pair:
-    """Believe the network: DDIM (Song et al. 2021), and with eta = 1 DDPM (Ho et al. 2020)."""
-    return predict(x, now)
+# The samplers
+
+Predict = Callable[[Tensor, Point], tuple[Tensor, Tensor]]  # (x, t) -> (x0, eps)
+Noise = Callable[[], Tensor]
+Sampler = Callable[[Predict, Tensor, Point, Point, list, Noise], Tensor]
 
 
-def heun(predict: Predict, x: Tensor, now: Level, then: Level, past: list) -> Pair:
+def ddim(
+    predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise, eta: float = 0.0
+) -> Tensor:
+    """DDIM (Song et al. 2021, eq. 12); with eta = 1 DDPM's ancestral sampler (Ho et al. 2020)."""
+    x0, eps = predict(x, t)
+    return step(x0, eps, t, s, eta, noise() if eta * s.sigma > 0 else 0.0)
+
+
+ancestral = partial(ddim, eta=1.0)
+
+
+def euler_ancestral(
+    predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise
+) -> Tensor:
+    """Euler's method to a lower noise level, then fresh noise up to that of s (k-diffusion).
+
+    Along the noise level, sigma / alpha, the slope of the ODE is eps. For the same noise it takes
+    the steps of `ancestral`.
+    """
+    x0, eps = predict(x, t)
+    if s.sigma == 0:
+        return x0
+    down = s.edm_sigma * (s.edm_sigma / t.edm_sigma)
+    up = sqrt(s.edm_sigma**2 - down**2)
+    return s.alpha * (x0 + down * eps + up * noise())
+
+
+def heun(predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise) -> Tensor:
     """Heun's second-order step (Karras et al. 2022, algorithm 1): two calls of the network.
 
     Divided by alpha + sigma every path is straight, with slope eps - x0: average the slopes.
     """
-    x0, eps = predict(x, now)
-    if then.sigma == 0:
-        return x0, eps
-    x0_s, eps_s = predict(step(x0, eps, now, then), then)
+    x0, eps = predict(x, t)
+    x_s = step(x0, eps, t, s)
+    if s.sigma == 0:
+        return x_s
+    x0_s, eps_s = predict(x_s, s)
     slope = (eps - x0 + eps_s - x0_s) / 2
-    return solve(TARGETS["flow"], slope, x, now.alpha, now.sigma)
+    return step(*solve(PREDICTIONS["flow"], slope, x, t.alpha, t.sigma), t, s)
 
 
-def dpmpp_2m(predict: Predict, x: Tensor, now: Level, then: Level, past: list) -> Pair:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): x0 extrapolated along the log-SNR.
+def edm(
+    predict: Predict,
+    x: Tensor,
+    t: Point,
+    s: Point,
+    history: list,
+    noise: Noise,
+    gamma: float = sqrt(2) - 1,
+    s_min: float = 0.0,
+    s_max: float = inf,
+    s_noise: float = 1.0,
+) -> Tensor:
+    """EDM's stochastic sampler (Karras et al. 2022, algorithm 2): add noise, then a Heun step.
+
+    gamma: min(S_churn / N, sqrt(2) - 1) in the paper, used for noise levels in [s_min, s_max]
+    The raised noise level, (1 + gamma) times the level at t, lies between two entries of a table:
+    the network is told a fractional timestep. No level is raised beyond the schedule's noisy end,
+    so the step from pure noise adds none.
+    """
+    churn = gamma > 0 and s_min <= t.edm_sigma <= s_max and t.t < 1
+    hat = t.noisier(1 + gamma) if churn else t  # the point of the raised noise level
+    if churn:
+        kept = hat.alpha / t.alpha
+        x = kept * x + sqrt(hat.sigma**2 - (kept * t.sigma) ** 2) * s_noise * noise()
+    x0, eps = predict(x, hat)
+    x_s = step(x0, eps, hat, s)  # Euler's step: eps is the slope along the noise level
+    if s.sigma == 0 or hat.alpha == 0:
+        return x_s
+    _, eps_s = predict(x_s, s)
+    return x_s + s.alpha * (s.edm_sigma - hat.edm_sigma) * (eps_s - eps) / 2
+
+
+def dpmpp_2m(
+    predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, one call of the network."""
+    x0, _ = predict(x, t)
+    x0 = extrapolated(x0, t, s, history)
+    h = (s.log_snr - t.log_snr) / 2
+    return s.sigma / t.sigma * x + s.alpha * (1 - exp(-h)) * x0
+
+
+def dpmpp_2m_sde(
+    predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise
+) -> Tensor:
+    """The same with fresh noise: SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix B)."""
+    x0, _ = predict(x, t)
+    x0 = extrapolated(x0, t, s, history)
+    if s.sigma == 0:
+        return x0
+    h = (s.log_snr - t.log_snr) / 2
+    mean = s.sigma / t.sigma * exp(-h) * x + s.alpha * (1 - exp(-2 * h)) * x0
+    return mean + s.sigma * sqrt(1 - exp(-2 * h)) * noise()
+
+
+def extrapolated(x0: Tensor, t: Point, s: Point, history: list) -> Tensor:
+    """x0 half-way from t to s, on the line in the log-SNR through this and the last prediction.
 
     The first step, the one after pure noise and the one to the clean end are first order.
     """
-    x0, eps = predict(x, now)
-    past.append((x0, now.log_snr))
-    if len(past) == 1 or then.sigma == 0:
-        return x0, eps
-    x0_before, before = past.pop(0)
-    x0 = x0 + (then.log_snr - now.log_snr) / (now.log_snr - before) / 2 * (x0 - x0_before)
-    return x0, eps_given(x0, x, now)
+    history.append((x0, t.log_snr))
+    if len(history) == 1 or s.sigma == 0:
+        return x0
+    before, log_snr = history.pop(0)
+    return x0 + (s.log_snr - t.log_snr) / (t.log_snr - log_snr) / 2 * (x0 - before)
 
 
-def eps_given(x0: Tensor, xt: Tensor, now: Level) -> Tensor:
-    return (xt - now.alpha * x0) / now.sigma
-
-
-SAMPLERS = {  # name -> (which pair, eta unless one is given)
-    "ancestral": (plain, 1.0),
-    "ddim": (plain, 0.0),
-    "heun": (heun, 0.0),
-    "dpm++2m": (dpmpp_2m, 0.0),
+SAMPLERS: dict[str, Sampler] = {
+    "ancestral": ancestral,
+    "ddim": ddim,
+    "euler_ancestral": euler_ancestral,
+    "heun": heun,
+    "edm": edm,
+    "dpm++2m": dpmpp_2m,
+    "dpm++2m_sde": dpmpp_2m_sde,
 }
+
+
+# The times, and the trajectory
 
 SPACINGS = {  # (steps, T) -> falling times in units of 1 / T
     "leading": lambda steps, T: torch.arange(steps, dtype=torch.float64).flip(0) * (T // steps) + 1,
@@ -127,21 +233,29 @@ SPACINGS = {  # (steps, T) -> falling times in units of 1 / T
 
 
 def time_grid(
-    schedule: Schedule, steps: int, spacing: str = "trailing", start: float = 1.0
+    schedule: Schedule,
+    steps: int,
+    spacing: str | Sequence[float] = "trailing",
+    start: float = 1.0,
 ) -> list[float]:
     """The steps + 1 times of a trajectory, from noise to 0 (Lin et al. 2024, table 2).
 
-    On a table the times are entries. "leading" never visits t = 1, "trailing" and "linspace" do.
+    On a table the times are entries. "leading" never visits t = 1, "trailing" and "linspace" do;
+    or `spacing` is the falling times themselves.
     start < 1 squeezes them into [0, start], for a picture that is noised only that far.
+
+    >>> from course_lib.diffusion import linear
+    >>> time_grid(linear(), 4)
+    [1.0, 0.75, 0.5, 0.25, 0.0]
     """
-    place = choose("spacing", spacing, SPACINGS)
-    whole_numbers(1, steps=steps)
-    if not 0 < start <= 1:
-        raise ValueError(f"start must lie in (0, 1], got {start}")
-    T = schedule.timesteps
-    times = [*schedule.snap(start * place(steps, T) / T).tolist(), 0.0]
-    if any(s >= t for t, s in pairwise(times)):
-        raise ValueError(f"{steps} steps from t={start:g} need more times than {schedule} has")
+    require(isinstance(steps, Integral) and steps > 0, "steps", "a whole number, at least 1", steps)
+    require(0 < start <= 1, "start", "a time in (0, 1]", start)
+    times, T = list(spacing), schedule.timesteps
+    if isinstance(spacing, str):
+        place = choose("spacing", spacing, SPACINGS)
+        times = [*schedule.snap(start * place(steps, T) / T).tolist(), 0.0]
+    falling = len(times) > 1 and all(s < t for t, s in pairwise(times))
+    require(falling, "times", f"two or more that fall on {schedule}", f"{len(times) - 1} steps")
     return times
 
 
@@ -151,7 +265,7 @@ def trajectory(
     noise: Tensor,
     context: Tensor | None = None,
     steps: int = 20,
-    sampler: str = "ddim",
+    sampler: str | Sampler = "ddim",
     spacing: str | Sequence[float] = "trailing",
     *,
     start: float = 1.0,
@@ -163,59 +277,73 @@ def trajectory(
 
     noise:      (B, ...), of variance 1; or, for start < 1, data noised to the first of the times,
                 `time_grid(...)[0]`, which for "leading" lies a little before `start`
+    sampler:    the name of one in `SAMPLERS`, or your own function
     spacing:    "leading", "trailing", "linspace", or the falling times themselves
-    eta:        0 deterministic ... 1 as random as DDPM; by default 1 for "ancestral", else 0
-    clip:       bound on |x0|, or a function x0 -> x0; eps follows, so that x_t stays what it was
+    eta:        for "ddim" and "ancestral", 0 deterministic ... 1 as random as DDPM
+    clip:       bound on |x0|, or a function x0 -> x0; eps follows, so that x_t does not change
     generators: one for each sample, which then gets the same noise in any batch
+
+    >>> process, network = Diffusion("straight", "flow"), lambda x, timestep, context: x
+    >>> *path, x0 = trajectory(process, network, torch.ones(1, 2), steps=2)
+    >>> path, x0
+    ([tensor([[1., 1.]]), tensor([[0.5000, 0.5000]])], tensor([[0.2500, 0.2500]]))
     """
-    pair, usual_eta = choose("sampler", sampler, SAMPLERS)
-    eta = usual_eta if eta is None else eta
-    floating("noise", noise)
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}")
-    if eta > 0 and pair is not plain:
-        raise ValueError(f"{sampler} is deterministic: eta must be 0, got {eta}")
-    if clip is not None and not callable(clip) and not clip > 0:
-        raise ValueError(f"clip must be a positive bound or a function, got {clip}")
-    if generators is not None:
-        one_each(generators, noise)
-    by_name = isinstance(spacing, str)
-    times = time_grid(process.schedule, steps, spacing, start) if by_name else list(spacing)
-    if len(times) < 2 or any(s >= t for t, s in pairwise(times)):
-        raise ValueError(f"times must fall, and be at least two; got {times}")
+    run = resolve("sampler", sampler, SAMPLERS)
+    require(eta is None or run in (ddim, ancestral), "eta", "none, except for ddim, ancestral", eta)
+    require(eta is None or 0 <= eta <= 1, "eta", "a number in [0, 1]", eta)
+    require(noise.is_floating_point(), "noise", "floating-point noise", noise)
+    run = run if eta is None else partial(ddim, eta=eta)
+    times = time_grid(process.schedule, steps, spacing, start)
     process.determinant(torch.tensor(times[:-1], dtype=torch.float64))
     predict = predictor(process, network, context, clip)
-    return walk(predict, noise, levels(process.schedule, times), pair, eta, generators)
+    path = points(process.schedule, times)
+    return walk(run, predict, noise, path, noise_source(noise, generators))
 
 
-@torch.no_grad()  # as a decorator it holds only while the generator runs, not between yields
-def walk(predict, x, levels, pair, eta, generators) -> Iterator[Tensor]:
-    past = []
+def walk(
+    sampler: Sampler,
+    predict: Predict,
+    x: Tensor,
+    points: Sequence[Point],
+    noise: Noise,
+) -> Iterator[Tensor]:
+    """The sampler from point to point, without gradients, which the caller keeps in between."""
+    history = []
     yield x
-    for now, then in pairwise(levels):
-        x0, eps = pair(predict, x, now, then, past)
-        noise = fresh_noise(x, generators) if step_std(now, then, eta) > 0 else 0.0
-        x = step(x0, eps, now, then, eta, noise)
+    for t, s in pairwise(points):
+        with torch.no_grad():
+            x = sampler(predict, x, t, s, history, noise)
         yield x
 
 
-def sample(process: Diffusion, network: Network, noise: Tensor, *args, **kwargs) -> Tensor:
-    """The end of the `trajectory` with these arguments: x0."""
-    for x in trajectory(process, network, noise, *args, **kwargs):
-        x0 = x
-    return x0
+def predictor(
+    process: Diffusion,
+    network: Network,
+    context: Tensor | None,
+    clip: float | Callable[[Tensor], Tensor] | None,
+) -> Predict:
+    """(x, t) -> (x0, eps), by one call of the network."""
+    require(clip is None or callable(clip) or clip > 0, "clip", "a bound above 0 or function", clip)
 
-
-def predictor(process: Diffusion, network: Network, context: Tensor | None, clip) -> Predict:
-    """(x, level) -> (x0, eps), by one call of the network."""
-
-    def predict(x: Tensor, now: Level) -> Pair:
-        answer = network(x, for_network(now.timestep, x), context)
-        alike("the network's answer", answer, "its input", x)
-        x0, eps = solve(process.row, answer.to(x.dtype), x, now.alpha, now.sigma)
+    def predict(x: Tensor, t: Point) -> tuple[Tensor, Tensor]:
+        prediction = network(x, for_network(t.timestep, x), context)
+        require(like(prediction, x), "prediction", f"the shape {tuple(x.shape)}", prediction)
+        x0, eps = solve(process.coefficients, prediction.to(x.dtype), x, t.alpha, t.sigma)
         if clip is None:
             return x0, eps
         x0 = clip(x0) if callable(clip) else x0.clamp(-clip, clip)
-        return x0, eps_given(x0, x, now)
+        return x0, eps_given(x0, x, t)
 
     return predict
+
+
+def sample(process: Diffusion, network: Network, noise: Tensor, *args, **kwargs) -> Tensor:
+    """The end of the `trajectory` with these arguments: x0.
+
+    >>> network = lambda x, timestep, context: x  # predicts the noise
+    >>> sample(Diffusion("linear", "eps"), network, torch.ones(1, 2), steps=10).shape
+    torch.Size([1, 2])
+    """
+    for x in trajectory(process, network, noise, *args, **kwargs):
+        x0 = x
+    return x0

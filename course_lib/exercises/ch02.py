@@ -144,104 +144,104 @@ def training_steps():
 # ---- 2.3 write: two equations, two unknowns ----------------------------------------------------
 
 
-def split(answer, xt, alpha, sigma, a, b):
+def x0_and_eps(prediction, xt, alpha, sigma, a, b):
     det = alpha * b - sigma * a
-    return (b * xt - sigma * answer) / det, (alpha * answer - a * xt) / det
+    return (b * xt - sigma * prediction) / det, (alpha * prediction - a * xt) / det
 
 
-def the_two_exchanged(answer, xt, alpha, sigma, a, b):
+def the_two_exchanged(prediction, xt, alpha, sigma, a, b):
     """Both are right, but in the other order: first x0, then eps."""
-    x0, eps = split(answer, xt, alpha, sigma, a, b)
+    x0, eps = x0_and_eps(prediction, xt, alpha, sigma, a, b)
     return eps, x0
 
 
-def only_for_a_network_that_answers_the_noise(answer, xt, alpha, sigma, a, b):
+def only_for_a_network_that_answers_the_noise(prediction, xt, alpha, sigma, a, b):
     """You took the answer itself for the noise. That is the row (0, 1); your function must serve
     every row (a, b)."""
-    return (xt - sigma * answer) / alpha, answer
+    return (xt - sigma * prediction) / alpha, prediction
 
 
-def determinant_upside_down(answer, xt, alpha, sigma, a, b):
+def determinant_upside_down(prediction, xt, alpha, sigma, a, b):
     """Both have the wrong sign: the determinant is alpha b - sigma a, not sigma a - alpha b."""
-    x0, eps = split(answer, xt, alpha, sigma, a, b)
+    x0, eps = x0_and_eps(prediction, xt, alpha, sigma, a, b)
     return -x0, -eps
 
 
-def forgot_to_divide(answer, xt, alpha, sigma, a, b):
+def forgot_to_divide(prediction, xt, alpha, sigma, a, b):
     """You eliminated the other unknown, but its factor is still there: divide by the determinant
     alpha b - sigma a."""
-    return b * xt - sigma * answer, alpha * answer - a * xt
+    return b * xt - sigma * prediction, alpha * prediction - a * xt
 
 
-def multiplied_instead_of_solved(answer, xt, alpha, sigma, a, b):
+def multiplied_instead_of_solved(prediction, xt, alpha, sigma, a, b):
     """You multiplied by the matrix instead of its inverse: this mixes xt and the answer once more
     where they should be taken apart."""
-    return alpha * xt + sigma * answer, a * xt + b * answer
+    return alpha * xt + sigma * prediction, a * xt + b * prediction
 
 
-def only_where_the_squares_add_to_one(answer, xt, alpha, sigma, a, b):
+def only_where_the_squares_add_to_one(prediction, xt, alpha, sigma, a, b):
     """You turned back by the angle of v, which is right for the row (-sigma, alpha) where alpha²
     plus sigma² is 1, and for no other."""
-    return alpha * xt - sigma * answer, sigma * xt + alpha * answer
+    return alpha * xt - sigma * prediction, sigma * xt + alpha * prediction
 
 
 def equations():
     one = torch.ones(1)
-    xt, answer = torch.randn(2, 3, 4)
+    xt, prediction = torch.randn(2, 3, 4)
     return [
         (3.0 * one, 2.0 * one, 0.5, 2.0, -1.0, 1.0),
-        (answer, xt, 0.8, 0.6, 0.0, 1.0),
-        (answer, xt, 0.8, 0.6, -0.6, 0.8),
-        (answer, xt, 0.3, 0.7, 1.0, 0.0),
+        (prediction, xt, 0.8, 0.6, 0.0, 1.0),
+        (prediction, xt, 0.8, 0.6, -0.6, 0.8),
+        (prediction, xt, 0.3, 0.7, 1.0, 0.0),
     ]
 
 
 # ---- 2.4 debug: min-SNR ------------------------------------------------------------------------
 
 
-def min_snr_loss(answer, eps, alpha, sigma):
+def min_snr_loss(prediction, eps, alpha, sigma):
     snr = (alpha / sigma).square()
-    errors = (answer - eps).square().mean(1)
+    errors = (prediction - eps).square().mean(1)
     return (snr.clamp(max=5) / snr * errors).mean()
 
 
-def planted_the_weight_of_another_question(answer, eps, alpha, sigma):
+def planted_the_weight_of_another_question(prediction, eps, alpha, sigma):
     snr = (alpha / sigma).square()
-    errors = (answer - eps).square().mean(1)
+    errors = (prediction - eps).square().mean(1)
     return (snr.clamp(max=5) * errors).mean()
 
 
-def the_weight_of_v(answer, eps, alpha, sigma):
+def the_weight_of_v(prediction, eps, alpha, sigma):
     """min(SNR, 5) / (SNR + 1) belongs to a network that answers v. An error of eps is an error of
     x0 times the SNR alone."""
     snr = (alpha / sigma).square()
-    return (snr.clamp(max=5) / (snr + 1) * (answer - eps).square().mean(1)).mean()
+    return (snr.clamp(max=5) / (snr + 1) * (prediction - eps).square().mean(1)).mean()
 
 
-def turned_into_a_floor(answer, eps, alpha, sigma):
+def turned_into_a_floor(prediction, eps, alpha, sigma):
     """clamp(min=5) lifts small ratios to 5; wanted is a ceiling: min(SNR, 5) is clamp(max=5)."""
     snr = (alpha / sigma).square()
-    return (snr.clamp(min=5) / snr * (answer - eps).square().mean(1)).mean()
+    return (snr.clamp(min=5) / snr * (prediction - eps).square().mean(1)).mean()
 
 
-def a_ratio_without_the_square(answer, eps, alpha, sigma):
+def a_ratio_without_the_square(prediction, eps, alpha, sigma):
     """You divided by alpha / sigma. The signal-to-noise ratio is one of variances, so it is the
     square of that."""
     snr = alpha / sigma
-    return (snr.clamp(max=5) / snr * (answer - eps).square().mean(1)).mean()
+    return (snr.clamp(max=5) / snr * (prediction - eps).square().mean(1)).mean()
 
 
-def two_means_multiplied(answer, eps, alpha, sigma):
+def two_means_multiplied(prediction, eps, alpha, sigma):
     """You multiplied the mean weight by the mean error. Each sample's error must meet its own
     weight before the mean is taken, or the weights only change the learning rate."""
     snr = (alpha / sigma).square()
-    weights, errors = snr.clamp(max=5) / snr, (answer - eps).square().mean(1)
+    weights, errors = snr.clamp(max=5) / snr, (prediction - eps).square().mean(1)
     return weights.mean() * errors.mean()
 
 
-def no_weight_at_all(answer, eps, alpha, sigma):
+def no_weight_at_all(prediction, eps, alpha, sigma):
     """That is the simple loss: every time weighs the same."""
-    return (answer - eps).square().mean()
+    return (prediction - eps).square().mean()
 
 
 def batches():
@@ -286,7 +286,7 @@ EXERCISES = {
         ],
     ),
     "2.3": Code(
-        split,
+        x0_and_eps,
         equations,
         "These two lines are all that a sampler needs to know about what its network answers.",
         [
@@ -316,7 +316,7 @@ EXERCISES = {
         {
             "a": "That would be so if the two times had to share what the network can do. This one "
             "has room for both, and then no time gains by another's loss.",
-            "b": "At each time the best answer is the mean of the target given xt, and a positive "
+            "b": "At each time the best prediction is the mean of the target given xt, and a "
             "weight on a sum of squares does not move the place of its smallest value. Weights "
             "decide only who wins where times compete.",
             "c": "A weight on the loss is not a factor on the answer: 100 times a sum of squares "

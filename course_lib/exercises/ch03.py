@@ -233,40 +233,40 @@ def loops():
 # ---- 3.4 write: looking ahead ------------------------------------------------------------------
 
 
-def look_ahead(x0, x0_before, before, now, then):
-    return x0 + (then - now) / 2 * (x0 - x0_before) / (now - before)
+def look_ahead(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
+    return x0 + (log_snr_s - log_snr_t) / 2 * (x0 - x0_before) / (log_snr_t - log_snr_before)
 
 
-def as_far_as_the_end_of_the_step(x0, x0_before, before, now, then):
+def as_far_as_the_end_of_the_step(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
     """You extend the line to the end of the step. There the guess will be, but what counts is the
     guess during the step, on average that of its middle: half as far."""
-    return x0 + (then - now) * (x0 - x0_before) / (now - before)
+    return x0 + (log_snr_s - log_snr_t) * (x0 - x0_before) / (log_snr_t - log_snr_before)
 
 
-def ratio_upside_down(x0, x0_before, before, now, then):
+def ratio_upside_down(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
     """The two lengths of steps are exchanged. The slope is the change of the guess over the length
     of the *last* step; multiply it by half the length of the *next*."""
-    return x0 + (now - before) / 2 * (x0 - x0_before) / (then - now)
+    return x0 + (log_snr_t - log_snr_before) / 2 * (x0 - x0_before) / (log_snr_s - log_snr_t)
 
 
-def all_steps_equally_long(x0, x0_before, before, now, then):
+def all_steps_equally_long(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
     """You added half of the last change. That is right if both steps are equally long in log-SNR,
     and most lists of times are not like that."""
     return x0 + (x0 - x0_before) / 2
 
 
-def back_instead_of_ahead(x0, x0_before, before, now, then):
+def back_instead_of_ahead(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
     """You go back along the line, towards the older guess. The middle of the next step lies the
     other way: change the sign."""
-    return x0 - (then - now) / 2 * (x0 - x0_before) / (now - before)
+    return x0 - (log_snr_s - log_snr_t) / 2 * (x0 - x0_before) / (log_snr_t - log_snr_before)
 
 
-def begun_at_the_older_guess(x0, x0_before, before, now, then):
+def begun_at_the_older_guess(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
     """You extend the line from the older guess. Start at the newest, x0."""
-    return x0_before + (then - now) / 2 * (x0 - x0_before) / (now - before)
+    return x0_before + (log_snr_s - log_snr_t) / 2 * (x0 - x0_before) / (log_snr_t - log_snr_before)
 
 
-def mean_of_the_two_guesses(x0, x0_before, before, now, then):
+def mean_of_the_two_guesses(x0, x0_before, log_snr_before, log_snr_t, log_snr_s):
     """That is the guess in the middle of the step *before*. The step to be made lies ahead."""
     return (x0 + x0_before) / 2
 

@@ -18,8 +18,8 @@ def tiny_network(x, timestep, context):
 def latent_loss(network, z0, context, t, eps):
     t = t.reshape(-1, 1, 1, 1)
     zt = (1 - t) * z0 + t * eps
-    answer = network(zt, 1000 * t.flatten(), context)
-    return F.mse_loss(answer, eps - z0)
+    prediction = network(zt, 1000 * t.flatten(), context)
+    return F.mse_loss(prediction, eps - z0)
 
 
 def target_upside_down(network, z0, context, t, eps):
@@ -131,43 +131,43 @@ def raw_latents():
 # ---- 9.3 debug: guidance -----------------------------------------------------------------------
 
 
-def guided_answer(network, z, timestep, context, empty, scale):
-    both = torch.cat([context, empty])
-    answers = network(torch.cat([z, z]), torch.cat([timestep, timestep]), both)
-    conditional, unconditional = answers.chunk(2)
+def guided_prediction(network, z, timestep, context, null, scale):
+    both = torch.cat([context, null])
+    predictions = network(torch.cat([z, z]), torch.cat([timestep, timestep]), both)
+    conditional, unconditional = predictions.chunk(2)
     return unconditional + scale * (conditional - unconditional)
 
 
-def planted_halves_exchanged(network, z, timestep, context, empty, scale):
-    both = torch.cat([context, empty])
-    answers = network(torch.cat([z, z]), torch.cat([timestep, timestep]), both)
-    unconditional, conditional = answers.chunk(2)
+def planted_halves_exchanged(network, z, timestep, context, null, scale):
+    both = torch.cat([context, null])
+    predictions = network(torch.cat([z, z]), torch.cat([timestep, timestep]), both)
+    unconditional, conditional = predictions.chunk(2)
     return unconditional + scale * (conditional - unconditional)
 
 
-def scale_off_by_one(network, z, timestep, context, empty, scale):
+def scale_off_by_one(network, z, timestep, context, null, scale):
     """You start from the conditional answer, so scale = 0 already follows the caption and scale = 1
     follows it twice as hard. (The classifier-free guidance paper counts this way; this course, as
     most libraries, starts from the unconditional answer, so that 1 means no guidance.)"""
     conditional = network(z, timestep, context)
-    return conditional + scale * (conditional - network(z, timestep, empty))
+    return conditional + scale * (conditional - network(z, timestep, null))
 
 
-def pushed_away(network, z, timestep, context, empty, scale):
+def pushed_away(network, z, timestep, context, null, scale):
     """The difference has the wrong sign: this leads away from the caption, as a negative prompt
     does."""
-    conditional, unconditional = network(z, timestep, context), network(z, timestep, empty)
+    conditional, unconditional = network(z, timestep, context), network(z, timestep, null)
     return unconditional + scale * (unconditional - conditional)
 
 
-def only_the_caption(network, z, timestep, context, empty, scale):
+def only_the_caption(network, z, timestep, context, null, scale):
     """That is the conditional answer alone, whatever the scale."""
     return network(z, timestep, context)
 
 
-def only_the_difference(network, z, timestep, context, empty, scale):
+def only_the_difference(network, z, timestep, context, null, scale):
     """That is the exaggerated difference alone: it has to be added to the unconditional answer."""
-    return scale * (network(z, timestep, context) - network(z, timestep, empty))
+    return scale * (network(z, timestep, context) - network(z, timestep, null))
 
 
 def guidances():
@@ -303,7 +303,7 @@ EXERCISES = {
         ],
     ),
     "9.3": Code(
-        guided_answer,
+        guided_prediction,
         guidances,
         "What goes in first comes out first: two halves in one order, the same order back.",
         [scale_off_by_one, pushed_away, only_the_caption, only_the_difference],

@@ -71,7 +71,7 @@ class SmallBatch(Baseline):
 
 class UniformTimes(Baseline):
     label = "uniform times"
-    times = "uniform"
+    time_sampling = "uniform"
 
 
 class X0Prediction(Baseline):

@@ -130,9 +130,9 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
     remarks = look_over(model, captions, scale, negative)
-    empty = model.clip.context([negative])  # (1, L, D)
+    null = model.clip.context([negative])  # (1, L, D)
     unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
-    guide, dtype = guided(unet, empty, scale), next(model.unet.parameters()).dtype
+    guide, dtype = guided(unet, null, scale), next(model.unet.parameters()).dtype
 
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))

@@ -166,7 +166,7 @@ def diffusion_loss(
     with seeded(0, 0, device):
         images, count = images.repeat(4, 1, 1, 1), len(images)
         labels = None if labels is None else labels.repeat(4).to(device)
-        loss = process.loss(model, images.to(device), labels, times="antithetic").item()
+        loss = process.loss(model, images.to(device), labels, time_sampling="antithetic").item()
         return Metric("test_loss", loss, count)
 
 

@@ -244,7 +244,7 @@ class ScenesDiffusion(ScenesRecipe):
     """
 
     process = Diffusion(straight(shift=2.0), "flow")
-    times, weighting = "logit_normal", "simple"
+    time_sampling, weighting = "logit_normal", "simple"
     unet: ClassVar[dict]  # keywords of the U-Net
     components: tuple[str | None, str]  # the checkpoints it is built on: autoencoder and CLIP
     scale = 2.5  # of guidance
@@ -289,15 +289,16 @@ class ScenesDiffusion(ScenesRecipe):
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor], p=0.1) -> Tensor:
         x0, ids = data  # ids (B, 24) are the condition, and those of "" its absence
         ids = drop_condition(ids, self.clip.ids([""]), p)
-        return self.process.loss(model, x0, ids, times=self.times, weighting=self.weighting)
+        how = dict(weighting=self.weighting, time_sampling=self.time_sampling)
+        return self.process.loss(model, x0, ids, **how)
 
     @torch.no_grad()
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         images, captions = self.held_out(24)
         first = images[:1].to(self.vae.scaling_factor.device)
         shape = self.vae.encode(first).shape[1:]
-        empty, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
-        network = guided(model.unet, empty, self.scale)
+        null, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
+        network = guided(model.unet, null, self.scale)
         draws = generators(range(24))
         noise = to(model, initial_noise(draws, shape))
         z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)

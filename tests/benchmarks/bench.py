@@ -316,7 +316,7 @@ def draw_with(
     In bf16 ours does as it does for its users: on a CPU the pipeline converts the weights in each
     picture, on a GPU published ones are loaded in bf16; theirs always were.
     """
-    empty, context = torch.randn(1, *text, device=DEVICE), torch.randn(batch, *text, device=DEVICE)
+    null, context = torch.randn(1, *text, device=DEVICE), torch.randn(batch, *text, device=DEVICE)
     noise = torch.randn(batch, 4, side, side, device=DEVICE)
     half = precision == "bf16"
     dtype = torch.bfloat16 if half else torch.float32
@@ -335,7 +335,7 @@ def draw_with(
     ours = copy.deepcopy(ours).to(dtype if cuda else torch.float32)
     own = next(ours.parameters()).dtype
     unet = Captured(ours) if capture and worth_capturing(ours) else ours
-    guide, words = guided(unet, empty.to(own), 4.0), context.to(own)
+    guide, words = guided(unet, null.to(own), 4.0), context.to(own)
 
     def network(x, timestep, context):
         return guide(x.to(own), timestep, context)
@@ -345,7 +345,7 @@ def draw_with(
         with torch.no_grad(), fast:
             return sample(process, network, noise, words, spacing=times(20))
 
-    embeds = dict(prompt_embeds=context, negative_prompt_embeds=empty.expand_as(context))
+    embeds = dict(prompt_embeds=context, negative_prompt_embeds=null.expand_as(context))
     embeds = {name: each.to(dtype) for name, each in embeds.items()}
 
     def by_them():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.distributions import MultivariateNormal
 
 from course_lib.diffusion import SCHEDULES, Diffusion, Gaussian, GaussianMixture, sample
-from course_lib.diffusion.process import TARGETS
+from course_lib.diffusion.process import PREDICTIONS
 
 COVARIANCE = torch.tensor([[0.5, 0.3], [0.3, 0.4]]).double()
 MEAN = torch.tensor([0.3, -0.7]).double()
@@ -80,45 +80,45 @@ def test_the_posterior_mean_by_brute_force():
     error = 5 * (spread * (weight**2).sum()).sqrt()  # 5 standard errors of a weighted mean
     assert error.max() < 0.02
     assert ((network.x0(xt, t)[0] - mean).abs() < error).all()
-    floor = network.loss_floor(xt, t).item()
-    assert floor == pytest.approx((spread.mean() / sigma**2).item(), rel=0.03)
+    lowest = network.minimum_loss(xt, t).item()
+    assert lowest == pytest.approx((spread.mean() / sigma**2).item(), rel=0.03)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_as_a_network_it_answers_every_target(schedule, target):
-    process, x = Diffusion(schedule, target), randn(4, 2)
+def test_as_a_network_it_answers_every_target(schedule, prediction):
+    process, x = Diffusion(schedule, prediction), randn(4, 2)
     network, t = mixture(process), torch.tensor([0.1, 0.4, 0.7, 0.95]).double()
-    answer = network(x, process.timestep(t, x), None)
-    x0, eps = process.split(answer, x, t)
+    predicted = network(x, process.timestep(t, x), None)
+    x0, eps = process.x0_and_eps(predicted, x, t)
     torch.testing.assert_close(x0, network.x0(x, t))
     torch.testing.assert_close(eps, network.eps(x, t))
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_no_network_gets_below_the_floor_and_this_one_reaches_it(schedule, target):
-    process = Diffusion(schedule, target)
+def test_no_network_gets_below_the_minimum_loss_and_this_one_reaches_it(schedule, prediction):
+    process = Diffusion(schedule, prediction)
     network, n = mixture(process), 20_000
     x0, eps = network.sample(n, torch.Generator().manual_seed(0)), randn(n, 2, seed=1)
     for t in (0.2, 0.8):
         xt = process.add_noise(x0, t, eps)
         errors = process.errors(network, x0, None, t, eps)
-        floor = network.loss_floor(xt, t).mean().item()
+        lowest = network.minimum_loss(xt, t).mean().item()
         noise = 5 * (errors.std() / n**0.5).item()
-        assert errors.mean().item() == pytest.approx(floor, abs=noise)
+        assert errors.mean().item() == pytest.approx(lowest, abs=noise)
         for worse in (lambda x, s, c: 1.1 * network(x, s), lambda x, s, c: network(x, s) + 0.2):
             assert process.loss(worse, x0, t=t, eps=eps) > errors.mean()
 
 
-def test_a_gaussians_floor_is_the_same_everywhere():
+def test_a_gaussians_minimum_loss_is_the_same_everywhere():
     process = Diffusion("linear", "eps")
     network = Gaussian(process, MEAN, COVARIANCE)
     alpha, sigma = process.schedule(0.3)
     variances = torch.linalg.eigvalsh(COVARIANCE)
     expected = (alpha**2 * variances / (alpha**2 * variances + sigma**2)).mean()
-    floor = network.loss_floor(randn(7, 2), 0.3)
-    torch.testing.assert_close(floor, expected.expand(7))
+    lowest = network.minimum_loss(randn(7, 2), 0.3)
+    torch.testing.assert_close(lowest, expected.expand(7))
 
 
 def test_a_gaussian_is_a_mixture_of_one_and_round_is_full():
@@ -131,7 +131,7 @@ def test_a_gaussian_is_a_mixture_of_one_and_round_is_full():
         GaussianMixture(process, torch.stack([mean, mean]), 0.3 * torch.stack([eye, eye])),
     ]
     for other in nets[1:]:
-        for method in ("x0", "eps", "score", "log_likelihood", "loss_floor"):
+        for method in ("x0", "eps", "score", "log_likelihood", "minimum_loss"):
             a, b = (getattr(net, method)(x, 0.4) for net in (nets[0], other))
             torch.testing.assert_close(a, b)
 
@@ -181,13 +181,15 @@ def test_it_moves_whole():
 
 def test_refusals():
     process = Diffusion()
-    with pytest.raises(ValueError, match=r"covariances must be \(3,\) or \(3, 2, 2\), got \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"covariances: expected \(3,\) or \(3, 2, 2\) .*, got \(2,\)"
+    ):
         GaussianMixture(process, randn(3, 2), torch.ones(2))
-    with pytest.raises(ValueError, match="negative variance"):
+    with pytest.raises(ValueError, match="variances: expected none below 0"):
         Gaussian(process, MEAN, -COVARIANCE)
     with pytest.raises(ValueError, match="symmetric"):
         Gaussian(process, MEAN, torch.tensor([[1.0, 0.5], [0.0, 1.0]]).double())
-    with pytest.raises(ValueError, match="weights must be 3 positive numbers"):
+    with pytest.raises(ValueError, match="weights: expected 3 positives"):
         GaussianMixture(process, randn(3, 2), torch.ones(3), torch.tensor([1.0, -1.0, 1.0]))
-    with pytest.raises(ValueError, match=r"x is \(4, 3\), expected .* 2 numbers a sample"):
-        mixture(process).x0(randn(4, 3), 0.5)
+    with pytest.raises(ValueError, match=r"x: expected the mixture's D per sample, got \(4, 3\)"):
+        mixture(process)(randn(4, 3), torch.full((4,), 499.0))

@@ -19,7 +19,7 @@ from course_lib.diffusion import (
 )
 from course_lib.diffusion.analytic import GaussianMixture
 from course_lib.diffusion.likelihood import VARIANCES, posterior, variational_bound
-from course_lib.diffusion.samplers import SAMPLERS, level, time_grid
+from course_lib.diffusion.samplers import SAMPLERS, point, points, time_grid
 
 SHORT = linear(timesteps=20, beta_start=0.01, beta_end=0.4)
 DIMENSIONS = [1, 2, 16]
@@ -36,13 +36,12 @@ def gaussian(process, dimensions):
 def test_noising_step_by_step_is_noising_at_once(schedule):
     """x_i = sqrt(1 - beta_i) x_{i-1} + sqrt(beta_i) noise, a thousand times, and one formula."""
     times = [i / schedule.timesteps for i in range(schedule.timesteps + 1)]
-    levels = [level(schedule, t) for t in times]
     mean, variance = 1.0, 0.0
-    for then, now in pairwise(levels):
-        beta = VARIANCES["large"](now, then)
+    for s, t in pairwise(points(schedule, times)):
+        beta = VARIANCES["large"](t, s)
         mean, variance = (1 - beta) ** 0.5 * mean, (1 - beta) * variance + beta
-        assert mean == pytest.approx(now.alpha, rel=1e-12)  # 1000 roundings of 1e-16 each
-        assert variance == pytest.approx(now.sigma**2, rel=1e-11)
+        assert mean == pytest.approx(t.alpha, rel=1e-12)  # 1000 roundings of 1e-16 each
+        assert variance == pytest.approx(t.sigma**2, rel=1e-11)
 
 
 @given(
@@ -56,17 +55,17 @@ def test_the_posterior_is_bayes_rule_for_gaussians(schedule, t, part, mean, std)
     s = float(schedule.snap(torch.tensor(t * part, dtype=torch.float64), torch.ceil))
     if not 0 < s < t:
         return
-    now, then = level(schedule, t), level(schedule, s)
+    t, s = points(schedule, [t, s])
     x0, xs, xt = (torch.tensor([[v]], dtype=torch.float64) for v in (mean, std, mean - std))
 
     def density(x, m, var):
         return float(-((x - m) ** 2 / var + log(2 * pi * var)) / 2)
 
-    centre, spread = posterior(process, x0, xt, t, s)
-    left = density(xs, centre, spread) + density(xt, now.alpha * x0, now.sigma**2)
-    ratio = now.alpha / then.alpha
-    right = density(xt, ratio * xs, VARIANCES["large"](now, then))
-    right += density(xs, then.alpha * x0, then.sigma**2)
+    centre, spread = posterior(process, x0, xt, t.t, s.t)
+    left = density(xs, centre, spread) + density(xt, t.alpha * x0, t.sigma**2)
+    ratio = t.alpha / s.alpha
+    right = density(xt, ratio * xs, VARIANCES["large"](t, s))
+    right += density(xs, s.alpha * x0, s.sigma**2)
     assert left == pytest.approx(right, rel=1e-6, abs=1e-6)
 
 
@@ -78,16 +77,15 @@ def bound_by_hand(process, data, taken=None):
     """
     times = time_grid(process.schedule, process.schedule.timesteps)
     one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
-    top = level(process.schedule, 1.0)
+    top = point(process.schedule, 1.0)
     terms, true = [-(top.sigma**2 / (top.alpha**2 * data + top.sigma**2)).log() / 2], []
-    for n, (t, s) in enumerate(pairwise(times)):
-        now = level(process.schedule, t)
-        unknown = data * now.sigma**2 / (now.alpha**2 * data + now.sigma**2)  # Var[x0 | xt]
-        weight, tilde = posterior(process, one, zero, t, s)  # of x0 in the mean, and beta~
+    for n, (t, s) in enumerate(pairwise(points(process.schedule, times))):
+        unknown = data * t.sigma**2 / (t.alpha**2 * data + t.sigma**2)  # Var[x0 | xt]
+        weight, tilde = posterior(process, one, zero, t.t, s.t)  # of x0 in the mean, and beta~
         missed = weight.item() ** 2 * unknown  # the mean's squared error for want of x0
         true.append(tilde + missed)
         v = true[-1] if taken is None else torch.full_like(data, taken[n])
-        if s > 0:
+        if s.t > 0:
             terms.append((tilde / v - 1 - (tilde / v).log() + missed / v) / 2)
         else:
             terms.append(((2 * pi * v).log() + missed / v) / 2)
@@ -113,7 +111,7 @@ def test_what_beta_and_the_normal_prior_cost_has_a_closed_form(dimensions, varia
     """Each step pays KL(true variance || the one taken), the end KL(q(x_T) || N(0, 1)); no more."""
     process = Diffusion(SHORT, "v")
     network, mean, data = gaussian(process, dimensions)
-    steps = pairwise(level(SHORT, t) for t in time_grid(SHORT, SHORT.timesteps))
+    steps = pairwise(point(SHORT, t) for t in time_grid(SHORT, SHORT.timesteps))
     taken = [VARIANCES[variance](*each) for each in steps]
     taken[-1] = taken[-1] or taken[-2]  # beta~ is 0 at the last step, which borrows
     terms, true = bound_by_hand(process, data, taken)
@@ -121,7 +119,7 @@ def test_what_beta_and_the_normal_prior_cost_has_a_closed_form(dimensions, varia
     gap = ((ratio - 1 - ratio.log()) / 2).sum(0)
     torch.testing.assert_close(terms.sum(0), entropy(data) + gap, rtol=1e-10, atol=1e-10)
 
-    top = level(SHORT, 1.0)
+    top = point(SHORT, 1.0)
     end = top.alpha**2 * data + top.sigma**2  # the variance of x_T
     prior = (end + (top.alpha * mean) ** 2 - 1 - end.log()) / 2
     expected = (entropy(data) + gap + prior).mean().item()

@@ -177,17 +177,17 @@ def test_sampling_leaves_gradients_alone():
 def test_refusals():
     ddpm, x = DDPM(Net(), timesteps=10), randn(2, 4)
     for t in (torch.tensor([0, 10]), torch.tensor([-1, 3]), torch.tensor([0.5, 0.1])):
-        with pytest.raises(ValueError, match=r"t must hold whole indices in 0 \.\.\. 9"):
+        with pytest.raises(ValueError, match="t: expected indices < 10 on cpu"):
             ddpm(x, t)
     with pytest.raises(ValueError, match="unknown variance 'larg'; did you mean 'large'"):
         ddpm.sample((1, 2), variance="larg")
-    with pytest.raises(ValueError, match="timesteps must be at least 1"):
+    with pytest.raises(ValueError, match="timesteps: expected at least 1"):
         DDPM(Net(), timesteps=0)
-    with pytest.raises(ValueError, match="betas must be"):
+    with pytest.raises(ValueError, match="betas: expected"):
         DDPM(Net(), beta_start=-0.1)
-    with pytest.raises(ValueError, match=r"noise is \(2, 3\), but x is \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"noise: expected .*\(2, 4\) on cpu, as x, got \(2, 3\)"):
         ddpm(x, noise=randn(2, 3))
-    with pytest.raises(ValueError, match="x must be floating point"):
+    with pytest.raises(ValueError, match="x: expected a batch of floating-point data"):
         ddpm(torch.zeros(2, 4, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="network's answer is"):
+    with pytest.raises(ValueError, match="prediction: expected the shape"):
         DDPM(lambda x, t, c: x[:, :1], timesteps=4)(x)

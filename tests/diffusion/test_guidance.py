@@ -1,4 +1,4 @@
-"""Guidance: one call, the formula, what `empty` may be, and dropping the condition."""
+"""Guidance: one call, the formula, what `null` may be, and dropping the condition."""
 
 import pytest
 import torch
@@ -35,32 +35,32 @@ def inputs(B=3):
 
 
 def test_scale_1_is_the_network_itself_in_one_call():
-    network, (x, timestep, context, empty) = Counted(), inputs()
-    answer = guided(network, empty, 1)(x, timestep, context)
-    assert network.batches == [3] and torch.equal(answer, Counted()(x, timestep, context))
+    network, (x, timestep, context, null) = Counted(), inputs()
+    predicted = guided(network, null, 1)(x, timestep, context)
+    assert network.batches == [3] and torch.equal(predicted, Counted()(x, timestep, context))
 
 
 @given(scale=st.floats(0, 20))
 def test_the_formula_in_one_batched_call(scale):
-    network, (x, timestep, context, empty) = Counted(), inputs()
-    answer = guided(network, empty, scale)(x, timestep, context)
+    network, (x, timestep, context, null) = Counted(), inputs()
+    predicted = guided(network, null, scale)(x, timestep, context)
     assert network.batches == ([3] if scale == 1 else [6])
-    with_it, without = (Counted()(x, timestep, c) for c in (context, empty.expand_as(context)))
-    torch.testing.assert_close(answer, without + scale * (with_it - without))
+    with_it, without = (Counted()(x, timestep, c) for c in (context, null.expand_as(context)))
+    torch.testing.assert_close(predicted, without + scale * (with_it - without))
 
 
-def test_empty_may_be_one_for_all_one_each_or_a_class():
-    x, timestep, context, empty = inputs()
-    answer = guided(Counted(), empty, 3.0)(x, timestep, context)
-    for same in (empty[0], empty.expand_as(context), empty.double()):
-        assert torch.equal(answer, guided(Counted(), same, 3.0)(x, timestep, context))
+def test_null_may_be_one_for_all_one_each_or_a_class():
+    x, timestep, context, null = inputs()
+    predicted = guided(Counted(), null, 3.0)(x, timestep, context)
+    for same in (null[0], null.expand_as(context), null.double()):
+        assert torch.equal(predicted, guided(Counted(), same, 3.0)(x, timestep, context))
     labels = torch.tensor([0, 1, 2])
     by_int = guided(Counted(), 10, 3.0)(x, timestep, labels)
     by_tensor = guided(Counted(), torch.tensor([10, 10, 10]), 3.0)(x, timestep, labels)
-    assert torch.equal(by_int, by_tensor) and not torch.equal(by_int, answer)
+    assert torch.equal(by_int, by_tensor) and not torch.equal(by_int, predicted)
 
 
-def test_a_negative_prompt_is_another_empty():
+def test_a_negative_prompt_is_another_null():
     x, timestep, context, negative = inputs()
     towards = guided(Counted(), negative, 0.0)(x, timestep, context)
     assert torch.equal(towards, Counted()(x, timestep, negative.expand_as(context)))
@@ -72,8 +72,8 @@ def test_guidance_is_the_same_whatever_the_target():
     means = torch.randn(3, 2, generator=g, dtype=torch.float64)
     noise = torch.randn(6, 2, generator=g, dtype=torch.float64)
     results = []
-    for target in ("eps", "x0", "v", "flow"):
-        process = Diffusion("linear", target)
+    for prediction in ("eps", "x0", "v", "flow"):
+        process = Diffusion("linear", prediction)
         network = GaussianMixture(process, means, torch.full((3,), 0.1).double())
         strong = guided(network, 3, 2.5)
         results.append(sample(process, strong, noise, torch.tensor([0, 1, 2, 0, 1, 2])))
@@ -91,7 +91,7 @@ def test_stronger_guidance_makes_samples_surer_of_their_class():
     sure = []
     for scale in (0.0, 1.0, 3.0):
         x = sample(process, guided(network, 2, scale), noise, labels, sampler="heun")
-        joint = network.seen(x, 0.0, None)[0]
+        joint = network.log_joint(x, 0.0, None)[0]
         sure.append(joint.softmax(1)[:, 1].mean().item())
     assert sure[0] == pytest.approx(0.5, abs=0.06)  # scale 0 forgets the class: 5 x sd / sqrt(n)
     assert sure[0] + 0.2 < sure[1] < sure[2] and sure[2] > 0.95
@@ -99,34 +99,34 @@ def test_stronger_guidance_makes_samples_surer_of_their_class():
 
 def test_guidance_keeps_dtypes_and_devices():
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
-        x, timestep, context, empty = inputs()
+        x, timestep, context, null = inputs()
         network = lambda x, t, c: x * c.mean()  # noqa: E731
-        answer = guided(network, empty, 4.0)(x.to(dtype), timestep, context.to(dtype))
-        assert answer.dtype == dtype
-    answer = guided(lambda x, t, c: x, 3, 2.0)(
+        predicted = guided(network, null, 4.0)(x.to(dtype), timestep, context.to(dtype))
+        assert predicted.dtype == dtype
+    predicted = guided(lambda x, t, c: x, 3, 2.0)(
         *(torch.zeros(2, device="meta") for _ in range(2)), torch.zeros(2, device="meta").long()
     )
-    assert answer.device.type == "meta"
+    assert predicted.device.type == "meta"
 
 
 # Dropping
 
 
 def test_dropping_replaces_whole_samples():
-    _, _, context, empty = inputs(B=200)
-    dropped = drop_condition(context, empty, 0.3, torch.Generator().manual_seed(0))
-    is_empty = (dropped == empty).flatten(1)
-    assert torch.equal(is_empty.all(1), is_empty.any(1))
-    kept = ~is_empty.all(1)
+    _, _, context, null = inputs(B=200)
+    dropped = drop_condition(context, null, 0.3, torch.Generator().manual_seed(0))
+    is_null = (dropped == null).flatten(1)
+    assert torch.equal(is_null.all(1), is_null.any(1))
+    kept = ~is_null.all(1)
     assert torch.equal(dropped[kept], context[kept])
     assert (~kept).float().mean().item() == pytest.approx(0.3, abs=5 * (0.21 / 200) ** 0.5)
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])
 def test_dropping_none_or_all(p):
-    _, _, context, empty = inputs()
-    expected = empty.expand_as(context) if p else context
-    assert torch.equal(drop_condition(context, empty, p), expected)
+    _, _, context, null = inputs()
+    expected = null.expand_as(context) if p else context
+    assert torch.equal(drop_condition(context, null, p), expected)
 
 
 def test_dropping_labels():
@@ -139,38 +139,38 @@ def test_dropping_labels():
 
 
 def test_dropping_draws_from_its_generator_and_leaves_the_context_alone():
-    _, _, context, empty = inputs(B=50)
+    _, _, context, null = inputs(B=50)
     before = context.clone()
     draws = [
-        drop_condition(context, empty, 0.5, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+        drop_condition(context, null, 0.5, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
     ]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
     assert torch.equal(context, before)
 
 
-def test_a_learned_empty_gets_gradients():
-    _, _, context, empty = inputs(B=20)
-    empty.requires_grad_()
-    drop_condition(context, empty, 0.5, torch.Generator().manual_seed(0)).sum().backward()
-    assert empty.grad.abs().sum() > 0
+def test_a_learned_null_gets_gradients():
+    _, _, context, null = inputs(B=20)
+    null.requires_grad_()
+    drop_condition(context, null, 0.5, torch.Generator().manual_seed(0)).sum().backward()
+    assert null.grad.abs().sum() > 0
 
 
 # Refusals
 
 
 def test_refusals():
-    x, timestep, context, empty = inputs()
+    x, timestep, context, null = inputs()
     for p in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="p is a probability"):
-            drop_condition(context, empty, p)
-    with pytest.raises(ValueError, match=r"empty is \(1, 4, 5\), .* context of \(3, 4, 6\)"):
-        guided(Counted(), empty[..., :5], 2.0)(x, timestep, context)
-    with pytest.raises(ValueError, match=r"empty is \(2, 4, 6\)"):
-        drop_condition(context, empty.expand(2, -1, -1), 0.5)
-    with pytest.raises(ValueError, match="needs a context, got None"):
-        guided(Counted(), empty, 2.0)(x, timestep, None)
+        with pytest.raises(ValueError, match="p: expected a probability"):
+            drop_condition(context, null, p)
+    with pytest.raises(ValueError, match=r"null: expected .*\(3, 4, 6\) .*, got \(1, 4, 5\)"):
+        guided(Counted(), null[..., :5], 2.0)(x, timestep, context)
+    with pytest.raises(ValueError, match=r"null: expected .*, got \(2, 4, 6\)"):
+        drop_condition(context, null.expand(2, -1, -1), 0.5)
+    with pytest.raises(ValueError, match="context: expected a condition to guide by, got None"):
+        guided(Counted(), null, 2.0)(x, timestep, None)
     process = Diffusion()
-    with pytest.raises(ValueError, match="needs a context, got None"):
+    with pytest.raises(ValueError, match="context: expected a condition to guide by, got None"):
         sample(process, guided(Gaussian(process, torch.zeros(5), 1.0), 1, 2.0), x)
 
 

@@ -13,8 +13,8 @@ from course_lib.diffusion import (
     GaussianMixture,
     cosine,
     generators,
-    level,
     linear,
+    points,
     posterior,
     straight,
     variational_bound,
@@ -46,12 +46,12 @@ def test_posterior_is_the_papers():
 def test_the_two_variances():
     schedule = linear()
     for i in (1, 10, 999):
-        now, then = level(schedule, (i + 1) / 1000), level(schedule, i / 1000)
-        assert beta(now, then) == pytest.approx(schedule.betas[i].item(), rel=1e-9)
+        t, s = points(schedule, [(i + 1) / 1000, i / 1000])
+        assert beta(t, s) == pytest.approx(schedule.betas[i].item(), rel=1e-9)
         bars = schedule.alpha_bars
         tilde = (1 - bars[i - 1]) / (1 - bars[i]) * schedule.betas[i]
-        assert beta_tilde(now, then) == pytest.approx(tilde.item(), rel=1e-9)
-        assert beta_tilde(now, then) < beta(now, then)
+        assert beta_tilde(t, s) == pytest.approx(tilde.item(), rel=1e-9)
+        assert beta_tilde(t, s) < beta(t, s)
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
@@ -95,8 +95,8 @@ def test_for_standard_normal_data_the_bound_is_the_likelihood(schedule, monkeypa
     Every term is quadratic in its noise, so noise of +1 and -1 gives the mean exactly.
     """
     monkeypatch.setattr(
-        "course_lib.diffusion.likelihood.fresh_noise",
-        lambda x, _: torch.tensor([[1.0], [-1.0]]).to(x),
+        "course_lib.diffusion.likelihood.noise_source",
+        lambda x, _: lambda: torch.tensor([[1.0], [-1.0]]).to(x),
     )
     process = Diffusion(schedule, "v")
     network = Gaussian(process, torch.zeros(1).double(), 1.0)
@@ -163,10 +163,10 @@ def test_guessing_at_random_costs_the_bits_of_the_colours():
     )
 
 
-@pytest.mark.parametrize("target", ["x0", "v", "flow"])
+@pytest.mark.parametrize("prediction", ["x0", "v", "flow"])
 @pytest.mark.parametrize("schedule", [straight(), zero_terminal_snr(SHORT)])
-def test_other_schedules_have_a_bound_too(schedule, target):
-    process = Diffusion(schedule, target)
+def test_other_schedules_have_a_bound_too(schedule, prediction):
+    process = Diffusion(schedule, prediction)
     network = Gaussian(process, torch.zeros(4).double(), 0.2)
     x0 = (randn(500, 4) * 0.2**0.5).clamp(-1, 1)
     terms = list(variational_bound(process, network, x0, steps=20, variance="large"))
@@ -191,15 +191,18 @@ def test_refusals():
     process, x0 = Diffusion(SHORT), randn(2, 3).clamp(-1, 1)
     for kwargs, message in (
         ({"variance": "big"}, "unknown variance 'big'"),
-        ({"steps": 0}, "steps must be a whole number"),
-        ({"steps": 21}, "21 steps from t=1 need more times"),
-        ({"steps": 1, "variance": "small"}, "the small variance of a single step is 0"),
+        ({"steps": 0}, "steps: expected a whole number"),
+        ({"steps": 21}, "times: .* on Table.*, got 21 steps"),
+        (
+            {"steps": 1, "variance": "small"},
+            "steps: expected 2 or more with the small variance, got 1",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             variational_bound(process, half, x0, **kwargs)
-    with pytest.raises(ValueError, match=r"x0 must lie in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"x0: .* in \[-1, 1\], got \(1, 2\) .* from 3 to 3"):
         variational_bound(process, half, 3 * torch.ones(1, 2))
-    with pytest.raises(ValueError, match="x0 must be floating point"):
+    with pytest.raises(ValueError, match="x0: expected finite floats"):
         variational_bound(process, half, torch.ones(1, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="x0 cannot be had from an 'eps' answer"):
+    with pytest.raises(ValueError, match=r"process: .* got Diffusion\(Straight.*, 'eps'\)"):
         variational_bound(Diffusion("straight", "eps"), half, x0, steps=5)

@@ -5,12 +5,17 @@ by design the tests say so: our previous time is always the list's next entry, a
 again after clipping.
 """
 
+from functools import partial
+from itertools import pairwise
+from math import inf, sqrt
+
 import numpy as np
 import pytest
 import torch
 
 from course_lib.diffusion import (
     DDPM,
+    SAMPLERS,
     Diffusion,
     cosine,
     generators,
@@ -28,7 +33,7 @@ from tests.parity import agree
 diffusers = pytest.importorskip("diffusers")
 
 SHAPE = (3, 4, 4)
-THEIR_TARGET = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
+THEIR_PREDICTION = {"eps": "epsilon", "x0": "sample", "v": "v_prediction"}
 TABLES = {
     "linear": (linear, {"beta_schedule": "linear"}),
     "scaled_linear": (
@@ -46,7 +51,8 @@ def float32_noise(monkeypatch):
     def randn_tensor(shape, generator, device=None, dtype=None, layout=None):
         return torch.stack([torch.randn(shape[1:], generator=g) for g in generator]).to(dtype)
 
-    for module in ("scheduling_ddim", "scheduling_ddpm"):
+    modules = "ddim", "ddpm", "euler_ancestral_discrete", "dpmsolver_multistep"
+    for module in (f"scheduling_{name}" for name in modules):
         monkeypatch.setattr(f"diffusers.schedulers.{module}.randn_tensor", randn_tensor)
 
 
@@ -66,8 +72,8 @@ def theirs(scheduler, steps, seeds=(3, 4), **kwargs):
     x = noise() * scheduler.init_noise_sigma
     path = [x]
     for t in scheduler.timesteps:
-        answer = network(x, t.double().expand(len(x)))
-        x = scheduler.step(answer, t, x, **gens, **kwargs).prev_sample
+        predicted = network(x, t.double().expand(len(x)))
+        x = scheduler.step(predicted, t, x, **gens, **kwargs).prev_sample
         path.append(x)
     return path
 
@@ -109,18 +115,18 @@ def test_spacings(spacing, steps):
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("target", THEIR_TARGET)
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
 @pytest.mark.parametrize("table", TABLES)
-def test_ddim(table, target, eta):
+def test_ddim(table, prediction, eta):
     make, their_table = TABLES[table]
     scheduler = diffusers.DDIMScheduler(
         **their_table,
-        prediction_type=THEIR_TARGET[target],
+        prediction_type=THEIR_PREDICTION[prediction],
         clip_sample=False,
         timestep_spacing="trailing",
     )
     expected = theirs(with_our_table(scheduler, make()), 10, eta=eta)
-    assert_same_path(ours(Diffusion(make(), target), steps=10, eta=eta), expected)
+    assert_same_path(ours(Diffusion(make(), prediction), steps=10, eta=eta), expected)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
@@ -173,16 +179,16 @@ def test_zero_terminal_snr(sampler):
 
 
 @pytest.mark.parametrize(("spacing", "steps"), [("leading", 10), ("trailing", 7), ("linspace", 10)])
-@pytest.mark.parametrize("target", THEIR_TARGET)
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
 @pytest.mark.parametrize("clip", [False, True])
-def test_ancestral_is_their_ddpm(target, spacing, steps, clip):
+def test_ancestral_is_their_ddpm(prediction, spacing, steps, clip):
     """DDPMScheduler's previous time is the list's next entry, as ours, so n need not divide T."""
     scheduler = diffusers.DDPMScheduler(
-        prediction_type=THEIR_TARGET[target], clip_sample=clip, timestep_spacing=spacing
+        prediction_type=THEIR_PREDICTION[prediction], clip_sample=clip, timestep_spacing=spacing
     )
     expected = theirs(with_our_table(scheduler, linear()), steps)
     path = ours(
-        Diffusion("linear", target),
+        Diffusion("linear", prediction),
         steps=steps,
         spacing=spacing,
         sampler="ancestral",
@@ -208,8 +214,8 @@ def test_algorithm_2_with_both_variances(variance):
     x = initial_noise(gens, SHAPE).double()
     expected = [x]
     for t in range(49, -1, -1):
-        answer = network(x, torch.tensor([float(t)] * 2))
-        x = scheduler.step(answer, t, x, generator=gens).prev_sample
+        predicted = network(x, torch.tensor([float(t)] * 2))
+        x = scheduler.step(predicted, t, x, generator=gens).prev_sample
         expected.append(x)
     assert_same_path(path, expected, tolerance=1e-6)  # the module's tables are float32
 
@@ -224,21 +230,114 @@ def test_where_their_ddim_and_ddpm_disagree_ours_follows_the_list():
 
 @pytest.mark.parametrize("steps", [5, 20])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("target", THEIR_TARGET)
-def test_dpmpp_2m(target, spacing, steps):
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
+def test_dpmpp_2m(prediction, spacing, steps):
     scheduler = diffusers.DPMSolverMultistepScheduler(
         **TABLES["scaled_linear"][1],
-        prediction_type=THEIR_TARGET[target],
+        prediction_type=THEIR_PREDICTION[prediction],
         timestep_spacing=spacing,
         final_sigmas_type="zero",
     )
     expected = theirs(with_our_table(scheduler, scaled_linear()), steps, seeds=())
     their_times = [(i + 1) / 1000 for i in scheduler.timesteps.tolist()] + [0.0]
-    process = Diffusion("scaled_linear", target)
+    process = Diffusion("scaled_linear", prediction)
     if spacing == "trailing":  # for the other two theirs cuts a list of n + 1
         assert their_times == pytest.approx(time_grid(process.schedule, steps))
     path = ours(process, sampler="dpm++2m", spacing=their_times)
     assert_same_path(path, expected, tolerance=2e-5)  # their sigmas are float32
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_euler_ancestral(prediction, spacing):
+    """Theirs walks with x / alpha, whose noise level is sigma / alpha."""
+    scheduler = diffusers.EulerAncestralDiscreteScheduler(
+        **TABLES["scaled_linear"][1],
+        prediction_type=THEIR_PREDICTION[prediction],
+        timestep_spacing=spacing,
+    )
+    scheduler = with_our_table(scheduler, scaled_linear())
+    scheduler.set_timesteps(10)
+    times = [(i + 1) / 1000 for i in scheduler.timesteps.tolist()] + [0.0]
+    if spacing != "linspace":  # theirs has fractional timesteps there
+        assert times == pytest.approx(time_grid(scaled_linear(), 10, spacing))
+    alphas, gens = scaled_linear()(torch.tensor(times, dtype=torch.float64))[0], generators([3, 4])
+    x = noise() / alphas[0]
+    expected = [noise()]
+    for t, alpha in zip(scheduler.timesteps, alphas[1:], strict=True):
+        predicted = network(scheduler.scale_model_input(x, t), t.double().expand(len(x)))
+        x = scheduler.step(predicted, t, x, generator=gens).prev_sample
+        expected.append(alpha * x)
+    process = Diffusion("scaled_linear", prediction)
+    path = ours(process, sampler="euler_ancestral", spacing=times)
+    assert_same_path(path, expected, tolerance=2e-5)  # their sigmas are float32
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+@pytest.mark.parametrize("prediction", THEIR_PREDICTION)
+def test_dpmpp_2m_sde(prediction, steps):
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        **TABLES["scaled_linear"][1],
+        algorithm_type="sde-dpmsolver++",
+        prediction_type=THEIR_PREDICTION[prediction],
+        timestep_spacing="trailing",
+        final_sigmas_type="zero",
+    )
+    expected = theirs(with_our_table(scheduler, scaled_linear()), steps)
+    path = ours(Diffusion("scaled_linear", prediction), sampler="dpm++2m_sde", steps=steps)
+    assert_same_path(path, expected, tolerance=2e-5)  # their sigmas are float32
+
+
+def algorithm_2(denoiser, x, sigmas, noise, s_churn, s_min, s_max, s_noise):
+    """EDM's stochastic sampler, line by line (Karras et al. 2022, algorithm 2): the path."""
+    N, path = len(sigmas) - 1, [x]
+    for t, t_next in pairwise(sigmas):
+        gamma = min(s_churn / N, sqrt(2) - 1) if s_min <= t <= s_max else 0
+        t_hat = t + gamma * t
+        if gamma > 0:
+            x = x + (t_hat**2 - t**2) ** 0.5 * s_noise * noise()
+        d = (x - denoiser(x, t_hat)) / t_hat
+        x_next = x + (t_next - t_hat) * d
+        if t_next != 0:
+            d_next = (x_next - denoiser(x_next, t_next)) / t_next
+            x_next = x + (t_next - t_hat) * (d / 2 + d_next / 2)
+        x = x_next
+        path.append(x)
+    return path
+
+
+@pytest.mark.parametrize(("s_churn", "s_min", "s_max"), [(2, 0, inf), (80, 0.05, 5), (0, 0, inf)])
+@pytest.mark.parametrize("table", TABLES)
+def test_edm(table, s_churn, s_min, s_max):
+    """The raised noise level lies between entries; which timestep it has, diffusers says too."""
+    make, their_table = TABLES[table]
+    scheduler = diffusers.EulerDiscreteScheduler(**their_table)
+    process, steps = Diffusion(make(), "eps"), 10
+    times = [0.95, *time_grid(process.schedule, steps)[1:]]  # nothing is raised beyond the end
+    alpha, sigma = process.schedule(torch.tensor(times, dtype=torch.float64))
+    alpha_bars = process.schedule.alpha_bars
+    log_sigmas = ((1 - alpha_bars) / alpha_bars).sqrt().log().numpy()
+
+    def denoiser(x, level):
+        size = (1 + level**2) ** 0.5  # the network sees alpha times x, of variance 1
+        timestep = scheduler._sigma_to_t(np.array([level]), log_sigmas).item()
+        return x - level * network(x / size, torch.full((2,), timestep, dtype=x.dtype))
+
+    gens = generators([3, 4])
+    drawn = lambda: initial_noise(gens, SHAPE).double()  # noqa: E731
+    sigmas = (sigma / alpha).tolist()
+    expected = algorithm_2(
+        denoiser, noise() / alpha[0], sigmas, drawn, s_churn, s_min, s_max, 1.003
+    )
+    own = partial(
+        SAMPLERS["edm"],
+        gamma=min(s_churn / steps, sqrt(2) - 1),
+        s_min=s_min,
+        s_max=s_max,
+        s_noise=1.003,
+    )
+    path = ours(process, sampler=own, spacing=times)
+    assert_same_path(path, [a * x for a, x in zip(alpha, expected, strict=True)])
 
 
 def test_dpmpp_2m_on_the_straight_path():
@@ -251,8 +350,8 @@ def test_dpmpp_2m_on_the_straight_path():
     times = scheduler.sigmas.double().tolist()
     expected.append(x)
     for t, s in zip(scheduler.timesteps, times[:-1], strict=True):
-        answer = network(x, torch.tensor([1000 * s] * 2))  # their timestep is rounded to a whole
-        x = scheduler.step(answer, t, x).prev_sample
+        predicted = network(x, torch.tensor([1000 * s] * 2))  # their timestep is rounded to a whole
+        x = scheduler.step(predicted, t, x).prev_sample
         expected.append(x)
     path = ours(Diffusion("straight", "flow"), sampler="dpm++2m", spacing=times)
     assert_same_path(path, expected, tolerance=2e-5)

@@ -18,8 +18,9 @@ from course_lib.diffusion import (
     cosine,
     generators,
     initial_noise,
-    level,
     linear,
+    point,
+    points,
     sample,
     scaled_linear,
     step,
@@ -28,7 +29,7 @@ from course_lib.diffusion import (
     trajectory,
     zero_terminal_snr,
 )
-from course_lib.diffusion.process import TARGETS
+from course_lib.diffusion.process import PREDICTIONS
 from course_lib.diffusion.samplers import SAMPLERS, SPACINGS, step_std
 
 ALL_SCHEDULES = [linear, scaled_linear, cosine, straight, lambda: straight(3.0)]
@@ -59,10 +60,10 @@ def test_with_eta_1_the_step_is_ddpms_posterior():
             + alpha.sqrt() * (1 - bar_before) / (1 - bar) * xt
         )
         variance = (1 - bar_before) / (1 - bar) * beta
-        now, then = level(schedule, (i + 1) / 1000), level(schedule, i / 1000)
-        ours = step(x0, eps, now, then, eta=1, noise=noise)
+        t, s = points(schedule, [(i + 1) / 1000, i / 1000])
+        ours = step(x0, eps, t, s, eta=1, noise=noise)
         torch.testing.assert_close(ours, mean + variance.sqrt() * noise, rtol=1e-9, atol=1e-9)
-        assert step_std(now, then, 1) ** 2 == pytest.approx(variance.item(), rel=1e-9)
+        assert step_std(t, s, 1) ** 2 == pytest.approx(variance.item(), rel=1e-9)
 
 
 def test_beta_tilde_needs_float64():
@@ -70,7 +71,7 @@ def test_beta_tilde_needs_float64():
     schedule = linear()
     bars = schedule.alpha_bars.float()
     single = (1 - bars[1]) / (1 - bars[2]) * schedule.betas[2].float()
-    double = step_std(level(schedule, 0.003), level(schedule, 0.002), 1) ** 2
+    double = step_std(point(schedule, 0.003), point(schedule, 0.002), 1) ** 2
     assert 1e-6 < abs(single.item() / double - 1) < 1e-3
     exact = (1 - 0.9999 * (1 - schedule.betas[1].item())) / (1 - schedule.alpha_bars[2].item())
     assert double == pytest.approx(exact * schedule.betas[2].item(), rel=1e-11)
@@ -82,7 +83,7 @@ def test_with_eta_0_the_step_is_ddims():
     bar, bar_s = schedule.alpha_bars[799], schedule.alpha_bars[399]
     xt = bar.sqrt() * x0 + (1 - bar).sqrt() * eps
     by_hand = bar_s.sqrt() * (xt - (1 - bar).sqrt() * eps) / bar.sqrt() + (1 - bar_s).sqrt() * eps
-    torch.testing.assert_close(step(x0, eps, level(schedule, 0.8), level(schedule, 0.4)), by_hand)
+    torch.testing.assert_close(step(x0, eps, point(schedule, 0.8), point(schedule, 0.4)), by_hand)
 
 
 @given(t=st.floats(0.02, 1), part=st.floats(0.01, 0.99))
@@ -90,25 +91,25 @@ def test_on_the_straight_path_the_step_is_eulers(t, part):
     s, x0, eps = t * part, randn(5), randn(5, seed=1)
     xt = (1 - t) * x0 + t * eps
     euler = xt + (s - t) * (eps - x0)
-    torch.testing.assert_close(step(x0, eps, level(straight(), t), level(straight(), s)), euler)
+    torch.testing.assert_close(step(x0, eps, point(straight(), t), point(straight(), s)), euler)
 
 
 @pytest.mark.parametrize("make", ALL_SCHEDULES)
 @given(t=st.floats(0.01, 1), part=st.floats(0, 0.999), eta=st.floats(0, 1))
 def test_every_eta_keeps_the_marginals(make, t, part, eta):
     """x_s given x0 has mean alpha_s x0 and variance sigma_s² for all eta (Song et al., lemma 1)."""
-    now, then = level(make(), t), level(make(), t * part)
-    from_eps = step(f64(0.0), f64(1.0), now, then, eta).item()
-    std = step_std(now, then, eta)
-    assert from_eps**2 + std**2 == pytest.approx(then.sigma**2, rel=1e-9, abs=1e-15)
-    assert step(f64(1.0), f64(0.0), now, then, eta).item() == then.alpha
+    t, s = points(make(), [t, t * part])
+    from_eps = step(f64(0.0), f64(1.0), t, s, eta).item()
+    std = step_std(t, s, eta)
+    assert from_eps**2 + std**2 == pytest.approx(s.sigma**2, rel=1e-9, abs=1e-15)
+    assert step(f64(1.0), f64(0.0), t, s, eta).item() == s.alpha
 
 
 @pytest.mark.parametrize("make", ALL_SCHEDULES)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_the_step_to_the_clean_end_returns_x0(make, eta):
     x0, eps, noise = randn(5), randn(5, seed=1), randn(5, seed=2)
-    last = step(x0, eps, level(make(), 0.05), level(make(), 0.0), eta, noise)
+    last = step(x0, eps, point(make(), 0.05), point(make(), 0.0), eta, noise)
     assert torch.equal(last, x0)
 
 
@@ -166,17 +167,17 @@ def test_the_network_is_told_the_tables_indices(spacing, indices):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_network_that_knows_the_picture_finds_it(schedule, target, sampler):
-    process, x0 = Diffusion(schedule, target), randn(2, 3, 4, 4)
+def test_a_network_that_knows_the_picture_finds_it(schedule, prediction, sampler):
+    process, x0 = Diffusion(schedule, prediction), randn(2, 3, 4, 4)
 
     def network(x, timestep, context):
         t = process.schedule.time(timestep)
         alpha, sigma = process.at(t, x)
-        return process.answer(x0, (x - alpha * x0) / sigma, t)
+        return process.target(x0, (x - alpha * x0) / sigma, t)
 
-    start = 0.9 if (schedule, target) == ("straight", "eps") else 1.0
+    start = 0.9 if (schedule, prediction) == ("straight", "eps") else 1.0
     for spacing in SPACINGS:
         for steps in (1, 2, 7):
             found = sample(
@@ -198,7 +199,8 @@ def test_the_path_runs_from_the_noise_to_x0(sampler):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "calls"), [("ddim", 6), ("ancestral", 6), ("dpm++2m", 6), ("heun", 11)]
+    ("sampler", "calls"),
+    [(name, {"heun": 11, "edm": 10}.get(name, 6)) for name in SAMPLERS],
 )
 def test_calls_of_the_network(sampler, calls):
     count = []
@@ -217,7 +219,7 @@ def gaussian_flow(process, network, x1):
 @pytest.mark.parametrize("make", [cosine, straight])
 @pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("heun", 2), ("dpm++2m", 2)])
 def test_orders_of_accuracy(make, sampler, order):
-    """Halving the steps' length divides the error by 2 or by 4, on data with a known answer."""
+    """Halving the steps' length divides the error by 2 or by 4, on data with a known predicted."""
     schedule = make(**({"timesteps": 10**6} if make is cosine else {}))  # no entry to snap to
     process = Diffusion(schedule, "flow")
     network = Gaussian(process, f64([0.5]), 0.3)
@@ -227,10 +229,10 @@ def test_orders_of_accuracy(make, sampler, order):
     errors = {}
     for n, spacing in times.items():
         x = sample(process, network, noise, sampler=sampler, spacing=spacing)
-        now, then = level(schedule, 0.8), level(schedule, 0.2)
+        t, s = points(schedule, [0.8, 0.2])
         c = 0.3
-        scale = ((then.alpha**2 * c + then.sigma**2) / (now.alpha**2 * c + now.sigma**2)) ** 0.5
-        exact = then.alpha * 0.5 + scale * (noise - now.alpha * 0.5)
+        scale = ((s.alpha**2 * c + s.sigma**2) / (t.alpha**2 * c + t.sigma**2)) ** 0.5
+        exact = s.alpha * 0.5 + scale * (noise - t.alpha * 0.5)
         errors[n] = (x - exact).abs().max().item()
     assert errors[40] / errors[80] == pytest.approx(2**order, rel=0.2)
 
@@ -252,10 +254,9 @@ def test_ancestral_sampling_has_the_variance_it_should():
     process, n = Diffusion("linear", "eps"), 40_000
     network = Gaussian(process, torch.zeros(1).double(), 1.0)
     var = 1.0
-    for t, s in pairwise(time_grid(process.schedule, 10)):
-        now, then = level(process.schedule, t), level(process.schedule, s)
-        kept = step(f64(now.alpha), f64(now.sigma), now, then, eta=1).item()  # E[x0|x] = alpha x
-        var = kept**2 * var + step_std(now, then, 1) ** 2
+    for t, s in pairwise(points(process.schedule, time_grid(process.schedule, 10))):
+        kept = step(f64(t.alpha), f64(t.sigma), t, s, eta=1).item()  # E[x0|x] = alpha x
+        var = kept**2 * var + step_std(t, s, 1) ** 2
     torch.manual_seed(0)
     x0 = sample(process, network, randn(n, 1), steps=10, sampler="ancestral")
     assert x0.var().item() == pytest.approx(var, rel=5 * (2 / n) ** 0.5)  # 5 standard errors
@@ -268,6 +269,98 @@ def test_ancestral_is_ddim_with_eta_1():
     assert torch.equal(run(sampler="ancestral"), run(sampler="ddim", eta=1.0))
     assert torch.equal(run(sampler="ancestral", eta=0.0), run(sampler="ddim"))
     assert not torch.equal(run(sampler="ancestral"), run(sampler="ddim"))
+
+
+def test_euler_ancestral_is_ancestral():
+    """One sampler under two names: down to a lower noise level and up again is DDPM's posterior."""
+    for schedule in (linear(), straight(), zero_terminal_snr(cosine())):
+        process, noise = Diffusion(schedule, "v"), randn(2, 3)
+        ours, theirs = (
+            list(trajectory(process, shrink, noise, sampler=name, generators=generators([3, 4])))
+            for name in ("euler_ancestral", "ancestral")
+        )
+        torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-9, atol=1e-9)
+
+
+def test_the_sde_solver_is_second_order_and_ancestral_is_its_first():
+    """Lu et al. 2022: with x0 kept constant over a step the SDE's solution is DDPM's posterior."""
+    process, noise = Diffusion("cosine", "v"), randn(2, 3)
+    run = partial(sample, process, shrink, noise, steps=2)  # its second step ends in clean data
+    first, second = (
+        run(sampler=s, generators=generators([3, 4])) for s in ("dpm++2m_sde", "ancestral")
+    )
+    torch.testing.assert_close(first, second, rtol=1e-9, atol=1e-9)
+
+
+def test_a_raised_noise_level_lies_between_a_tables_entries():
+    """EDM's churn: sigma / alpha grows by the factor, and the timestep becomes fractional."""
+    for make in (linear, cosine, straight):
+        t = point(make(), 0.5)
+        hat = t.noisier(1.2)
+        assert hat.sigma / hat.alpha == pytest.approx(1.2 * t.sigma / t.alpha, rel=1e-9)
+        assert t.timestep < hat.timestep and hat.timestep % 1 > 1e-3
+        assert point(make(), 0.99).noisier(1e99).t == pytest.approx(
+            1, abs=1e-12
+        )  # never beyond the schedule's end
+        assert t.schedule.time_at(t.log_snr) == pytest.approx(0.5, abs=1e-12)
+
+
+def test_edm_without_churn_is_heuns_method_in_the_noise_level():
+    process, noise = Diffusion("scaled_linear", "x0"), randn(1, 4)
+    network = lambda x, timestep, context: x.sin()  # noqa: E731
+    own = partial(SAMPLERS["edm"], gamma=0.0)
+    path = points(process.schedule, time_grid(process.schedule, 4))
+    levels = [p.sigma / p.alpha for p in path]
+    y = noise / path[0].alpha  # Karras et al. 2022, algorithm 1 with s(t) = 1, sigma(t) = t
+    slope = lambda y, p, level: (y - (p.alpha * y).sin()) / level  # noqa: E731
+    for (t, s), (level, next_level) in zip(pairwise(path), pairwise(levels), strict=True):
+        d = slope(y, t, level)
+        y_s = y + (next_level - level) * d
+        if next_level > 0:
+            y_s = y + (next_level - level) * (d + slope(y_s, s, next_level)) / 2
+        y = y_s
+    torch.testing.assert_close(sample(process, network, noise, steps=4, sampler=own), y)
+
+
+def test_a_sampler_of_ones_own():
+    """Any function of that form: here Euler's method, which on the straight path is DDIM."""
+    seen = []
+
+    def euler(predict, x, t, s, history, noise):
+        history.append(t.t)
+        seen.append((history[:], noise().shape))
+        x0, eps = predict(x, t)
+        return x + (s.t - t.t) * (eps - x0)
+
+    process, noise = Diffusion("straight", "flow"), randn(2, 3)
+    ours = sample(process, shrink, noise, steps=4, sampler=euler)
+    torch.testing.assert_close(ours, sample(process, shrink, noise, steps=4, sampler="ddim"))
+    assert seen[-1] == ([1.0, 0.75, 0.5, 0.25], (2, 3))
+    some = partial(SAMPLERS["ddim"], eta=0.5)  # a library's, with a setting of its own
+    assert torch.equal(
+        *(
+            sample(process, shrink, noise, generators=generators([1, 2]), **how)
+            for how in ({"sampler": some}, {"eta": 0.5})
+        )
+    )
+
+
+class Broken(RuntimeError):
+    """Raised inside a network."""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_from_trajectory_to_the_network_there_are_at_most_four_frames(sampler):
+    """What a reader finds between their loop and their network when the network fails."""
+
+    def network(x, timestep, context):
+        raise Broken
+
+    with pytest.raises(Broken) as raised:
+        for _ in trajectory(Diffusion("straight", "flow"), network, randn(1, 2), sampler=sampler):
+            pass
+    names = [frame.name for frame in raised.traceback]
+    assert names[-1] == "network" and len(names[1:-1]) <= 4, names
 
 
 def test_dpmpp_2m_by_hand():
@@ -345,10 +438,10 @@ def test_clipping_bounds_x0_and_moves_eps_along():
     noise = randn(2, 50)
     *path, x0 = trajectory(process, shrink, noise, steps=4, clip=guess)
     assert seen[0].abs().max() > 1 >= x0.abs().max()
-    now, then = (level(process.schedule, t) for t in (1.0, 0.75))
+    t, s = points(process.schedule, [1.0, 0.75])
     clipped = seen[0].clamp(-1, 1)
-    eps = (noise - now.alpha * clipped) / now.sigma
-    torch.testing.assert_close(path[1], step(clipped, eps, now, then))
+    eps = (noise - t.alpha * clipped) / t.sigma
+    torch.testing.assert_close(path[1], step(clipped, eps, t, s))
     assert torch.equal(x0, sample(process, shrink, noise, steps=4, clip=1.0))
 
 
@@ -494,7 +587,7 @@ def test_gradients_are_off_inside_and_left_alone_outside():
     assert torch.is_grad_enabled() and modes == [False] * 7
 
 
-def test_a_half_precision_answer_does_not_change_the_datas_dtype():
+def test_a_half_precision_prediction_does_not_change_the_datas_dtype():
     network = lambda x, t, c: (0.3 * x).bfloat16()  # noqa: E731
     path = trajectory(Diffusion("straight", "flow"), network, randn(1, 2).float(), steps=3)
     assert {x.dtype for x in path} == {torch.float32}
@@ -508,25 +601,37 @@ def test_a_half_precision_answer_does_not_change_the_datas_dtype():
     [
         ({"sampler": "dimm"}, "unknown sampler 'dimm'; did you mean 'ddim'"),
         ({"spacing": "trailling"}, "unknown spacing 'trailling'; did you mean 'trailing'"),
-        ({"steps": 0}, "steps must be a whole number, at least 1; got 0"),
-        ({"steps": -3}, "steps must be a whole number, at least 1; got -3"),
-        ({"steps": 2.5}, "steps must be a whole number, at least 1; got 2.5"),
-        ({"steps": 1001}, "1001 steps from t=1 need more times than Table"),
-        ({"steps": 20, "start": 0.01}, "20 steps from t=0.01 need more times"),
-        ({"start": 0.0}, r"start must lie in \(0, 1\], got 0.0"),
-        ({"start": 1.2}, r"start must lie in \(0, 1\], got 1.2"),
-        ({"eta": 1.5}, r"eta must lie in \[0, 1\], got 1.5"),
-        ({"eta": -0.5}, r"eta must lie in \[0, 1\], got -0.5"),
-        ({"eta": 0.5, "sampler": "heun"}, "heun is deterministic: eta must be 0, got 0.5"),
-        ({"eta": 1.0, "sampler": "dpm++2m"}, r"dpm\+\+2m is deterministic"),
-        ({"generators": generators([1, 2, 3])}, "3 generators for a batch of 2"),
-        ({"spacing": [0.5, 0.7]}, "times must fall"),
-        ({"spacing": [0.5]}, "at least two"),
-        ({"spacing": [1.5, 0.5]}, r"t must lie in \[0, 1\]"),
-        ({"clip": -1.0}, "clip must be a positive bound or a function, got -1.0"),
+        ({"steps": 0}, "steps: expected a whole number, at least 1, got 0"),
+        ({"steps": -3}, "steps: expected a whole number, at least 1, got -3"),
+        ({"steps": 2.5}, "steps: expected a whole number, at least 1, got 2.5"),
+        (
+            {"steps": 1001},
+            "times: expected two or more that fall on Table.*, got 1001 steps",
+        ),
+        ({"steps": 20, "start": 0.01}, "times: expected .*, got 20 steps"),
+        ({"start": 0.0}, r"start: expected a time in \(0, 1\], got 0.0"),
+        ({"start": 1.2}, r"start: expected a time in \(0, 1\], got 1.2"),
+        ({"eta": 1.5}, r"eta: expected a number in \[0, 1\], got 1.5"),
+        ({"eta": -0.5}, r"eta: expected .*, got -0.5"),
+        (
+            {"eta": 0.5, "sampler": "heun"},
+            "eta: expected none, except for ddim, ancestral, got 0.5",
+        ),
+        (
+            {"eta": 1.0, "sampler": "dpm++2m"},
+            "eta: expected none, except .*, got 1.0",
+        ),
+        (
+            {"generators": generators([1, 2, 3])},
+            "generators: expected 2, one per sample, got 3",
+        ),
+        ({"spacing": [0.5, 0.7]}, "times: expected two or more that fall"),
+        ({"spacing": [0.5]}, "times: expected two or more"),
+        ({"spacing": [1.5, 0.5]}, r"t: expected a time in \[0, 1\]"),
+        ({"clip": -1.0}, "clip: expected a bound above 0 or function, got -1.0"),
     ],
 )
-def test_nonsense_is_refused_at_the_door(kwargs, message):
+def test_nonsense_is_refused_before_the_first_step(kwargs, message):
     with pytest.raises(ValueError, match=message):
         trajectory(Diffusion("linear", "eps"), shrink, randn(2, 3), **kwargs)
 
@@ -534,14 +639,14 @@ def test_nonsense_is_refused_at_the_door(kwargs, message):
 def test_an_eps_network_cannot_start_where_there_is_no_signal():
     for schedule in (straight(), zero_terminal_snr(linear())):
         process = Diffusion(schedule, "eps")
-        with pytest.raises(ValueError, match="x0 cannot be had from an 'eps' answer"):
+        with pytest.raises(ValueError, match=r"process: expected .* got Diffusion\(.*, 'eps'\)"):
             trajectory(process, shrink, randn(2, 3))
         assert sample(process, shrink, randn(2, 3), spacing="leading").isfinite().all()
 
 
 def test_integer_noise_and_answers_of_another_shape_are_refused():
     process = Diffusion("straight", "flow")
-    with pytest.raises(ValueError, match="noise must be floating point"):
+    with pytest.raises(ValueError, match="noise: expected floating-point noise"):
         trajectory(process, shrink, torch.zeros(2, 3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"network's answer is \(2, 1\), but its input is \(2, 3"):
+    with pytest.raises(ValueError, match=r"prediction: expected the shape \(2, 3\), got \(2, 1\)"):
         sample(process, lambda x, t, c: x[:, :1], randn(2, 3))

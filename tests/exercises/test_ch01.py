@@ -12,8 +12,8 @@ from course_lib.diffusion import (
     Diffusion,
     GaussianMixture,
     cosine,
-    level,
     linear,
+    points,
     posterior,
     scaled_linear,
     straight,
@@ -28,10 +28,10 @@ def test_a_tables_step_shrinks_by_the_root_and_adds_beta(make):
     """(1.1): from one level of the library's table to the next."""
     table = make()
     for i in (0, 1, 500, 998, 999):
-        before, now = level(table, i / 1000), level(table, (i + 1) / 1000)
-        kept, beta = now.alpha / before.alpha, table.betas[i].item()
+        s, t = points(table, [i / 1000, (i + 1) / 1000])
+        kept, beta = t.alpha / s.alpha, table.betas[i].item()
         assert kept == pytest.approx((1 - beta) ** 0.5, rel=1e-9)
-        assert now.sigma**2 - (kept * before.sigma) ** 2 == pytest.approx(beta, rel=1e-6)
+        assert t.sigma**2 - (kept * s.sigma) ** 2 == pytest.approx(beta, rel=1e-6)
 
 
 @pytest.mark.parametrize("make", TABLES)

@@ -19,8 +19,8 @@ from course_lib.diffusion import (
     variational_bound,
 )
 from course_lib.diffusion.likelihood import kl
-from course_lib.diffusion.process import TARGETS
-from course_lib.exercises.ch02 import bits_per_dimension, min_snr_loss, split, v_loss
+from course_lib.diffusion.process import PREDICTIONS
+from course_lib.exercises.ch02 import bits_per_dimension, min_snr_loss, v_loss, x0_and_eps
 
 T, MEAN, STD = 10, 0.6, 0.5
 TABLE = linear(T, beta_start=0.02, beta_end=0.5)
@@ -126,7 +126,8 @@ def test_the_likelihood_is_the_bound_less_the_divergence_of_the_paths(network, x
 @pytest.mark.parametrize("network", [PERFECT, half])
 def test_the_librarys_terms_are_those_of_the_chapter(network, monkeypatch):
     """(2.3): each term of `variational_bound`, made exact by noise of -1 and +1."""
-    monkeypatch.setattr("course_lib.diffusion.likelihood.fresh_noise", lambda x, _: COIN.to(x))
+    source = "course_lib.diffusion.likelihood.noise_source"
+    monkeypatch.setattr(source, lambda x, _: lambda: COIN.to(x))
     x0 = torch.full((2, 1), 1.1).double()
     ours = [bits.mean() for _, bits in variational_bound(PROCESS, network, x0, colours=None)]
     torch.testing.assert_close(torch.stack(ours) * log(2), exact_terms(network, 1.1))
@@ -202,16 +203,16 @@ def test_the_whole_bound_is_a_constant_and_a_weighted_squared_error(network):
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
-@pytest.mark.parametrize("target", TARGETS)
-def test_an_error_of_the_answer_is_an_error_of_x0(schedule, target):
-    """(2.8): the loss of every target is the loss of x0, times a factor of the time alone."""
-    process, gen = Diffusion(schedule, target), torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_an_error_of_the_answer_is_an_error_of_x0(schedule, prediction):
+    """(2.8): the loss of every prediction is the loss of x0, times a factor of the time alone."""
+    process, gen = Diffusion(schedule, prediction), torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 6, 3, generator=gen).double()
     for t in (0.05, 0.5, 0.95):
         alpha, sigma = process.schedule(t)
-        a, b = process.row(alpha, sigma)
+        a, b = process.coefficients(alpha, sigma)
         xt = process.add_noise(x0, t, eps)
-        guess, _ = process.split(xt.sin(), xt, t)
+        guess, _ = process.x0_and_eps(xt.sin(), xt, t)
         errors = process.errors(lambda x, timestep, context: x.sin(), x0, None, t, eps)
         expected = (a - b * alpha / sigma) ** 2 * (x0 - guess).square().mean(1)
         torch.testing.assert_close(errors, expected)
@@ -230,8 +231,8 @@ def test_with_the_small_variance_a_step_pays_for_the_signal_it_brings():
     x0 = torch.randn(5, 3).double()
     terms = list(variational_bound(process, network, x0, variance="small", colours=None))
     for (_, bits), t in zip(terms[1:-1], range(T, 1, -1), strict=True):
-        x, answer = seen[T - t]
-        guess, _ = process.split(answer, x, t / T)
+        x, predicted = seen[T - t]
+        guess, _ = process.x0_and_eps(predicted, x, t / T)
         nats = (snr[t - 2] - snr[t - 1]) / 2 * (x0 - guess).square().mean(1)
         torch.testing.assert_close(bits * log(2), nats)
 
@@ -249,7 +250,7 @@ def test_the_square_of_the_error_is_a_floor_and_a_distance():
     worse = lambda x, timestep, context=None: 0.5 * best(x, timestep)  # noqa: E731
     errors = process.errors(worse, x0, None, t, eps)
     distance = (worse(xt, told) - best(xt, told)).square().mean(1)
-    difference = errors - best.loss_floor(xt, t) - distance  # its mean is 0
+    difference = errors - best.minimum_loss(xt, t) - distance  # its mean is 0
     assert abs(difference.mean()) < 5 * difference.std() / n**0.5
     assert distance.mean() > 10 * difference.std() / n**0.5
 
@@ -262,18 +263,20 @@ def test_the_exercises_references_are_the_librarys():
     told = lambda x, timestep, context=None: x / 2 + timestep.view(-1, 1)  # noqa: E731
     by_hand = v_loss(told, x0, steps, eps, BARS)
     torch.testing.assert_close(by_hand, Diffusion(TABLE, "v").loss(told, x0, t=t, eps=eps))
-    for target in TARGETS:
-        process = Diffusion(TABLE, target)
+    for prediction in PREDICTIONS:
+        process = Diffusion(TABLE, prediction)
         xt = process.add_noise(x0, 0.3, eps)
         alpha, sigma = (value.item() for value in process.schedule(0.3))
-        a, b = process.row(alpha, sigma)
+        a, b = process.coefficients(alpha, sigma)
         for ours, theirs in zip(
-            split(xt.sin(), xt, alpha, sigma, a, b), process.split(xt.sin(), xt, 0.3), strict=True
+            x0_and_eps(xt.sin(), xt, alpha, sigma, a, b),
+            process.x0_and_eps(xt.sin(), xt, 0.3),
+            strict=True,
         ):
             torch.testing.assert_close(ours, theirs)
     process = Diffusion(TABLE, "eps")
-    answer = half(process.add_noise(x0, t, eps), None)
-    ours = min_snr_loss(answer, eps, *process.schedule(t))
+    predicted = half(process.add_noise(x0, t, eps), None)
+    ours = min_snr_loss(predicted, eps, *process.schedule(t))
     torch.testing.assert_close(
         ours, process.loss(half, x0, t=t, eps=eps, weighting="min_snr"), rtol=1e-6, atol=0
     )

@@ -1,4 +1,4 @@
-"""What chapter 03 derives, held against numbers: the variance of a step, the ODE, its clocks."""
+"""What chapter 03 derives, held against numbers: the variance of a step, the ODE, Euler steps."""
 
 from itertools import pairwise
 
@@ -10,8 +10,9 @@ from course_lib.diffusion import (
     Gaussian,
     GaussianMixture,
     cosine,
-    level,
     linear,
+    point,
+    points,
     sample,
     step,
     straight,
@@ -54,8 +55,8 @@ def test_the_variance_of_a_step_back_by_brute_force(index):
     variance = (weights * (grid - mean) ** 2).sum()
 
     bar, before = table.alpha_bars[index], table.alpha_bars[index - 1]
-    x0_process = Diffusion(table, "x0")  # its floor is the variance of x0 given xt
-    spread = hills(x0_process).loss_floor(xt, t)
+    x0_process = Diffusion(table, "x0")  # its minimum loss is the variance of x0 given xt
+    spread = hills(x0_process).minimum_loss(xt, t)
     expected = tilde(beta, bar, before) + (before.sqrt() * beta / (1 - bar)) ** 2 * spread
     torch.testing.assert_close(variance, expected.squeeze(), rtol=1e-6, atol=1e-9)
     eps = network.eps(xt, t)
@@ -69,9 +70,9 @@ def test_beta_tilde_is_right_for_a_point_and_beta_for_a_normal():
     for index in (1, 10, 500, 999):
         beta, bar, before = table.betas[index], table.alpha_bars[index], table.alpha_bars[index - 1]
         t, s = (index + 1) / 1000, index / 1000
-        std = step_std(level(table, t), level(table, s), 1)
+        std = step_std(point(table, t), point(table, s), 1)
         assert std**2 == pytest.approx(tilde(beta, bar, before).item(), rel=1e-9)
-        spread = Gaussian(Diffusion(table, "x0"), f64(0.0), 1.0).loss_floor(f64([0.7]), t)
+        spread = Gaussian(Diffusion(table, "x0"), f64(0.0), 1.0).minimum_loss(f64([0.7]), t)
         total = tilde(beta, bar, before) + (before.sqrt() * beta / (1 - bar)) ** 2 * spread
         assert total.item() == pytest.approx(beta.item(), rel=1e-9)
 
@@ -81,17 +82,17 @@ def test_the_steps_of_the_exercises_are_the_librarys(eta):
     """(3.3) and (3.4), and with eta = 1 also (3.1)."""
     xt, eps, noise = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).double()
     table = linear()
-    for t, s in ((1.0, 0.5), (0.3, 0.299), (0.001, 0.0)):
-        now, then = level(table, t), level(table, s)
-        x0 = (xt - now.sigma * eps) / now.alpha
-        ours = ddim_step(xt, eps, now.alpha, now.sigma, then.alpha, then.sigma, eta, noise)
-        torch.testing.assert_close(ours, step(x0, eps, now, then, eta, noise))
+    for times in ([1.0, 0.5], [0.3, 0.299], [0.001, 0.0]):
+        t, s = points(table, times)
+        x0 = (xt - t.sigma * eps) / t.alpha
+        ours = ddim_step(xt, eps, t.alpha, t.sigma, s.alpha, s.sigma, eta, noise)
+        torch.testing.assert_close(ours, step(x0, eps, t, s, eta, noise))
     if eta == 1:
         beta, bar, before = table.betas[299], table.alpha_bars[299], table.alpha_bars[298]
         ours = ddpm_step(xt, eps, beta, bar, before, noise)
-        now, then = level(table, 0.3), level(table, 0.299)
-        x0 = (xt - now.sigma * eps) / now.alpha
-        torch.testing.assert_close(ours, step(x0, eps, now, then, 1, noise), rtol=1e-9, atol=1e-9)
+        t, s = points(table, [0.3, 0.299])
+        x0 = (xt - t.sigma * eps) / t.alpha
+        torch.testing.assert_close(ours, step(x0, eps, t, s, 1, noise), rtol=1e-9, atol=1e-9)
 
 
 def test_the_ode_carries_every_share_of_the_points_along():
@@ -125,19 +126,19 @@ def test_the_velocity_is_the_slope_of_the_paths(make):
         assert velocity.item() == pytest.approx(slope, rel=1e-5)
 
 
-def test_ddims_step_is_eulers_on_three_clocks():
+def test_ddims_step_is_eulers_in_three_variables():
     """(3.6), and the same step seen from x / (alpha + sigma) and from x / sigma."""
     x0, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
     for make in (linear, cosine, straight):
-        now, then = level(make(), 0.7), level(make(), 0.3)
-        xt, xs = now.alpha * x0 + now.sigma * eps, step(x0, eps, now, then)
-        rho, rho_s = now.sigma / now.alpha, then.sigma / then.alpha
-        torch.testing.assert_close(xs / then.alpha, xt / now.alpha + (rho_s - rho) * eps)
-        both, both_s = now.alpha + now.sigma, then.alpha + then.sigma
-        u, u_s = now.sigma / both, then.sigma / both_s
+        t, s = points(make(), [0.7, 0.3])
+        xt, xs = t.alpha * x0 + t.sigma * eps, step(x0, eps, t, s)
+        rho, rho_s = t.sigma / t.alpha, s.sigma / s.alpha
+        torch.testing.assert_close(xs / s.alpha, xt / t.alpha + (rho_s - rho) * eps)
+        both, both_s = t.alpha + t.sigma, s.alpha + s.sigma
+        u, u_s = t.sigma / both, s.sigma / both_s
         torch.testing.assert_close(xs / both_s, xt / both + (u_s - u) * (eps - x0))
-        inverse, inverse_s = now.alpha / now.sigma, then.alpha / then.sigma
-        torch.testing.assert_close(xs / then.sigma, xt / now.sigma + (inverse_s - inverse) * x0)
+        inverse, inverse_s = t.alpha / t.sigma, s.alpha / s.sigma
+        torch.testing.assert_close(xs / s.sigma, xt / t.sigma + (inverse_s - inverse) * x0)
 
 
 def test_the_integral_over_the_log_snr():
@@ -156,16 +157,13 @@ def test_the_integral_over_the_log_snr():
 def test_looking_ahead_is_what_dpm_solver_steps_with():
     """(3.9)"""
     schedule = linear()
-    now, then, before = (level(schedule, t) for t in (0.6, 0.35, 0.9))
+    before, t, s = points(schedule, [0.9, 0.6, 0.35])
     x, guess, older = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double()
-    past = [(older, before.log_snr)]
-    x0, eps = dpmpp_2m(lambda x, now: (guess, None), x, now, then, past)
-    ours = look_ahead(guess, older, before.log_snr, now.log_snr, then.log_snr)
-    torch.testing.assert_close(x0, ours)
-    shrunk = then.sigma / now.sigma * x
-    h = (then.log_snr - now.log_snr) / 2
-    expected = shrunk + then.alpha * (1 - torch.tensor(-h).exp()) * ours
-    torch.testing.assert_close(step(x0, eps, now, then), expected.to(x0), rtol=1e-6, atol=1e-6)
+    history = [(older, before.log_snr)]
+    library = dpmpp_2m(lambda x, t: (guess, None), x, t, s, history, None)
+    ours = look_ahead(guess, older, before.log_snr, t.log_snr, s.log_snr)
+    eps = (x - t.alpha * ours) / t.sigma
+    torch.testing.assert_close(library, step(ours, eps, t, s), rtol=1e-9, atol=1e-9)
 
 
 def test_the_loop_of_the_exercise_is_ddim():
@@ -180,14 +178,13 @@ def test_with_its_own_variance_a_gaussian_is_sampled_exactly_in_two_steps():
     """(3.2) for steps of any length: what the chapter's figure shows as a flat line."""
     schedule, c = linear(), 0.25
     variance = 1.0
-    for t, s in pairwise(time_grid(schedule, 2)):
-        now, then = level(schedule, t), level(schedule, s)
-        total = now.alpha**2 * c + now.sigma**2
-        added = now.sigma**2 - (now.alpha / then.alpha * then.sigma) ** 2
-        std = step_std(now, then, 1)
-        kept = then.alpha * now.alpha * c / total
-        kept += (then.sigma**2 - std**2) ** 0.5 * now.sigma / total
-        spread = c * now.sigma**2 / total  # of x0 given xt
+    for t, s in pairwise(points(schedule, time_grid(schedule, 2))):
+        total = t.alpha**2 * c + t.sigma**2
+        added = t.sigma**2 - (t.alpha / s.alpha * s.sigma) ** 2
+        std = step_std(t, s, 1)
+        kept = s.alpha * t.alpha * c / total
+        kept += (s.sigma**2 - std**2) ** 0.5 * t.sigma / total
+        spread = c * t.sigma**2 / total  # of x0 given xt
         variance = kept**2 * variance + std**2
-        variance += (then.alpha * added / now.sigma**2) ** 2 * spread
+        variance += (s.alpha * added / t.sigma**2) ** 2 * spread
     assert variance == pytest.approx(c, rel=1e-4)  # 1e-4: at t = 1 a trace of data is left

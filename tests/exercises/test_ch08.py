@@ -12,8 +12,8 @@ WEIGHTS = torch.tensor([0.5, 0.3, 0.2]).double()
 T, ANY = 0.35, 3
 
 
-def mixture(target="eps"):
-    return GaussianMixture(Diffusion("linear", target), MEANS, VARIANCES, WEIGHTS)
+def mixture(prediction="eps"):
+    return GaussianMixture(Diffusion("linear", prediction), MEANS, VARIANCES, WEIGHTS)
 
 
 def points(seed=0):
@@ -22,7 +22,7 @@ def points(seed=0):
 
 def log_class(network, x, labels, t=T):
     """log p(c | x_t), a perfect classifier of noisy points: component c's share at x."""
-    return network.seen(x, t, None)[0].log_softmax(1)[torch.arange(len(x)), labels]
+    return network.log_joint(x, t, None)[0].log_softmax(1)[torch.arange(len(x)), labels]
 
 
 def gradient_of(function, x):
@@ -59,14 +59,14 @@ def test_without_noise_the_guided_score_is_the_tilted_densitys():
     torch.testing.assert_close(gradient_of(tilted, x), slopes[0] + scale * (slopes[1] - slopes[0]))
 
 
-@pytest.mark.parametrize("target", ["eps", "v", "flow"])
-def test_guidance_extrapolates_the_guess_of_x0(target):
+@pytest.mark.parametrize("prediction", ["eps", "v", "flow"])
+def test_guidance_extrapolates_the_guess_of_x0(prediction):
     """Equation 8.5, whatever the network answers."""
-    network, x, scale = mixture(target), points(), 4.0
+    network, x, scale = mixture(prediction), points(), 4.0
     process = network.process
-    answer = guided(network, ANY, scale)(x, process.timestep(T, x), LABELS)
+    predicted = guided(network, ANY, scale)(x, process.timestep(T, x), LABELS)
     some, all_ = network.x0(x, T, LABELS), network.x0(x, T)
-    torch.testing.assert_close(process.split(answer, x, T)[0], all_ + scale * (some - all_))
+    torch.testing.assert_close(process.x0_and_eps(predicted, x, T)[0], all_ + scale * (some - all_))
     hull = MEANS.abs().max()
     assert all_.abs().max() < hull + 1 and (all_ + 40 * (some - all_)).abs().max() > hull + 1
 

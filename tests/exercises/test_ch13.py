@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from course_lib.common.paths import ROOT
-from course_lib.diffusion import Diffusion, level, scaled_linear
+from course_lib.diffusion import Diffusion, point, scaled_linear
 from course_lib.exercises.ch13 import (
     EXERCISES,
     leading_entries,
@@ -82,11 +82,11 @@ def test_noise_and_picture_out_of_v():
     x0, eps = torch.randn(2, 3, 4, 2, 2, generator=generator).double()
     process = Diffusion(scaled_linear(), "v")
     for t in (0.001, 0.4, 1.0):
-        now = level(process.schedule, t)
-        zt, v = now.alpha * x0 + now.sigma * eps, now.alpha * eps - now.sigma * x0
-        torch.testing.assert_close(now.alpha * v + now.sigma * zt, eps)
-        torch.testing.assert_close(now.alpha * zt - now.sigma * v, x0)
-        torch.testing.assert_close(process.answer(x0, eps, t), v)
+        at_t = point(process.schedule, t)
+        zt, v = at_t.alpha * x0 + at_t.sigma * eps, at_t.alpha * eps - at_t.sigma * x0
+        torch.testing.assert_close(at_t.alpha * v + at_t.sigma * zt, eps)
+        torch.testing.assert_close(at_t.alpha * zt - at_t.sigma * v, x0)
+        torch.testing.assert_close(process.target(x0, eps, t), v)
 
 
 def test_the_exercises_names_are_the_librarys():

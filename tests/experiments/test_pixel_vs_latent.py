@@ -12,7 +12,15 @@ from course_lib.teaching.results import by_variant, load_results
 def test_the_two_differ_in_their_space_and_their_networks_alone():
     latent, pixel = Latent(), Pixel()
     assert [name for name in vars(Latent) if not name.startswith("_")] == ["unet"]
-    for name in ("settings", "process", "times", "weighting", "scale", "batch_size", "kinds"):
+    for name in (
+        "settings",
+        "process",
+        "time_sampling",
+        "weighting",
+        "scale",
+        "batch_size",
+        "kinds",
+    ):
         assert getattr(latent, name) == getattr(pixel, name), name
     assert isinstance(pixel.vae, Pixels) and pixel.size == latent.size == 32
 

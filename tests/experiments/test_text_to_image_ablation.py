@@ -17,7 +17,7 @@ from course_lib.models import DiT
 from course_lib.recipes.scenes import ScenesLatent, ScenesVAE
 from course_lib.teaching.results import by_variant, load_results
 
-ATTRIBUTES = "unet", "alignment", "settings_changes", "times", "weighting"
+ATTRIBUTES = "unet", "alignment", "settings_changes", "time_sampling", "weighting"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_variant_differs_in_what_it_says(baseline):
         seen[label] = {
             "text encoder learns": any(p.requires_grad for p in model.text.parameters()),
             "network": type(model.unet).__name__,
-            "process": (str(recipe.process.schedule), recipe.process.target),
+            "process": (str(recipe.process.schedule), recipe.process.prediction),
         } | {name: getattr(recipe, name) for name in ATTRIBUTES}
     recipe = seen.pop("the recipe")
     assert recipe == {
@@ -43,7 +43,7 @@ def test_a_variant_differs_in_what_it_says(baseline):
         "unet": ScenesLatent.unet,
         "alignment": 0.5,
         "settings_changes": {},
-        "times": "logit_normal",
+        "time_sampling": "logit_normal",
         "weighting": "simple",
     }
     changed = {label: [f for f in facts if facts[f] != recipe[f]] for label, facts in seen.items()}

@@ -51,9 +51,9 @@ def batches(toy_pipeline):
 
 def test_text_to_image_is_the_four_lines_of_latent_diffusion(toy_pipeline):
     model = toy_pipeline
-    context, empty = model.clip.context(CAPTIONS), model.clip.context([""])
+    context, null = model.clip.context(CAPTIONS), model.clip.context([""])
     noise = initial_noise(generators([5, 6]), (4, 8, 8))
-    network = guided(model.unet, empty, scale=3.0)
+    network = guided(model.unet, null, scale=3.0)
     *_, z = trajectory(model.process, network, noise, context, steps=3)
     by_hand = model.vae.decode(z).clamp(-1, 1)
     images = text_to_image(model, CAPTIONS, [5, 6], steps=3)
@@ -188,8 +188,8 @@ REFUSED = [
     (dict(captions=[]), "no captions"),
     (dict(captions=["a purple circle"]), "unknown words: 'purple'"),
     (dict(seeds=[1]), "1 seeds were given for 2 captions"),
-    (dict(scale=float("nan")), "scale must be a finite number, got nan"),
-    (dict(steps=0), "steps must be .*at least 1"),
+    (dict(scale=float("nan")), "scale: expected a finite number, got nan"),
+    (dict(steps=0), "steps: expected .*at least 1"),
     (dict(sampler="dimm"), "unknown sampler 'dimm'; did you mean 'ddim'"),
     (dict(spacing="tailing"), "unknown spacing 'tailing'; did you mean 'trailing'"),
 ]

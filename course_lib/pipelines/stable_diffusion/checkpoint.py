@@ -56,12 +56,12 @@ class StableDiffusion(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Keywords of the three networks, and what the U-Net answers."""
+    """Keywords of the three networks, and what the U-Net predicts."""
 
     unet: dict = SD15_UNET
     vae: dict = SD15_VAE
     text: dict = SD15_TEXT
-    target: str = "eps"
+    prediction: str = "eps"
 
 
 def load_stable_diffusion(
@@ -99,14 +99,14 @@ def load_stable_diffusion(
         vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
         text = filled(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
     clip = PromptEncoder(read_tokenizer(words, text.length, text.vocab_size), text).eval()
-    return StableDiffusion(Diffusion(scaled_linear(), sizes.target), unet, vae, clip)
+    return StableDiffusion(Diffusion(scaled_linear(), sizes.prediction), unet, vae, clip)
 
 
 def times(steps: int, timesteps: int = 1000) -> list[float]:
     """The times at which Stable Diffusion samples, as `spacing` of `trajectory`.
 
     "Leading" with an offset of one: table entries 1 + k·(T // steps), and at the end entry 0, the
-    table's first level, not the clean one (diffusers: steps_offset=1, set_alpha_to_one=False).
+    table's first entry, not the clean end (diffusers: steps_offset=1, set_alpha_to_one=False).
     """
     if not 1 <= steps < timesteps:
         raise ValueError(f"steps must lie in 1..{timesteps - 1}, got {steps}")
@@ -332,7 +332,7 @@ def read_sizes(folder: Path) -> Sizes:
     levels = len(vae["block_out_channels"])
     down, up = (["DownEncoderBlock2D"] * levels, ["UpDecoderBlock2D"] * levels)
     same("vae", vae, dict(down_block_types=down, up_block_types=up))
-    targets = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+    predictions = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
     return Sizes(
         unet=dict(
             in_channels=unet["in_channels"],
@@ -356,7 +356,7 @@ def read_sizes(folder: Path) -> Sizes:
             heads=text["num_attention_heads"],
             mlp=text["intermediate_size"] / text["hidden_size"],
         ),
-        target=choose("prediction_type", scheduler["prediction_type"], targets),
+        prediction=choose("prediction_type", scheduler["prediction_type"], predictions),
     )
 
 
