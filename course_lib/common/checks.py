@@ -1,4 +1,4 @@
-"""Refusals that several rooms share: each one line that says what came and what it was to meet."""
+"""Input checks: every refusal is one line that says what was expected and what came."""
 
 from numbers import Integral
 
@@ -6,6 +6,20 @@ import torch
 from torch import Tensor
 
 WHOLE = torch.int32, torch.int64  # what torch takes as indices
+
+
+def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
+    """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
+
+    A tensor that was received is described by its shape, dtype and device.
+
+    >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)
+    """
+    if not ok:
+        if isinstance(received, Tensor):
+            device = "" if received.device.type == "cpu" else f" on {received.device}"
+            received = f"{tuple(received.shape)} {received.dtype}{device}"
+        raise ValueError(f"{what}: expected {expected}, got {received}")
 
 
 def whole_numbers(least: int, **values: int) -> None:
