@@ -11,8 +11,7 @@ from course_lib.common import devices
 from course_lib.common.cuda_graphs import Replays
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, sample
-from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet, attention_maps
-from course_lib.models.classifier import Classifier
+from course_lib.models import CLIP, AutoencoderKL, Classifier, TextUNet, UNet, attention_maps
 from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
 from course_lib.recipes import RECIPES
 from course_lib.recipes.scenes import to

@@ -23,6 +23,7 @@ from course_lib.common.files import make_folder, write_files
 from course_lib.common.paths import CHECKPOINTS
 from course_lib.common.registry import choose
 
+LAYOUT = 2  # of the weights' names: since 2 the networks' parts have diffusers' names
 ADVICE = "bring back both files (git checkout -- data/checkpoints), or train the model again"
 
 
@@ -43,6 +44,7 @@ def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = Fal
     weights = save(tensors, {"format": "pt"})
     facts = {
         "class": type(model).__name__,
+        "layout": LAYOUT,
         "kwargs": model.kwargs,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -78,6 +80,8 @@ def load_checkpoint(
         )
     except (TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
+        if card.get("layout") != LAYOUT:
+            reason = "it was written before the networks' parts were renamed"
         raise ValueError(f"{path} does not fit {cls.__name__}: {reason}; {ADVICE}") from error
     model.card = card
     return model.to(device).eval()

@@ -50,24 +50,24 @@ class PixelMLP(nn.Module):
     x (B, 1, size, size) -> the same shape; timestep (B,). As large as the U-Net beside it.
     """
 
-    def __init__(self, size: int = SIZE, width: int = 288, blocks: int = 4, clock: int = 64):
+    def __init__(self, size: int = SIZE, width: int = 288, blocks: int = 4, time_dim: int = 64):
         super().__init__()
-        self.time = TimeEmbedding(clock, clock)
-        self.enter = nn.Linear(size * size, width)
+        self.time_embedding = TimeEmbedding(time_dim, time_dim)
+        self.proj_in = nn.Linear(size * size, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        self.clocks = nn.ModuleList(nn.Linear(clock, width) for _ in range(blocks))
+        self.time_projs = nn.ModuleList(nn.Linear(time_dim, width) for _ in range(blocks))
         self.inner = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.outer = nn.ModuleList(zeroed(nn.Linear(width, width)) for _ in range(blocks))
-        self.leave = zeroed(nn.Linear(width, size * size))
+        self.proj_out = zeroed(nn.Linear(width, size * size))
 
     def forward(self, x: Tensor, timestep: Tensor, context: None = None) -> Tensor:
-        time = F.silu(self.time(timestep))  # (B, clock)
-        h = self.enter(x.flatten(1))  # (B, width)
-        for norm, clock, inner, outer in zip(
-            self.norms, self.clocks, self.inner, self.outer, strict=True
+        temb = F.silu(self.time_embedding(timestep))  # (B, time_dim)
+        h = self.proj_in(x.flatten(1))  # (B, width)
+        for norm, time_proj, inner, outer in zip(
+            self.norms, self.time_projs, self.inner, self.outer, strict=True
         ):
-            h = h + outer(F.silu(inner(norm(h)) + clock(time)))
-        return self.leave(h).view_as(x)
+            h = h + outer(F.silu(inner(norm(h)) + time_proj(temb)))
+        return self.proj_out(h).view_as(x)
 
 
 class Timeless(UNet):
@@ -77,8 +77,8 @@ class Timeless(UNet):
         return super().forward(x, torch.zeros_like(timestep), context)
 
 
-def silence(stage: nn.Module, inputs: tuple) -> None:
-    """Before a stage on the way up: whatever was kept on the way down becomes zeros."""
+def silence(block: nn.Module, inputs: tuple) -> None:
+    """Before a block on the way up: whatever was kept on the way down becomes zeros."""
     skips = inputs[3]
     skips[:] = [torch.zeros_like(skip) for skip in skips]
 
@@ -86,8 +86,8 @@ def silence(stage: nn.Module, inputs: tuple) -> None:
 def skipless(**keywords) -> UNet:
     """The U-Net whose skips carry zeros: as large as before, but all must pass the bottom."""
     unet = UNet(**keywords)
-    for stage in unet.up:
-        stage.register_forward_pre_hook(silence)
+    for block in unet.up_blocks:
+        block.register_forward_pre_hook(silence)
     return unet
 
 

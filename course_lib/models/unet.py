@@ -252,7 +252,7 @@ class UNetBlock(nn.Module):
         super().__init__()
         self.norm1, self.conv1 = norm(in_c), conv(in_c, out_c)
         self.time_emb_proj = nn.Linear(time_emb_dim, out_c)
-        self.norm2, self.attn2 = norm(out_c), Attention(out_c, text_emb_dim, heads)
+        self.norm2, self.attention = norm(out_c), Attention(out_c, text_emb_dim, heads)
         self.norm3, self.conv2 = norm(out_c), zeroed(conv(out_c, out_c))
         self.conv_shortcut = nn.Identity() if in_c == out_c else nn.Conv2d(in_c, out_c, 1)
 
@@ -263,15 +263,15 @@ class UNetBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))  # (B, out_c, H, W)
         h = h + self.time_emb_proj(F.silu(time))[..., None, None]
         pixels = tokens(self.norm2(h))  # (B, H*W, out_c)
-        h = h + grid(self.attn2(pixels, text), like=h)
+        h = h + grid(self.attention(pixels, text), like=h)
         h = self.conv_shortcut(x) + self.conv2(F.silu(self.norm3(h)))
-        return (h, self.attn2.maps(pixels, text)) if return_maps else h
+        return (h, self.attention.maps(pixels, text)) if return_maps else h
 
     def check(self, x: Tensor, time: Tensor, text: Tensor) -> None:
         weight = self.conv1.weight
         check_tensor("x", x, ("B", weight.shape[1], "H", "W"), weight)
         check_tensor("time", time, (len(x), self.time_emb_proj.in_features), weight)
-        check_tensor("text", text, (len(x), "L", self.attn2.to_k.in_features), weight)
+        check_tensor("text", text, (len(x), "L", self.attention.to_k.in_features), weight)
 
 
 # Stable Diffusion 1.5's U-Net: 859,520,964 parameters

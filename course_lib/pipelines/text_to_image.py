@@ -85,7 +85,7 @@ def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP
 
     Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
     """
-    words = PromptEncoder(clip.tokenizer, model.text)
+    words = PromptEncoder(clip.tokenizer, model.text_encoder)
     how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
     return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from course_lib.datasets.scenes import KINDS, SPLITS, Scenes
 from course_lib.evaluation import PromptOracle
 from course_lib.evaluation.distances import floor, frechet_distance
-from course_lib.models.classifier import Classifier
+from course_lib.models import Classifier
 from course_lib.pipelines import LatentDiffusion, as_pipeline, text_to_image
 from course_lib.recipes import Recipe
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE

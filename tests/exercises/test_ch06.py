@@ -11,7 +11,7 @@ from course_lib.datasets.scenes import Scenes
 from course_lib.exercises import ch06
 from course_lib.models import CLIP, TextEncoder, Tokenizer, clip_loss
 from course_lib.models.attention import attend
-from course_lib.models.text import EncoderBlock
+from course_lib.models.text import EncoderLayer
 from course_lib.models.tokenizer import WORD_END, split
 
 
@@ -59,7 +59,7 @@ def test_causal_attention_by_hand():
 
 def test_a_block_is_attention_and_two_layers_each_normalised_before_and_around_a_skip():
     """(6.3)"""
-    block, x = EncoderBlock(8, heads=2, causal=True).double(), torch.randn(2, 5, 8).double()
+    block, x = EncoderLayer(8, heads=2, causal=True).double(), torch.randn(2, 5, 8).double()
     for norm in (block.norm1, block.norm2):
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
@@ -79,7 +79,9 @@ def test_a_caption_is_its_first_end_projected_and_normalised():
     """(6.4), and the exercise's answer with it."""
     captions = ["a red circle", "", "a large blue square on a white background"]
     tokenizer = Tokenizer.train(captions, vocab_size=200, length=16)
-    clip = CLIP(tokenizer.kwargs, dict(dim=16), dict(size=16, patch=2, channels=8, dim=16), dim=12)
+    clip = CLIP(
+        tokenizer.kwargs, dict(dim=16), dict(size=16, patch_size=2, channels=8, dim=16), dim=12
+    )
     ids = clip.ids(captions)
     context = clip.text(ids)
     pooled = torch.stack(

@@ -8,7 +8,9 @@ import torch
 from course_lib.experiments import ablation
 from course_lib.experiments.ablation import VARIANTS, Ablation, parameters
 
-TINY = dict(in_channels=1, channels=16, multipliers=(1, 2), blocks=1, attention=(False, True))
+TINY = dict(
+    in_channels=1, channels=16, multipliers=(1, 2), layers_per_block=1, attention=(False, True)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +60,7 @@ def test_each_silenced_part_made_a_difference():
 
 def test_without_skips_all_must_pass_the_bottom():
     network = stirred("no skips")
-    network.middle.register_forward_hook(lambda module, inputs, output: 0 * output)
+    network.mid_block.register_forward_hook(lambda module, inputs, output: 0 * output)
     a, b = (network(torch.randn(1, 1, 8, 8), torch.tensor([3.0])) for _ in range(2))
     assert torch.equal(a, b)
 

@@ -166,7 +166,7 @@ def test_bf16_changes_a_picture_by_its_rounding_only(toy_pipeline, monkeypatch):
 def test_bf16_converts_a_weight_once_for_all_steps(toy_pipeline, monkeypatch):
     """As every loaded checkpoint's weights can: autocast keeps what can be trained, converted."""
     model = replace(toy_pipeline, unet=copy.deepcopy(toy_pipeline.unet).requires_grad_(True))
-    weight, converted = model.unet.enter.weight, []
+    weight, converted = model.unet.conv_in.weight, []
 
     class Conversions(TorchDispatchMode):
         def __torch_dispatch__(self, operation, types, args=(), kwargs=None):

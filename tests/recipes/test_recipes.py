@@ -8,6 +8,7 @@ from PIL import Image
 
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes.captions import parse
+from course_lib.models import capture
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.recipes.digits import like_real, right_digit
 from course_lib.recipes.recipe import curve
@@ -133,7 +134,7 @@ def test_a_training_goes_on_with_the_same_autoencoder_alone(tmp_path):
         recipe.begin(**options)
 
 
-def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
+def test_the_alignment_with_clip_is_part_of_the_training_loss_alone():
     recipe = make_recipe("scenes-latent")
     model = recipe.model()
     x0, ids, seen = recipe.batch(0)
@@ -143,11 +144,10 @@ def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
     for mode in (True, False):
         torch.manual_seed(0)
         losses[mode] = recipe.loss(model.train(mode), (x0, ids, seen)).item()
-    foretold = []
-    model.unet.align.register_forward_hook(lambda layer, inputs, output: foretold.append(output))
     torch.manual_seed(0)
-    recipe.loss(model.train(), (x0, ids, seen))
-    cosine = torch.nn.functional.cosine_similarity(foretold[0], seen).mean().item()
+    with capture(model.projection_head) as projected:
+        recipe.loss(model.train(), (x0, ids, seen))
+    cosine = torch.nn.functional.cosine_similarity(projected[0], seen).mean().item()
     assert losses[True] - losses[False] == pytest.approx(0.5 * (1 - cosine), rel=1e-4)
 
 
@@ -159,8 +159,10 @@ def test_the_text_encoder_starts_as_clips_and_learns_on():
     for parameter in model.unet.parameters():  # its zeros would keep every gradient from the words
         parameter.data += 0.01
     recipe.loss(model, recipe.batch(0)).backward()
-    assert model.text.token.weight.grad.abs().max() > 0
-    assert recipe.clip.text.token.weight.grad is None  # CLIP itself stays as it is
+    assert model.text_encoder.token_embedding.weight.grad.abs().max() > 0
+    assert (
+        recipe.clip.text_encoder.token_embedding.weight.grad is None
+    )  # CLIP itself stays as it is
 
 
 def test_batches_hold_the_kinds_in_the_parts_that_the_recipe_says():

@@ -24,12 +24,11 @@ from course_lib.models import (
     UNet,
 )
 from course_lib.pipelines.stable_diffusion.key_map import (
-    DIFFUSERS_TEXT,
-    DIFFUSERS_UNET,
+    DIFFUSERS,
+    TRANSFORMERS,
     Names,
     compvis_unet,
     compvis_vae,
-    diffusers_vae,
     renamed,
 )
 
@@ -77,7 +76,7 @@ def load_stable_diffusion(
         parts = open_parts(path, files)
         if path.is_dir():
             sizes = sizes or read_sizes(path)
-            maps = folder_names(sizes)
+            maps = FOLDER_NAMES
         else:
             sizes = sizes or Sizes()
             maps = file_names(sizes)
@@ -121,22 +120,15 @@ OLDER = [
 ]
 
 
-def folder_names(sizes: Sizes) -> dict[str, Names]:
-    vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
-    return {
-        "unet": DIFFUSERS_UNET,
-        "vae": diffusers_vae(*vae),
-        "text_encoder": DIFFUSERS_TEXT,
-    }
+FOLDER_NAMES = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
 
 
 def file_names(sizes: Sizes) -> dict[str, Names]:
-    unet = sizes.unet["attention"], sizes.unet.get("blocks", 2)
-    vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
+    unet = sizes.unet["attention"], sizes.unet.get("layers_per_block", 2)
     return {
         "unet": compvis_unet(*unet),
-        "vae": compvis_vae(*vae),
-        "text_encoder": DIFFUSERS_TEXT,
+        "vae": compvis_vae(len(sizes.vae["multipliers"])),
+        "text_encoder": TRANSFORMERS,
     }
 
 
@@ -160,7 +152,7 @@ def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
         state[name] = theirs[their_name][:].to(dtype).reshape(wanted)
     if cls is AutoencoderKL:
         channels = model.latent_channels
-        state["shift"] = torch.zeros(channels)
+        state["shift_factor"] = torch.zeros(channels)
         state["scaling_factor"] = torch.full((channels,), kwargs["scaling_factor"])
     model.load_state_dict(state, assign=True)
     return model.eval()
@@ -277,14 +269,14 @@ def read_sizes(folder: Path) -> Sizes:
             unet=dict(
                 in_channels=unet["in_channels"],
                 **widths(unet["block_out_channels"]),
-                blocks=unet["layers_per_block"],
+                layers_per_block=unet["layers_per_block"],
                 attention=tuple("CrossAttn" in kind for kind in unet["down_block_types"]),
                 heads=heads,  # diffusers' name for the number of heads
                 context_dim=unet["cross_attention_dim"],
             ),
             vae=dict(
                 **widths(vae["block_out_channels"]),
-                blocks=vae["layers_per_block"],
+                layers_per_block=vae["layers_per_block"],
                 latent_channels=vae["latent_channels"],
                 scaling_factor=vae.get("scaling_factor", SD15_VAE["scaling_factor"]),
             ),
@@ -294,7 +286,7 @@ def read_sizes(folder: Path) -> Sizes:
                 dim=text["hidden_size"],
                 layers=text["num_hidden_layers"],
                 heads=text["num_attention_heads"],
-                mlp=text["intermediate_size"] / text["hidden_size"],
+                mlp_ratio=text["intermediate_size"] / text["hidden_size"],
             ),
             target=targets[scheduler.get("prediction_type", "epsilon")],
         )
