@@ -159,9 +159,13 @@ class UNet(nn.Module):
         film: bool = False,  # whether the time embedding multiplies as well as adds
     ):
         super().__init__()
-        check_keywords(multipliers, attention, context_dim, classes)
+        count = len(multipliers)
+        require(len(attention) == count, "attention", f"{count} resolutions", attention)
+        require(not (context_dim and classes), "context_dim", "None beside classes", context_dim)
+        reads = any(attention) or not context_dim
+        require(reads, "attention", "True somewhere, to read the context", attention)
         self.in_channels, self.context_dim, self.classes = in_channels, context_dim, classes
-        multiple = 2 ** (len(multipliers) - 1)
+        multiple = 2 ** (count - 1)
         self.input_shape = in_channels, size or f"{multiple}h", size or f"{multiple}w"
         time_dim = 4 * channels
         resnet = dict(time_dim=time_dim, film=film)
@@ -171,15 +175,14 @@ class UNet(nn.Module):
         transformer = dict(heads=heads, context_dim=context_dim, layers=transformer_layers)
         transformer |= dict(mlp_ratio=mlp_ratio)
         transformers = [transformer if attend else None for attend in attention]
-        last = len(widths) - 1
 
         self.time_embedding = TimeEmbedding(channels, time_dim)
         self.class_embedding = nn.Embedding(classes + 1, time_dim) if classes else None
         self.conv_in = conv(in_channels, channels)
         self.pos_embed = nn.Parameter(torch.zeros(channels, size, size)) if size else None
         self.down_blocks = nn.ModuleList(
-            DownBlock(above[i], widths[i], layers_per_block, i < last, resnet, transformers[i])
-            for i in range(len(widths))
+            DownBlock(above[i], widths[i], layers_per_block, i < count - 1, resnet, transformers[i])
+            for i in range(count)
         )
         self.mid_block = MidBlock(widths[-1], resnet, transformer if any(attention) else None)
         self.up_blocks = nn.ModuleList(
@@ -187,7 +190,7 @@ class UNet(nn.Module):
                 *(below[i], widths[i], above[i], layers_per_block + 1),
                 *(i > 0, resnet, transformers[i]),
             )
-            for i in reversed(range(len(widths)))
+            for i in reversed(range(count))
         )
         self.conv_norm_out = norm(widths[0])
         self.conv_out = zeroed(conv(widths[0], out_channels or in_channels))
@@ -207,16 +210,6 @@ class UNet(nn.Module):
         for block in self.up_blocks:
             h = block(h, temb, context, skips)
         return self.conv_out(F.silu(self.conv_norm_out(h)))  # (B, out_channels, H, W)
-
-
-def check_keywords(
-    multipliers: Sequence, attention: Sequence, context_dim: int | None, classes: int | None
-) -> None:
-    count = len(multipliers)
-    require(len(attention) == count, "attention", f"{count} resolutions", attention)
-    require(not (context_dim and classes), "context_dim", "None beside classes", context_dim)
-    readers = any(attention) or not context_dim
-    require(readers, "attention", "at least one resolution that reads the context", attention)
 
 
 class TextUNet(nn.Module):

@@ -289,7 +289,6 @@ class AutoencoderKL(nn.Module):
         mu, logvar = self.encode_moments(x)
         z = reparameterize(mu, logvar)  # (B, C, h, w)
         if noise:
-            check_spread(z)
             level = noise * torch.rand(len(z), 1, 1, 1, device=z.device).to(z.dtype)
             z = z + level * z.std((0, 2, 3), keepdim=True) * torch.randn_like(z)
         error = F.mse_loss(self.reconstruct(z), x)
@@ -307,14 +306,9 @@ class AutoencoderKL(nn.Module):
         batches = [images] if isinstance(images, Tensor) else images
         moments = [torch.stack(self.encode_moments(x)).cpu().double() for x in batches]
         mu, logvar = torch.cat(moments, dim=1)  # (N, C, h, w) each
-        check_spread(mu)
+        require(mu[:, 0].numel() > 1, "latents", "several numbers per channel, for a spread", mu)
         self.shift_factor.copy_(mu.mean((0, 2, 3)))
         self.scaling_factor.copy_((mu.var((0, 2, 3)) + logvar.exp().mean((0, 2, 3))).rsqrt())
-
-
-def check_spread(z: Tensor) -> None:
-    """ValueError for latents (B, C, h, w) with a single number in each channel."""
-    require(z[:, 0].numel() > 1, "latents", "several numbers per channel, for their spread", z)
 
 
 class Pixels(nn.Module):

@@ -24,7 +24,7 @@ from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, TextEncoder, T
 from course_lib.models.attention import Attention, SpatialTransformer, TransformerBlock
 from course_lib.models.layers import ResnetBlock
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.pipelines.stable_diffusion.checkpoint import Sizes, folder_names
+from course_lib.pipelines.stable_diffusion.checkpoint import FOLDER_NAMES, Sizes
 from course_lib.pipelines.stable_diffusion.key_map import compvis_unet, renamed
 from tests.parity import agree
 
@@ -148,7 +148,7 @@ def test_diffusers_reads_the_folder_that_the_chapter_writes(tmp_path):
     """Not only our reader: their own classes find each weight, and answer the same."""
     diffusers = pytest.importorskip("diffusers")
     transformers = pytest.importorskip("transformers")
-    names = dict(json=json, Sizes=Sizes, folder_names=folder_names, renamed=renamed)
+    names = dict(json=json, Sizes=Sizes, FOLDER_NAMES=FOLDER_NAMES, renamed=renamed)
     names |= dict(save_file=save_file)
     exec(cell("write"), names)
     torch.manual_seed(0)

@@ -155,7 +155,7 @@ def test_the_text_encoder_starts_as_clips_and_learns_on():
     recipe = make_recipe("scenes-latent")
     model = recipe.model().train()
     ids = recipe.clip.ids(["a red circle", "a blue square"])
-    assert torch.equal(model.text(ids), recipe.clip.text(ids))
+    assert torch.equal(model.text_encoder(ids), recipe.clip.text_encoder(ids))
     for parameter in model.unet.parameters():  # its zeros would keep every gradient from the words
         parameter.data += 0.01
     recipe.loss(model, recipe.batch(0)).backward()
