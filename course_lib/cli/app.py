@@ -119,7 +119,10 @@ def sample(
         str, typer.Option(help="a shipped model, or Stable Diffusion 1: a folder or .safetensors")
     ] = "scenes-latent",
     tokenizer: Annotated[
-        Path | None, typer.Option(help="for a single file: the folder of vocab.json, merges.txt")
+        Path | None,
+        typer.Option(
+            help="for a single file: the folder of its tokenizer (tokenizer.json or vocab.json)"
+        ),
     ] = None,
     size: Annotated[
         int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")

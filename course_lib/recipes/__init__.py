@@ -4,7 +4,7 @@ from pathlib import Path
 
 from course_lib.common.registry import choose
 from course_lib.datasets.folder import CaptionedFolder
-from course_lib.datasets.shards import Shards
+from course_lib.datasets.shards import Shards, shards_in
 from course_lib.recipes.digits import DigitsClasses, DigitsDDPM, DigitsVAE
 from course_lib.recipes.features import ScenesFeatures
 from course_lib.recipes.recipe import Recipe
@@ -38,7 +38,7 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
     if not recipe.takes_folder:
         able = ", ".join(name for name, recipe in RECIPES.items() if recipe.takes_folder)
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
-    if list(Path(folder).glob("*.tar")):
+    if shards_in(folder) and not (Path(folder) / "metadata.jsonl").exists():
         streams = recipe.settings.get("accumulate", 1)
         made = recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
     else:
