@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes.captions import parse
-from course_lib.models import capture
+from course_lib.models import TextUNet, capture
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.recipes.digits import like_real, right_digit
 from course_lib.recipes.recipe import curve
@@ -149,6 +150,20 @@ def test_the_alignment_with_clip_is_part_of_the_training_loss_alone():
         recipe.loss(model.train(), (x0, ids, seen))
     cosine = torch.nn.functional.cosine_similarity(projected[0], seen).mean().item()
     assert losses[True] - losses[False] == pytest.approx(0.5 * (1 - cosine), rel=1e-4)
+
+
+def test_the_projection_head_is_trained_and_not_published(tmp_path):
+    recipe = make_recipe("scenes-latent")
+    run = recipe.begin(steps=1, folder=tmp_path, precision="no", device="cpu")
+    list(run)
+    weights = [name for name, _ in run.model.named_parameters() if "projection_head" in name]
+    assert len(weights) == 4 and all(run.model.get_parameter(w).grad.any() for w in weights)
+    with safe_open(tmp_path / "state.safetensors", "pt") as state:  # it is there to go on with
+        assert {f"{kind}.{w}" for kind in ("model", "ema") for w in weights} <= set(state.keys())
+    published = recipe.for_inference(run.ema)
+    plain = TextUNet(**run.ema.kwargs)
+    plain.load_state_dict(published.state_dict())  # strict: nothing is missing or left over
+    assert hasattr(run.ema, "projection_head")  # the training goes on with it
 
 
 def test_the_text_encoder_starts_as_clips_and_learns_on():
