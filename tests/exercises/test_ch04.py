@@ -122,7 +122,7 @@ def test_a_label_is_one_more_vector_beside_the_times():
         for p in labelled.parameters():
             p.add_(0.1 * torch.randn_like(p))
     weights = labelled.state_dict()
-    table = weights.pop("label.weight")
+    table = weights.pop("class_embedding.weight")
     plain.load_state_dict(weights)
     x, timestep, labels = torch.randn(4, 1, 8, 8), torch.full((4,), 30.0), torch.arange(4)
     plain.time_embedding.register_forward_hook(
@@ -137,8 +137,8 @@ def test_an_mlp_can_not_tell_shuffled_pixels_from_ordered_ones():
         for p in mlp.parameters():
             p.add_(0.1 * torch.randn_like(p))
     weights = mlp.state_dict()
-    weights["enter.weight"] = weights["enter.weight"][:, order]
-    weights |= {f"leave.{n}": weights[f"leave.{n}"][order] for n in ("weight", "bias")}
+    weights["proj_in.weight"] = weights["proj_in.weight"][:, order]
+    weights |= {f"proj_out.{n}": weights[f"proj_out.{n}"][order] for n in ("weight", "bias")}
     twin.load_state_dict(weights)
     x, timestep = torch.randn(3, 1, 8, 8), torch.full((3,), 5.0)
     answer = twin(x.flatten(1)[:, order].view_as(x), timestep).flatten(1)

@@ -183,7 +183,7 @@ def test_a_folder_of_older_names_and_half_precision(copy, twins):
 def single(folder):
     """The weights under the names of the original single file."""
     parts = load_stable_diffusion(folder)
-    models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.clip.text}
+    models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.clip.text_encoder}
     return original_names(SIZES, models)
 
 
