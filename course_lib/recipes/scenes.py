@@ -253,7 +253,7 @@ class ScenesDiffusion(ScenesRecipe):
         images, captions = self.held_out(24)
         first = images[:1].to(self.vae.scaling_factor.device)
         shape = self.vae.encode(first).shape[1:]
-        empty, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
+        empty, context = (model.text_encoder(to(model, self.clip.ids(c))) for c in ([""], captions))
         network = guided(model.unet, empty, self.scale)
         draws = generators(range(24))
         noise = to(model, initial_noise(draws, shape))

@@ -211,7 +211,7 @@ def test_text_to_image_refuses(toy_pipeline, wrong, line):
         (lambda x: x, dict(steps=0), "steps must be at least 1, got 0"),
         (lambda x: x[:1], {}, r"images are \(1, 3, 32, 32\), expected \(2, 3, 32, 32\)"),
         (lambda x: x[..., :16], {}, r"images are \(2, 3, 32, 16\), expected"),
-        (lambda x: 127 * (x + 1), {}, r"expected \[-1, 1\]"),
+        (lambda x: 127 * (x + 1), {}, r"expected values in \[-1, 1\]"),
         (lambda x: (x > 0).byte(), {}, "uint8"),
     ],
 )
