@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.diffusion import (
     DDPM,
     Diffusion,
@@ -26,7 +27,6 @@ from course_lib.diffusion.schedules import Table
 from course_lib.evaluation import PromptOracle
 from course_lib.models import AutoencoderKL, ImageEncoder, Tokenizer, UNet
 from course_lib.pipelines import image_to_image, inpaint, text_to_image
-from course_lib.training import load_checkpoint, save_checkpoint
 
 CARD = dict(seed=0, steps=1)
 SMALL = dict(channels=8, multipliers=(1,), patch_size=4, attention=False)

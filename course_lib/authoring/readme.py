@@ -12,8 +12,9 @@ import nbformat
 
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
+from course_lib.common.checkpoints import published, read_card
 from course_lib.common.paths import CHECKPOINTS
-from course_lib.training import published, read_card
+from course_lib.evaluation.metrics import Metric, from_card
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
@@ -49,24 +50,24 @@ def figures() -> list[str]:
     """What `course evaluate` measured on held-out scenes, one column for each way to hold out."""
     rows = [f"| | {' | '.join(SPLITS)} |", "|---|---|---|"]
     for name in filter(lambda name: name.startswith("scenes-"), published()):
-        cells: dict[str, dict[str, float]] = {}
-        for key, value in read_card(name).get("metrics", {}).items():
-            kind, split, what = FIGURE.fullmatch(key).groups(default="")
-            if split or what:
-                cells.setdefault(kind + what, {})[split or SPLITS[0]] = value
-        for what, values in cells.items():
-            shown = (show(values[split]) if split in values else "" for split in SPLITS)
+        cells: dict[str, dict[str, Metric]] = {}
+        for metric in from_card(read_card(name)):
+            if metric.split:
+                cells.setdefault(f"{metric.kind}: {metric.property}", {})[metric.split] = metric
+        for what, found in cells.items():
+            shown = (show(found[split]) if split in found else "" for split in SPLITS)
             rows.append(f"| `{name}` {what} | {' | '.join(shown)} |")
     return rows
 
 
 SPLITS = ("new combinations", "new pairs")
-# "single, new pairs: read right", "single: shape", "test_loss"
-FIGURE = re.compile(rf"([\w ]+)(?:, ({'|'.join(SPLITS)}))?(: [\w ]+)?")
 
 
-def show(value: float) -> str:
-    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.1f} dB"
+def show(metric: Metric) -> str:
+    low, high = metric.interval
+    if metric.property == "psnr":
+        return f"{metric.value:.1f} dB"
+    return f"{100 * metric.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from course_lib.cli import machine
+from course_lib.common.memory import free_memory
 from course_lib.common.paths import CHECKPOINTS, DATA, ROOT
 
 GIB = 2**30
@@ -174,7 +175,7 @@ def examine() -> Iterator[Finding]:
     needed = machine.requirements_in(ROOT / "pyproject.toml")
     yield check_python(sys.version_info[:3])
     yield check_packages(needed, {r.name: machine.version_of(r.name) for r in needed})
-    yield check_memory(machine.free_memory())
+    yield check_memory(free_memory())
     error = machine.write_error(DATA)
     yield check_writable("data/" if DATA == ROOT / "data" else str(DATA), error)
     yield check_disk(shutil.disk_usage(ROOT if error else DATA).free)

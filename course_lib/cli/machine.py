@@ -13,7 +13,6 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 from packaging.requirements import Requirement
 
 PROBE = """
@@ -84,18 +83,6 @@ def requirements_in(pyproject: Path) -> list[Requirement]:
     if not pyproject.exists():
         return []
     return [*map(Requirement, tomllib.loads(pyproject.read_text())["project"]["dependencies"])]
-
-
-def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes to be had, also in a container that may use fewer than the machine has."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = int(pages["inactive_file"])  # of files that were read; given up when asked for
-    except (OSError, ValueError, KeyError):  # no such container, or its limit is the word "max"
-        return free
-    return min(free, limit - used + cached)
 
 
 def write_error(folder: Path) -> str | None:

@@ -11,6 +11,7 @@ belong together are refused.
 import hashlib
 import json
 import platform
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -21,7 +22,6 @@ from course_lib.common.checks import finite
 from course_lib.common.devices import pick_device
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.paths import CHECKPOINTS
-from course_lib.common.registry import choose
 
 LAYOUT = 2  # of the weights' names: since 2 the networks' parts have diffusers' names
 ADVICE = "bring back both files (git checkout -- data/checkpoints), or train the model again"
@@ -108,7 +108,7 @@ def read_card(name_or_path: str | Path) -> dict:
     path = card_of(locate(name_or_path))
     try:
         card = json.loads(path.read_bytes())
-        card["class"], card["kwargs"], card["sha256"], dict(card.get("metrics", {}))
+        card["class"], card["kwargs"], card["sha256"], [*card.get("metrics", [])]
     except FileNotFoundError:
         raise FileNotFoundError(missing(locate(name_or_path))) from None
     except (ValueError, KeyError, TypeError) as error:
@@ -143,18 +143,15 @@ def card_of(path: Path) -> Path:
 
 
 def missing(path: Path) -> str:
-    """One line for a checkpoint that is not there: how to make it, or the nearest name."""
-    from course_lib.recipes import RECIPES  # they load checkpoints themselves
-
-    if path.parent == CHECKPOINTS and path.stem in RECIPES:
-        return f"{path.stem} is not in {CHECKPOINTS}: `course train {path.stem} --publish` makes it"
-    if path.parent != CHECKPOINTS or not published():
+    """One line for a checkpoint that is not there: the nearest name, or how it is made."""
+    if path.parent != CHECKPOINTS or path.stem in published():
         return f"there is no checkpoint {path}"
-    try:
-        choose("checkpoint", path.stem, dict.fromkeys(published()))
-    except ValueError as error:
-        return f"{error} (in {CHECKPOINTS})"
-    return f"{path} is missing"
+    near = get_close_matches(path.stem, published(), n=1)
+    guess = f"did you mean {near[0]!r}? Or " if near else ""
+    return (
+        f"{path.stem} is not in {CHECKPOINTS}: {guess}`course train {path.stem} --publish` makes "
+        "it, if that is a recipe"
+    )
 
 
 def halve(weights: torch.Tensor, name: str) -> torch.Tensor:

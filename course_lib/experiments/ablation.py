@@ -33,7 +33,8 @@ from course_lib.recipes.digits import (
     draw,
     like_real,
 )
-from course_lib.training.loop import Training, seeded
+from course_lib.training import Training
+from course_lib.training.seeding import seeded
 
 RECORD = RECORDED / "ablation.json"
 STEPS, SEEDS = 500, (1, 2)

@@ -17,7 +17,6 @@ from course_lib.common.paths import RECORDED
 from course_lib.common.registry import choose
 from course_lib.experiments.runs import one_of
 from course_lib.recipes import RECIPES
-from course_lib.recipes.report import score
 
 RECORD = RECORDED / "race.json"
 EVERY = 750  # steps
@@ -28,13 +27,13 @@ def race(name: str) -> list[dict[str, float]]:
     """Train that recipe; at each look the CPU minutes so far and the share of right pictures."""
     recipe = choose("recipe", name, RECIPES)()
     run = recipe.begin(folder=Path("outputs") / "race" / name, device="cpu")
-    kept = run.folder / "looks.json"
+    kept = run.folder.path / "looks.json"
     looks = json.loads(kept.read_text()) if kept.exists() else []
     looks = [each for each in looks if each["step"] <= run.done]  # the training may be killed
 
     def look_if_due() -> None:
         due = run.done and (run.done % EVERY == 0 or run.done == run.steps)
-        if run.leads and due and all(each["step"] != run.done for each in looks):
+        if run.is_main and due and all(each["step"] != run.done for each in looks):
             looks.append(look(recipe, run.ema, run.done, run.cpu_seconds))
             print(name, looks[-1], flush=True)
             write_files({kept: json.dumps(looks).encode()})
@@ -42,12 +41,12 @@ def race(name: str) -> list[dict[str, float]]:
     look_if_due()  # it may have been killed in the middle of one
     for _ in run:
         look_if_due()
-    run.part()
-    return looks if run.leads else []
+    run.close()
+    return looks if run.is_main else []
 
 
 def look(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
-    right = score(recipe, network, COUNT)
+    right = recipe.score(network, COUNT)
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": round(right, 4)}
 
 

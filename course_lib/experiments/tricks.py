@@ -12,16 +12,18 @@ its caption says, so what tells the variants apart is the share of single proper
 import torch.nn.functional as F
 from torch import nn
 
+from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.paths import RECORDED
 from course_lib.common.registry import choose
 from course_lib.diffusion import Diffusion, straight
+from course_lib.evaluation.metrics import mean_share
+from course_lib.evaluation.prompts import distance_metrics, prompt_metrics
 from course_lib.experiments.runs import Runs
-from course_lib.models import AutoencoderKL, DiT
+from course_lib.models import AutoencoderKL, Classifier, DiT
 from course_lib.models.dit import unpatchify
 from course_lib.recipes import Recipe
-from course_lib.recipes.report import assemble, distance_report, pictures_report, score
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesLatent, ScenesVAE, projection_head
-from course_lib.training.loop import Training
+from course_lib.training import Optimizer, Scale, Training
 
 BUDGET = 240  # seconds of CPU time
 AUTOENCODER = 420  # before them, where a variant needs an autoencoder of its own
@@ -62,7 +64,7 @@ class Alone(Full):
 
 class AdamW(Full):
     label = "AdamW, no Muon"
-    changes = dict(optimizer="adamw", lr=1e-3)
+    changes = dict(optimizer=Optimizer(lr=1e-3, warmup=30))
 
 
 class LastWeights(Full):
@@ -72,7 +74,7 @@ class LastWeights(Full):
 
 class SmallBatch(Full):
     label = "32 pictures a step"
-    changes = dict(accumulate=1)
+    changes = dict(scale=Scale(precision="auto"))
 
 
 class Uniform(Full):
@@ -105,7 +107,7 @@ class Transformer(Full):
     """
 
     label = "transformer, no U-Net"
-    changes = dict(lr=8e-3)
+    changes = dict(optimizer=Optimizer("muon", lr=8e-3, warmup=30))
     dit = dict(in_channels=12, size=8, patch_size=1, dim=192, layers=4, heads=4, mlp_ratio=2)
 
     def change(self, model):
@@ -136,7 +138,7 @@ class FewChannels(Full):
     def prepare(self, seed):
         first = FewVAE()
         self.vae = finish(first, begin(first, seed, AUTOENCODER))
-        return {"reconstructions right": round(score(first, self.vae, COUNT), 4)}
+        return {"reconstructions right": round(first.score(self.vae, COUNT), 4)}
 
 
 class FewVAE(ScenesVAE):
@@ -175,17 +177,17 @@ def finish(first: ScenesVAE, run: Training) -> AutoencoderKL:
 
 def judge(recipe: ScenesDiffusion, model: nn.Module, count: int = COUNT) -> dict[str, float]:
     """Shares of held-out captions: "right" in everything, and the mean of single "properties"."""
-    figures = pictures_report(assemble(recipe, model), count)
-    whole = [share for name, share in figures.items() if ", new " in name]
-    parts = [share for name, share in figures.items() if ": " in name]
-    means = {"right": sum(whole) / len(whole), "properties": sum(parts) / len(parts)}
+    metrics = prompt_metrics(recipe.draw(model), count)
+    parts = [metric.value for metric in metrics if metric.property != "right"]
+    means = {"right": mean_share(metrics, "right"), "properties": sum(parts) / len(parts)}
     return {name: round(mean, 4) for name, mean in means.items()}
 
 
 def distances(recipe: ScenesDiffusion, model: nn.Module) -> dict[str, float]:
     """The Fréchet distance of its pictures to real ones, and that of real ones to each other."""
-    figures = distance_report(assemble(recipe, model), PICTURES)
-    return {name: round(value, 2) for name, value in figures.items()}
+    features = load_checkpoint(Classifier, "scenes-features")
+    metrics = distance_metrics(recipe.draw(model), features, recipe.size, PICTURES)
+    return {metric.property: round(metric.value, 2) for metric in metrics}
 
 
 def run(label: str, seed: int) -> dict:

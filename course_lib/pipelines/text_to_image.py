@@ -5,11 +5,13 @@
 
 Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
 picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
+What can be drawn but is unlike anything in training is drawn with a warning, in one line by
+Python's `logging`.
 """
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.cuda_graphs import Captured, worth_capturing
 from course_lib.common.devices import autocast, has_bf16, pick_device
-from course_lib.common.registry import choose
+from course_lib.common.registry import short
 from course_lib.diffusion import (
     Diffusion,
     generators,
@@ -28,10 +30,10 @@ from course_lib.diffusion import (
     sample,
     time_grid,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
+from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.recipes import RECIPES
-from course_lib.training import load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class LatentDiffusion:
 
     size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
     sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
+    scales: from which guidance to which it is useful; review(caption): what training never showed
+    of a caption, in words, or None, or ValueError for one with unknown words. Where these two are
+    not known, nothing is refused and nothing warned of.
     """
 
     process: Diffusion
@@ -50,6 +55,8 @@ class LatentDiffusion:
     scale: float = 4.0
     sampler: str = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
+    scales: tuple[float, float] = (-math.inf, math.inf)
+    review: Callable[[str], str | None] = lambda caption: None
 
     @property
     def device(self) -> torch.device:
@@ -60,34 +67,6 @@ class LatentDiffusion:
         """The shape of one picture's latent (C, h, w)."""
         side = self.size // self.vae.factor
         return self.vae.latent_channels, side, side
-
-
-def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
-    """The shipped text-to-image model of that name, ready to draw.
-
-    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
-    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
-    """
-    device = pick_device(device)
-    latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
-    recipe = choose("text-to-image model", name, latent)
-    vae, clip = recipe.components
-    return as_pipeline(
-        recipe,
-        model=load_checkpoint(TextUNet, name, device),
-        vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
-        clip=load_checkpoint(CLIP, clip, device),
-    )
-
-
-def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP):
-    """The networks as the recipe, a `ScenesDiffusion` or its class, samples with them.
-
-    Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
-    """
-    words = PromptEncoder(clip.tokenizer, model.text_encoder)
-    how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
-    return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 
 
 def load_published(
@@ -130,7 +109,7 @@ def text_to_image(
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -165,7 +144,7 @@ def image_to_image(
     times = time_grid(model.process.schedule, left, spacing, start=strength)
     zt = model.process.add_noise(z, times[0], noise)
     how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(model.process, network, zt, context, **how)
     return model.vae.decode(z).clamp(-1, 1)
 
@@ -194,7 +173,7 @@ def inpaint(
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(
             *(model.process, network, noise, context, steps),
             clip=lambda x0: torch.where(cells, x0, known),
@@ -216,20 +195,31 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
+    remarks = look_over(model, captions, scale, negative)
     empty = model.clip.context([negative])  # (1, L, D)
-    guide, dtype = guided(model.unet, empty, scale), next(model.unet.parameters()).dtype
+    unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
+    guide, dtype = guided(unet, empty, scale), next(model.unet.parameters()).dtype
 
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))
 
-    return network, model.clip.context(captions), generators(seeds)
+    context = model.clip.context(captions)
+    for remark in remarks:
+        logger.warning(remark)
+    return network, context, generators(seeds)
 
 
-@contextmanager
-def quickly(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, the U-Net answers as fast as the device can: bf16, or replays, where they pay."""
-    with autocast(model.device), Replays([model.unet] if pays(model.unet) else []):
-        yield
+def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
+    """What of this training never showed, one line each; ValueError for unknown words."""
+    remarks = []
+    for caption in dict.fromkeys([*captions, negative]):
+        if reason := model.review(caption):
+            remarks.append(f"training showed nothing like {short(caption)!r}: {reason}")
+    low, high = model.scales
+    if not low <= scale <= high and any(caption != negative for caption in captions):
+        useful = f"the useful range of this model, {low:g} to {high:g}"
+        remarks.append(f"guidance {scale:g} is outside {useful}: fewer pictures will be right")
+    return remarks
 
 
 def usual(model: LatentDiffusion, steps: int) -> dict:

@@ -28,7 +28,7 @@ from course_lib.experiments.runs import natural, one_of
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.teaching.plots import grid_figure, pixels, show
 from course_lib.teaching.style import BLUE, ORANGE, canvas, few_colours, styled
-from course_lib.training.loop import Training
+from course_lib.training import Training
 
 FOLDER = RECORDED / "good"
 SEEDS = (1, 2, 3)  # the shipped models are seed 0
@@ -167,8 +167,8 @@ def record(name: str, seeds: Sequence[int] = SEEDS) -> None:
     recipe, runs, looks, measured = make_recipe(name), [], [], []
     for seed in seeds:
         runs.append(trained(recipe, seed))
-        looks.append(recipe.pictures(runs[-1].ema))
-        measured.append(recipe.measure(runs[-1].ema, COUNT))
+        looks.append(recipe.samples(runs[-1].ema))
+        measured.append({m.label: m.value for m in recipe.measure(runs[-1].ema, COUNT)})
         write(name, seeds[: len(runs)], runs, looks, measured)
 
 
@@ -213,7 +213,7 @@ def trained(recipe, seed: int) -> Training:
 
 
 def losses_of(run: Training) -> list[float]:
-    lines = (run.folder / "log.jsonl").read_text().splitlines()
+    lines = run.folder.log.read_text().splitlines()
     return [json.loads(line)["loss"] for line in lines[: run.done]]
 
 

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from course_lib.cli import doctor, machine
 from course_lib.cli.doctor import GIB, Finding
+from course_lib.common.memory import free_memory
 
 GOOD = {"torch": "2.15.0", "threads": 2, "recipes": ["a", "b"]}
 NMS = "operator torchvision::nms does not exist"
@@ -161,13 +162,13 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="containers' limits are Linux's")
 def test_memory_within_a_container(tmp_path):
-    free = machine.free_memory(tmp_path)  # no such group: the machine's
+    free = free_memory(tmp_path)  # no such group: the machine's
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert machine.free_memory(tmp_path) > 0.5 * free
+    assert free_memory(tmp_path) > 0.5 * free
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.stat").write_text("anon 700\ninactive_file 200\n")
-    assert machine.free_memory(tmp_path) == 4200  # pages of files that were read are given back
+    assert free_memory(tmp_path) == 4200  # pages of files that were read are given back
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from course_lib.common import checkpoints
+from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.common.files import make_folder
-from course_lib.training import load_checkpoint, save_checkpoint
 
 
 class Net(nn.Module):
@@ -66,7 +66,8 @@ def test_half_keeps_vectors_and_gives_back_float32(saved):
 
 def test_unknown_names(saved):
     with pytest.raises(
-        FileNotFoundError, match=r"unknown checkpoint 'digit-net'; did you mean 'dig"
+        FileNotFoundError,
+        match=r"digit-net is not in .*: did you mean 'digits-net'\? Or `course train",
     ):
         load_checkpoint(Net, "digit-net")
     with pytest.raises(

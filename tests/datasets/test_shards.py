@@ -11,6 +11,7 @@ from PIL import Image, features
 from course_lib.datasets import shards
 from course_lib.datasets.shards import Shards
 from course_lib.recipes import make_recipe
+from course_lib.training import Scale
 
 
 def add(tar, name, content):
@@ -263,8 +264,8 @@ def test_a_recipe_learns_from_shards_and_goes_on_with_the_same_numbers(folder, t
             recipe = make_recipe("scenes-vae", folder)
             assert recipe.data.streams == 2 and recipe.data.batch_size == recipe.batch_size
             recipe.data.batch_size = recipe.batch_size = 4
-            options = dict(steps=6, save_every=3, precision="no", device="cpu")
-            for step in recipe.begin(folder=tmp_path / name, **options):
+            scale = Scale(accumulate=2)
+            for step in recipe.begin(folder=tmp_path / name, steps=6, scale=scale, device="cpu"):
                 losses[name, step.index] = step.loss
                 if step.index == stop:
                     break

@@ -7,6 +7,7 @@ import torch
 
 from course_lib.experiments import race
 from course_lib.recipes import Recipe
+from course_lib.training import Optimizer, Scale
 
 
 def test_a_look_tells_step_minutes_and_share(monkeypatch):
@@ -32,8 +33,9 @@ class Slope(Recipe):
     """Learns that y = 2 x."""
 
     name = "slope"
-    settings = dict(steps=6, lr=0.1, save_every=3)
-    pictures = measure = None
+    settings = dict(steps=6, optimizer=Optimizer(lr=0.1), scale=Scale())
+    save_every = 3
+    samples = measure = None
 
     def model(self):
         return torch.nn.Linear(1, 1)

@@ -12,8 +12,10 @@ from torch import nn
 
 from course_lib import recipes
 from course_lib.common.paths import ROOT
+from course_lib.evaluation.metrics import Metric
 from course_lib.teaching import good
 from course_lib.teaching.style import few_colours
+from course_lib.training import Optimizer, Scale
 
 NAMES = sorted(path.stem for path in good.FOLDER.glob("*.json"))
 
@@ -29,7 +31,7 @@ class Slope(recipes.Recipe):
     """Learns that y = 2 x, in steps of a millisecond, and draws one grey for each step learned."""
 
     name = "slope"
-    settings = dict(steps=30, lr=0.1, ema=0.5)
+    settings = dict(steps=30, optimizer=Optimizer(lr=0.1), ema=0.5, scale=Scale())
 
     def model(self):
         return Line()
@@ -40,12 +42,12 @@ class Slope(recipes.Recipe):
     def loss(self, model, x):
         return (model.weight * x - 2 * x).square().mean()
 
-    def pictures(self, model):
+    def samples(self, model):
         real = torch.linspace(-1, 1, 12).reshape(12, 1, 1, 1).expand(-1, 1, 8, 8)
         return torch.cat([real, real / 2]), ["real"] * 12 + ["again"] * 12
 
     def measure(self, model, count):
-        return {"slope": model.weight.item()}
+        return [Metric("slope", model.weight.item(), count)]
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from course_lib.common.devices import hardware, pick_device
-from course_lib.training import learning_rate, loop, train
-from course_lib.training.loop import own_device, seeded
+from course_lib.training import learning_rate, loop
+from course_lib.training.scale.engine import own_device
 from course_lib.training.scale.state import read_state
+from course_lib.training.seeding import seeded
+from tests.training import flat
 
 CPU = torch.device("cpu")
 SETTINGS = dict(steps=12, warmup=4, lr=1e-2, ema=0.9, save_every=5, device="cpu")
@@ -32,7 +34,7 @@ def batch(step):
 
 
 def begin(folder=None, loss=noisy, model=None, **changes):
-    return train(model or make_model(), loss, batch, folder=folder, **SETTINGS | changes)
+    return flat.begin(model or make_model(), loss, batch, folder, **SETTINGS | changes)
 
 
 def same(a, b):

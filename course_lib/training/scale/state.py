@@ -22,17 +22,17 @@ ADVICE = "delete it to train from the start, or bring back a copy"
 def save_training(training, path: Path) -> None:
     """Replace the state at `path`; an OSError (disk full, …) leaves the old one in place.
 
-    Every process calls it, since each may hold a part of the tensors; the leading one writes.
+    Every process calls it, since each may hold a part of the tensors; the main one writes.
     """
     tree = {
         "model": training.model.state_dict(),
         "ema": training.average.model.state_dict(),
         "optimizer": {n: o.state_dict()["state"] for n, o in enumerate(training.optimizers)},
     }
-    tensors = flatten(tree, "cpu" if training.leads else "meta")  # meta: gathered and forgotten
-    if not training.leads:
+    tensors = flatten(tree, "cpu" if training.is_main else "meta")  # meta: gathered and forgotten
+    if not training.is_main:
         return
-    scaler = training.accelerator.scaler  # of fp16's gradients; None in other precisions
+    scaler = training.engine.accelerator.scaler  # of fp16's gradients; None in other precisions
     facts = {
         "done": training.done,
         "seconds": training.seconds,
@@ -70,8 +70,8 @@ def load_training(training, path: Path) -> None:
         moments = by_parameter(branch(tensors, f"optimizer.{n}"))
         moments = {i: split(m, dict.fromkeys(m, weights[i])) for i, m in moments.items()}
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    if training.accelerator.scaler:
-        training.accelerator.scaler.load_state_dict(facts["scaler"])
+    if training.engine.accelerator.scaler:
+        training.engine.accelerator.scaler.load_state_dict(facts["scaler"])
     training.done, training.seconds = facts["done"], facts["seconds"]
     training.cpu_seconds = facts["cpu_seconds"]
     if training.done == training.steps:  # nothing is left to do here: it was all done there
