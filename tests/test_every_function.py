@@ -612,9 +612,9 @@ def test_what_is_missing_is_named(tmp_path, name):
 # Nothing is left out
 
 ROOMS = [
-    *("diffusion", "models", "pipelines", "training", "stable_diffusion"),
+    *("diffusion", "models", "pipelines", "training", "pipelines.stable_diffusion"),
     *("evaluation.distances", "evaluation.neighbours", "evaluation.oracle"),
-    *("datasets.captions", "datasets.digits", "datasets.folder", "datasets.grammar"),
+    *("datasets.scenes.captions", "datasets.digits", "datasets.folder", "datasets.scenes.grammar"),
     *("datasets.order", "datasets.scenes", "datasets.shards", "datasets.torchvision_sets"),
     "datasets.toy",
 ]

@@ -160,7 +160,7 @@ def test_the_alignment_with_clip_is_part_of_the_training_loss_alone():
 
 def test_the_projection_head_is_trained_and_not_published(tmp_path):
     recipe = make_recipe("scenes-latent")
-    run = recipe.begin(steps=1, folder=tmp_path, precision="no", device="cpu")
+    run = recipe.begin(steps=1, folder=tmp_path, scale=Scale(), device="cpu")
     list(run)
     weights = [name for name, _ in run.model.named_parameters() if "projection_head" in name]
     assert len(weights) == 4 and all(run.model.get_parameter(w).grad.any() for w in weights)
