@@ -79,6 +79,7 @@ from course_lib.models import (
 )
 from course_lib.pipelines import (
     LatentDiffusion,
+    check_size,
     image_to_image,
     inpaint,
     load_published,
@@ -482,6 +483,7 @@ NUMBERS = {
     "PromptOracle.judge": [("captions", lambda: PromptOracle().judge(SIGHTS, CAPTIONS[:1]))],
     "load_pipeline": [("unknown", lambda: load_pipeline("scene-latent"))],
     "load_published": [("size", lambda: load_published("nowhere", size=100))],
+    "check_size": [("size", lambda: check_size(0)), ("size", lambda: check_size(100))],
     "text_to_image": [
         ("no captions", lambda: text_to_image(MODEL, [])),
         ("seeds", lambda: text_to_image(MODEL, CAPTIONS, [1])),

@@ -14,6 +14,14 @@ from course_lib.common.paths import ROOT
 from course_lib.teaching.style import PNG_LIMIT, shrink
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {  # what a kernel writes, without Python's version: for colours, and for `nbconvert`
+    "name": "python",
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 
 
@@ -22,7 +30,7 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
     kept = {"course": notebook.metadata["course"]} if "course" in notebook.metadata else {}
     notebook.metadata = nbformat.from_dict(
-        {"kernelspec": KERNEL, "language_info": {"name": "python"}, **kept}
+        {"kernelspec": KERNEL, "language_info": LANGUAGE, **kept}
     )
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     for cell in notebook.cells:

@@ -12,8 +12,7 @@ import nbformat
 
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
-from course_lib.common.checkpoints import published, read_card
-from course_lib.common.paths import CHECKPOINTS
+from course_lib.common.checkpoints import find, published, read_card
 from course_lib.evaluation.metrics import Metric, from_card
 
 
@@ -33,7 +32,7 @@ def models() -> list[str]:
     """A row for each shipped checkpoint: how large it is, and what its training took."""
     rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
     for name in published():
-        card, size = read_card(name), (CHECKPOINTS / f"{name}.safetensors").stat().st_size
+        card, size = read_card(name), find(name).stat().st_size
         rows.append(
             f"| `{name}` | {card['parameters']:,} | {size / 1e6:.1f} MB | {card['steps']:,} "
             f"| {card['wall_minutes']:.1f} | {where(card)} |"

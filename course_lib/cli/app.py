@@ -35,6 +35,8 @@ DEMO = [
     "four small purple diamonds on an orange background",
 ]
 
+JUPYTER = ROOT / "course_lib" / "teaching" / "jupyter"  # defaults: JupyterLab asks for no news
+
 Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
 Steps = Annotated[int, typer.Option(help="sampling steps")]
@@ -72,6 +74,8 @@ def lab(context: typer.Context) -> None:
     for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in a folder of their own
         if path := os.environ.get(name):
             os.environ[name] = os.path.abspath(path)
+    defaults = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, defaults))
     os.chdir(ROOT)
     from jupyterlab.labapp import main as jupyterlab
 
@@ -152,12 +156,14 @@ def draw(
     """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
     import torch
 
+    from course_lib.common.checks import torch_seeds
     from course_lib.pipelines import text_to_image
     from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    torch_seeds(seed, seed + count - 1)
     if published := is_published(model):
         pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:
@@ -191,9 +197,10 @@ def is_published(model: str) -> bool:
 def open_published(model, tokenizer, size, device):
     """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
     from course_lib.common.devices import pick_device
-    from course_lib.pipelines import load_published
+    from course_lib.pipelines import check_size, load_published
     from course_lib.pipelines.stable_diffusion.memory import check_memory
 
+    check_size(size)
     device = pick_device(device)
     typer.echo(check_memory(model, size, device))
     return load_published(model, tokenizer, size, device)
@@ -245,14 +252,16 @@ def train(
     """
     from tqdm import tqdm
 
-    from course_lib.common.checkpoints import CHECKPOINTS
+    from course_lib.common.checkpoints import CHECKPOINTS, check_place, locate
     from course_lib.common.files import make_folder
     from course_lib.recipes import make_recipe
 
+    folder = folder or Path("outputs") / name
+    path = locate(name if publish else folder / f"{name}.safetensors")
+    check_place(path, data is not None)
     recipe = make_recipe(name, data)
     if until is not None and not (0 < until <= 1 and data is None):
         raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
-    folder = folder or Path("outputs") / name
     if publish:
         make_folder(CHECKPOINTS)  # refused before the training, not after it
     changes = {} if steps is None else {"steps": steps}
@@ -279,8 +288,7 @@ def train(
     told = {"--data": data, "--steps": steps, "--until": until}
     told = [f"{option} {value}" for option, value in told.items() if value is not None]
     command = " ".join([f"course train {name}", *told])
-    path = None if publish else folder / f"{name}.safetensors"
-    path = recipe.publish(run, path, command=command)
+    recipe.publish(run, path, command=command)
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
 
 

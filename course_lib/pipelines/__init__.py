@@ -1,15 +1,16 @@
 """Trained networks put together: text in, picture out."""
 
+from course_lib.pipelines.edit import image_to_image, inpaint
 from course_lib.pipelines.text_to_image import (
     LatentDiffusion,
-    image_to_image,
-    inpaint,
+    check_size,
     load_published,
     text_to_image,
 )
 
 __all__ = [
     "LatentDiffusion",
+    "check_size",
     "image_to_image",
     "inpaint",
     "load_published",

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.common.cuda_graphs import Captured, worth_capturing
@@ -28,7 +27,6 @@ from course_lib.diffusion import (
     guided,
     initial_noise,
     sample,
-    time_grid,
 )
 from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
@@ -81,13 +79,18 @@ def load_published(
     FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64;
     RuntimeError for a device that is not there.
     """
-    if size < 64 or size % 64:
-        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
+    check_size(size)
     device = pick_device(device)
     dtype = torch.bfloat16 if has_bf16(device) else torch.float32
     process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
     parts = unet.to(device), vae.to(device), clip.to(device)
     return LatentDiffusion(process, *parts, size=size, scale=7.5, spacing=times)
+
+
+def check_size(size: int) -> None:
+    """Stable Diffusion halves its latents three times, and they are 8 times smaller: 64 in all."""
+    if size < 64 or size % 64:
+        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
 
 
 @torch.no_grad()
@@ -114,76 +117,7 @@ def text_to_image(
     return model.vae.decode(z).clamp(-1, 1)
 
 
-@torch.no_grad()
-def image_to_image(
-    model: LatentDiffusion,
-    images: Tensor,
-    captions: Sequence[str],
-    seeds: Sequence[int] | None = None,
-    *,
-    strength: float = 0.6,
-    scale: float | None = None,
-    negative: str = "",
-    steps: int = 20,
-    sampler: str | None = None,
-    spacing: str = "trailing",
-) -> Tensor:
-    """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
-
-    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
-    level keeps. That share of the steps is taken.
-    """
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength must lie in (0, 1], got {strength}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    network, context, draws = prepare(model, captions, seeds, scale, negative)
-    z = encode(model, images, len(context))
-    noise = initial_noise(draws, model.latent).to(model.device)
-    left = max(1, math.ceil(round(strength * steps, 9)))  # 0.07 · 100 > 7 in floats
-    times = time_grid(model.process.schedule, left, spacing, start=strength)
-    zt = model.process.add_noise(z, times[0], noise)
-    how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
-    with autocast(model.device):
-        z = sample(model.process, network, zt, context, **how)
-    return model.vae.decode(z).clamp(-1, 1)
-
-
-@torch.no_grad()
-def inpaint(
-    model: LatentDiffusion,
-    images: Tensor,
-    mask: Tensor,
-    captions: Sequence[str],
-    seeds: Sequence[int] | None = None,
-    *,
-    scale: float | None = None,
-    negative: str = "",
-    steps: int = 20,
-    **sampling,
-) -> Tensor:
-    """`images` with what the mask covers painted anew; every other pixel stays as it is.
-
-    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
-    x0 is put in place of the network's, so that the known part of x_t is its exact noising.
-    A latent cell is painted anew where the mask touches any of its pixels.
-    """
-    network, context, draws = prepare(model, captions, seeds, scale, negative)
-    known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
-    cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
-    noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = usual(model, steps) | given(sampling)
-    with autocast(model.device):
-        z = sample(
-            *(model.process, network, noise, context, steps),
-            clip=lambda x0: torch.where(cells, x0, known),
-            generators=draws,
-            **sampling,
-        )
-    return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
-
-
-# --- what the three share --------------------------------------------------------------------
+# --- what all pipelines share --------------------------------------------------------------------
 
 
 def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
@@ -238,14 +172,3 @@ def encode(model: LatentDiffusion, images: Tensor, count: int) -> Tensor:
         wanted = (count, 3, model.size, model.size)
         raise ValueError(f"images are {tuple(images.shape)}, expected {wanted}, one a caption")
     return model.vae.encode(images.to(model.device))
-
-
-def check_mask(mask: Tensor, images: Tensor) -> Tensor:
-    """The mask as (B or 1, 1, H, W) of bool; ValueError unless it fits and holds 0 and 1 only."""
-    batch, _, height, width = images.shape
-    if tuple(mask.shape) not in {(b, 1, height, width) for b in (1, batch)}:
-        wanted = (batch, 1, height, width)
-        raise ValueError(f"mask is {tuple(mask.shape)}, expected {wanted} or one for all")
-    if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError(f"a mask holds 0 (keep) and 1 (paint), got values up to {mask.max()}")
-    return mask.bool()

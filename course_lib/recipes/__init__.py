@@ -40,11 +40,8 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
     if shards_in(folder) and not (Path(folder) / "metadata.jsonl").exists():
         streams = recipe.settings["scale"].accumulate
-        made = recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
-    else:
-        made = recipe(CaptionedFolder(folder, recipe.size))
-    made.data_folder = Path(folder).resolve().name
-    return made
+        return recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
+    return recipe(CaptionedFolder(folder, recipe.size))
 
 
 def load_pipeline(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.common.checkpoints import save_checkpoint
+from course_lib.common.checks import torch_seeds
 from course_lib.evaluation.metrics import Metric, mean_share, to_card
 from course_lib.pipelines import LatentDiffusion
 from course_lib.training import Folder, Training, train
@@ -38,7 +39,6 @@ class Recipe(ABC):
     sample_every = 250  # steps between two looks at `samples`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
-    data_folder: str | None = None  # its name
     draws_captions = False  # whether its model is a text-to-image model, with a `pipeline`
 
     @abstractmethod
@@ -81,15 +81,19 @@ class Recipe(ABC):
         warmup = min(settings["optimizer"].warmup, settings["steps"] // 10)
         settings["optimizer"] = replace(settings["optimizer"], warmup=warmup)
         if folder is not None:
-            folder = Folder(folder, self.save_every, resume, self.made_of())
+            folder = Folder(folder, self.save_every, resume, self.data_fingerprint())
+        torch_seeds(seed := settings.get("seed", 0))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.get("seed", 0))
+            torch.manual_seed(seed)
             model = self.model()
         return train(model, self.loss, self.batch, folder=folder, **settings)
 
-    def made_of(self) -> str | None:
-        """What the data is of, if not the course's own: a training goes on with the same alone."""
-        return self.data_folder
+    def data_fingerprint(self) -> dict[str, str] | None:
+        """What else the batches depend on: names with checksums. A resumed training needs the same.
+
+        "pictures" are a reader's own.
+        """
+        return None
 
     def publish(
         self,

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.checkpoints import check_components, load_checkpoint
 from course_lib.common.devices import autocast
+from course_lib.datasets.fingerprint import fingerprint
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.scenes import KINDS, Scenes
 from course_lib.datasets.scenes.captions import contradict
@@ -78,6 +79,9 @@ class ScenesRecipe(Recipe):
     def has_grammar(self) -> bool:
         """Whether the pictures are scenes, whose captions the oracle can check."""
         return isinstance(self.data, Scenes)
+
+    def data_fingerprint(self) -> dict[str, str] | None:
+        return None if self.has_grammar else {"pictures": fingerprint(self.data)}
 
     def pairs(self, index: int) -> tuple[Tensor, list[str]]:
         """Pictures and captions of a batch: (B, 3, 64, 64) and B sentences."""
@@ -262,11 +266,11 @@ class ScenesDiffusion(ScenesRecipe):
         model.text_encoder.load_state_dict(self.clip.text_encoder.state_dict())
         return model
 
-    def made_of(self) -> str:
-        """The autoencoder and CLIP as well: trained anew, they make other latents and contexts."""
-        known = [part for part in (self.vae, self.clip) if hasattr(part, "card")]
-        sums = [f"{type(part).__name__} {part.card['sha256'][:8]}" for part in known]
-        return ", ".join([self.data_folder] * bool(self.data_folder) + sums)
+    def data_fingerprint(self) -> dict[str, str]:
+        """The autoencoder and CLIP as well: others make other latents and contexts."""
+        parts = zip(self.components, (self.vae, self.clip), strict=True)
+        sums = {name: part.card["sha256"] for name, part in parts if name}
+        return (super().data_fingerprint() or {}) | sums
 
     def begin(self, **changes) -> Training:
         run = super().begin(**changes)
@@ -302,6 +306,8 @@ class ScenesDiffusion(ScenesRecipe):
 
     def pipeline(self, model: nn.Module) -> LatentDiffusion:
         """Of CLIP it takes the tokenizer: its text encoder kept training, in the model."""
+        parts = zip(self.components, (self.vae, self.clip), strict=True)
+        check_components(model, {name: part for name, part in parts if name})
         device = next(model.parameters()).device
         words = PromptEncoder(self.clip.tokenizer, model.text_encoder)
         how = dict(size=self.size, scale=self.scale, sampler=self.sampler)
@@ -315,9 +321,9 @@ class ScenesDiffusion(ScenesRecipe):
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """The test loss; and, where the data are scenes, what the oracle finds in new pictures."""
+        draw, device = self.draw(model), next(model.parameters()).device
         metrics = [self.test_loss(model, count)]
         if self.has_grammar:
-            draw, device = self.draw(model), next(model.parameters()).device
             features = load_checkpoint(Classifier, "scenes-features", device)
             metrics += prompt_metrics(draw, count)
             metrics += distance_metrics(draw, features, self.size, count)

@@ -4,6 +4,7 @@ Each `..._figure` function builds a matplotlib `Figure`, and `show` puts it on
 the page. No function touches pyplot's global state, so the command line can use them as they are.
 """
 
+import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from course_lib.teaching.lettering import columns as columns_of
+from course_lib.teaching.lettering import drawable, families
 from course_lib.teaching.style import COLOURS, DASHES, GREY, PNG_LIMIT, canvas, png, styled
 
 
@@ -44,7 +47,7 @@ def grid_figure(
     column_labels: Sequence[str] | None = None,
     cell: float = 1.3,
 ) -> Figure:
-    """A grid of pictures, each with its caption beneath.
+    """A grid of pictures, each with its caption beneath, as it was typed.
 
     images (B, 1 or 3, H, W) in [-1, 1]; captions: B texts, wrapped to the picture's width;
     columns: 8 at most unless told; row_labels, column_labels: at the left and on top;
@@ -62,43 +65,49 @@ def grid_figure(
             raise ValueError(f"{name} must hold {expected} texts, got {len(labels)}")
 
     line, gap = 0.155, 0.12  # inches: a line of 8-point text, the room between pictures
-    wrapped = [_wrap(caption, cell) for caption in ([""] * count if captions is None else captions)]
+    letters = max(8, int(cell * 15))  # of 8 points, to the width of a picture
+    wrapped = [_wrap(text, letters) for text in ([""] * count if captions is None else captions)]
+    above = [_wrap(label, letters) for label in column_labels or []]
+    beside = [_wrap(label, 24) for label in row_labels or []]
+    title = drawable(title or "")
     below = line * max(text.count("\n") + bool(text) for text in wrapped)
-    beside = [textwrap.fill(label, 24) for label in row_labels or []]
-    widest = max((len(line) for label in beside for line in label.split("\n")), default=0)
+    widest = max((columns_of(line) for label in beside for line in label.split("\n")), default=0)
     left = gap + (0.05 + 0.075 * widest if beside else 0)
     top = gap + (0.3 if title else 0)
-    if column_labels:
-        top += line * (1.2 + max(_wrap(label, cell).count("\n") for label in column_labels))
+    if above:
+        top += line * (1.2 + max(label.count("\n") for label in above))
     step_x, step_y = cell + gap, cell + below + gap
     width, height = left + columns * step_x, top + rows * step_y
     if title:
-        width = max(width, 0.092 * len(title))
+        width = max(width, 0.092 * columns_of(title))
 
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
+    family = families("".join([title, *wrapped, *above, *beside]))
+    write = functools.partial(axes.text, family=family, parse_math=False)
     for i in range(count):
         x, y = left + i % columns * step_x, top + i // columns * step_y
         box = (x, x + cell, y + cell, y)
         axes.imshow(rgb[i].numpy(), extent=box, interpolation="nearest", aspect="auto")
         axes.add_patch(Rectangle((x, y), cell, cell, fill=False, edgecolor=GREY, linewidth=0.5))
-        axes.text(x + cell / 2, y + cell + 0.04, wrapped[i], size=8, ha="center", va="top")
+        write(x + cell / 2, y + cell + 0.04, wrapped[i], size=8, ha="center", va="top")
     for row, label in enumerate(beside):
         y = top + row * step_y + cell / 2
-        axes.text(left - 0.08, y, label, size=9, ha="right", va="center")
-    for column, label in enumerate(column_labels or []):
+        write(left - 0.08, y, label, size=9, ha="right", va="center")
+    for column, label in enumerate(above):
         x = left + column * step_x + cell / 2
-        axes.text(x, top - 0.05, _wrap(label, cell), size=9, ha="center", va="bottom")
+        write(x, top - 0.05, label, size=9, ha="center", va="bottom")
     if title:
-        axes.text(gap, gap, title, size=11, ha="left", va="top")
+        write(gap, gap, title, size=11, ha="left", va="top")
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
-def _wrap(text: str, inches: float) -> str:
-    """The text in lines that fit under a picture of that width, at 8 points."""
-    return "\n".join(textwrap.wrap(str(text), max(8, int(inches * 15))))
+def _wrap(text: str, width: int) -> str:
+    """The text in lines of so many letters; a wide one counts as two."""
+    text = "".join(letter + "\0" * (columns_of(letter) - 1) for letter in drawable(str(text)))
+    return "\n".join(textwrap.wrap(text, width)).replace("\0", "")
 
 
 def as_image(figure: Figure, alt: str = "", limit: int | None = PNG_LIMIT) -> Image:

@@ -13,14 +13,18 @@ class Folder:
 
     save_every: steps between two states; the last step is always kept.
     resume: False starts over and removes the state that is there.
-    data: what the batches are made of, where that is worth telling apart: the state of a run on
-        other data is refused.
+    data: what the batches are made of, where that is worth telling apart, as a name or as names
+        with checksums (`Recipe.data_fingerprint`): the state of a run on other data is refused.
 
         run = train(model, loss, batch, steps=3000, folder=Folder("outputs/digits", save_every=100))
     """
 
     def __init__(
-        self, path: str | Path, save_every: int = 250, resume: bool = True, data: str | None = None
+        self,
+        path: str | Path,
+        save_every: int = 250,
+        resume: bool = True,
+        data: str | dict[str, str] | None = None,
     ):
         whole_numbers(1, save_every=save_every)
         self.path, self.save_every, self.resume, self.data = Path(path), save_every, resume, data

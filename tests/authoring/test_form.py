@@ -6,6 +6,7 @@ import re
 
 import nbformat
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
@@ -52,7 +53,14 @@ def test_a_run_leaves_no_trace():
     assert code.source == "1 + 2"
     assert solution.metadata == {"tags": ["solution"], "jupyter": {"source_hidden": True}}
     assert set(book.metadata) == {"kernelspec", "language_info"}
-    assert book.metadata.language_info == {"name": "python"}
+    assert "version" not in book.metadata.language_info
+
+
+def test_a_notebook_exports_as_the_language_that_it_is_in():
+    """nbconvert takes the file's suffix and its own exporter from the notebook."""
+    script, resources = ScriptExporter().from_notebook_node(canonical(a_notebook()))
+    assert resources["output_extension"] == ".py"
+    assert compile(script, "script", "exec")
 
 
 def test_applying_the_form_twice_changes_nothing():

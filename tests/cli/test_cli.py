@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -137,7 +138,7 @@ def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
 ):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's, which a user lacks
     model = dataclasses.replace(toy_pipeline, review=lambda text: text and "why", scales=(1, 6))
-    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, device: model)
+    monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: model)
     done = course(*SAMPLE, "--steps", 1, "--count", 40, "--scale", 40)  # in two parts, 64 and 16
     assert done.status == 0 and "80 pictures" in done.out
     assert done.err.splitlines() == [
@@ -146,6 +147,22 @@ def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
         "course: warning: guidance 40 is outside the useful range of this model, 1 to 6: "
         "fewer pictures will be right",
     ]
+
+
+def test_captions_are_drawn_as_typed(course, toy, monkeypatch, tmp_path):
+    """Those of a published checkpoint, say, whose tokenizer takes any text."""
+    images = torch.zeros(2, 3, 32, 32)
+    monkeypatch.setattr(pipelines, "text_to_image", lambda *given, **options: images)
+    done = course("sample", r"$\frac{ and $", "猫 for $5 or $10", *SAMPLE[3:])
+    assert done.status == 0 and done.err == "", done.err
+    assert size(tmp_path / "outputs/sample.png")
+
+
+@pytest.mark.parametrize(("seed", "count"), [(-1, 1), (2**32, 1), (2**32 - 100, 101)])
+def test_seeds_that_torch_would_repeat_are_refused_before_the_work(course, seed, count):
+    done = course(*SAMPLE, "--seed", seed, "--count", count)
+    assert done.status == 2
+    assert done.err.startswith("course: a seed must be a whole number from 0 to 4294967295; got ")
 
 
 @pytest.fixture
@@ -215,6 +232,37 @@ def test_what_sample_refuses_in_one_line(course, toy, tmp_path, arguments, statu
     assert done.err.startswith(line)
     assert done.err.count("\n") == 1
     assert done.out == ""
+
+
+def test_a_size_is_refused_before_the_memory_is_announced(course, monkeypatch):
+    monkeypatch.setattr(
+        "course_lib.pipelines.stable_diffusion.memory.check_memory", lambda *_: "needs 4 GB"
+    )
+    done = course("sample", "a red fox", "--model", "sd.safetensors", "--size", 100)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "course: size must be a multiple of 64 pixels, got 100\n"
+
+
+@pytest.fixture
+def other_vae(monkeypatch, tmp_path):
+    """COURSE_DATA holds an autoencoder that is a little different from the shipped one."""
+    from course_lib.common import checkpoints
+    from course_lib.models import AutoencoderKL
+
+    vae = checkpoints.load_checkpoint(AutoencoderKL, "scenes-vae")
+    vae.scaling_factor *= 1.1
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "mine")
+    checkpoints.save_checkpoint("scenes-vae", vae, half=True)
+
+
+@pytest.mark.parametrize("command", ["sample 'a red circle' --out a.png", "evaluate scenes-latent"])
+def test_an_autoencoder_that_the_model_was_not_trained_on(course, other_vae, tmp_path, command):
+    done = course(*shlex.split(command), "--device", "cpu")
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert re.match(
+        "course: the text-to-image model was trained on scenes-vae fed805d7, but .* is ", done.err
+    )
+    assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
@@ -289,6 +337,22 @@ def test_only_publish_touches_the_shipped_models(course, slope, tmp_path, monkey
     }
 
 
+@pytest.mark.parametrize("option", ["--publish", "--folder=shipped"])
+def test_own_pictures_never_replace_a_shipped_model(course, tmp_path, monkeypatch, option):
+    """Refused before a picture is read: there are none in this folder."""
+    from course_lib.common import checkpoints
+
+    for folder in ("CHECKPOINTS", "SHIPPED"):
+        monkeypatch.setattr(checkpoints, folder, tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir(), (tmp_path / "pictures").mkdir()
+    done = course("train", "scenes-vae", "--data", "pictures", option)
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert "would take the place of the shipped model" in done.err and "COURSE_DATA" in done.err
+    assert not (tmp_path / "outputs").exists() and not [*(tmp_path / "shipped").iterdir()]
+    done = course("train", "scenes-vae", "--data", "pictures")  # a folder of its own is fine
+    assert "pictures has no metadata.jsonl" in done.err
+
+
 def test_a_pipe_that_knows_no_tick_gets_a_question_mark(tmp_path):
     environment = os.environ | {
         "PYTHONIOENCODING": "cp1252",
@@ -304,6 +368,7 @@ def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.setattr(labapp, "main", lambda arguments: None)
     app.lab(SimpleNamespace(args=[]))
     assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
@@ -429,6 +494,7 @@ def jupyterlab(monkeypatch, tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
     monkeypatch.setattr(app, "ROOT", tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path / "mine"))
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
     return started
@@ -448,6 +514,19 @@ def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, 
     assert arguments[-2:] == ["--port", "9999"]
     assert ("--allow-root" in arguments) == root
     assert ("--no-browser" in arguments) == (not display)
+
+
+def test_lab_asks_for_no_news_and_no_updates(course, jupyterlab, tmp_path):
+    from jupyterlab.commands import get_app_dir
+    from jupyterlab_server.settings_utils import get_settings
+
+    course("lab")
+    assert os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)[1:] == [str(tmp_path / "mine")]
+    folders = [f"{get_app_dir()}/settings", f"{get_app_dir()}/schemas", str(tmp_path)]
+    plugin = "@jupyterlab/apputils-extension:notification"
+    found = get_settings(*folders, schema_name=plugin)[0]["schema"]["properties"]
+    assert found["fetchNews"]["default"] == "false"  # "none" asks, "true" fetches
+    assert found["checkForUpdates"]["default"] is False
 
 
 def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):

@@ -1,6 +1,7 @@
 """Recipes: seeded, resumable by name, publishable; and their judges judge."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -136,9 +137,30 @@ def test_a_training_goes_on_with_the_same_autoencoder_alone(tmp_path):
     assert recipe.begin(**options).done == 1
     recipe.vae.card = recipe.vae.card | {"sha256": "0123456789"}
     with pytest.raises(
-        ValueError, match=r"data=AutoencoderKL .*, not AutoencoderKL 01234567, CLIP"
+        ValueError, match=r"data=scenes-vae .*, not scenes-vae 01234567, scenes-clip"
     ):
         recipe.begin(**options)
+
+
+def test_a_training_goes_on_with_the_same_pictures_alone(folder, tmp_path_factory):
+    """Another folder of the same name, or the same one after a change: neither goes on."""
+    data, runs = tmp_path_factory.mktemp("a") / "train", tmp_path_factory.mktemp("runs")
+    options = dict(steps=1, folder=runs, scale=Scale(), device="cpu")
+    shutil.copytree(folder, data)
+    run = make_recipe("scenes-vae", data).begin(**options)
+    list(run)
+    assert run.card["settings"]["data"].keys() == {"pictures"}  # on the card of the model, too
+    copy = shutil.copytree(data, tmp_path_factory.mktemp("b") / "elsewhere")
+    assert make_recipe("scenes-vae", copy).begin(**options).done == 1
+    for name in ("sea", "sand"):  # the names, captions and sizes stay
+        Image.new("RGB", (80, 64), "red").save(data / f"{name}.png")
+    other = r"state.safetensors was trained with data=pictures \w{8}, not pictures \w{8}: keep"
+    for _ in "first", "again":  # a refusal leaves the state as it was
+        with pytest.raises(ValueError, match=other):
+            make_recipe("scenes-vae", data).begin(**options)
+    with pytest.raises(ValueError, match=r"data=pictures \w{8}, not None"):
+        make_recipe("scenes-vae").begin(**options)
+    assert make_recipe("scenes-vae", copy).begin(**options).done == 1
 
 
 def test_the_alignment_with_clip_is_part_of_the_training_loss_alone():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from course_lib.common.checkpoints import load_checkpoint, published
-from course_lib.common.paths import CHECKPOINTS
+from course_lib.cli.machine import read_sums
+from course_lib.common.checkpoints import load_checkpoint, published, read_card
+from course_lib.common.paths import SHIPPED as FOLDER
 from course_lib.datasets.scenes import Scenes
 from course_lib.evaluation.metrics import from_card, wilson
 from course_lib.models import AutoencoderKL, TextUNet
@@ -15,7 +16,18 @@ SHIPPED = [name for name in published() if name.startswith("scenes-")]
 
 
 def test_all_shipped_files_together_stay_small():
-    assert sum(path.stat().st_size for path in CHECKPOINTS.iterdir()) < 30_000_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 30_000_000
+
+
+def test_the_list_of_checksums_is_of_the_models_that_ship():
+    sums = read_sums(FOLDER / "SHA256SUMS")
+    assert sums.keys() == {name for name, recipe in RECIPES.items() if recipe.ships}
+    assert {name: read_card(name)["sha256"] for name in sums} == sums, "run make checksums"
+
+
+def test_the_shipped_parts_belong_together():
+    data = read_card("scenes-latent")["settings"]["data"]
+    assert data == RECIPES["scenes-latent"]().data_fingerprint()
 
 
 @torch.no_grad()

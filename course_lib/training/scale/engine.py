@@ -155,10 +155,33 @@ class Objective(nn.Module):
         return self.loss(self.model, data)
 
 
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Inside, Accelerate reads nothing from the environment but what torchrun has set.
+
+    `accelerate config` keeps other projects' settings there: DeepSpeed, a compiler, accumulation.
+    A LOCAL_RANK without the rest, left behind by some tool, makes no process one of several.
+    """
+    kept = dict(os.environ)
+    for name in kept:
+        if name.startswith("ACCELERATE_") or (name == "LOCAL_RANK" and not started_together()):
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in kept.items() if name not in os.environ})
+
+
+def started_together() -> bool:
+    """Whether torchrun, or another launcher, started this process as one of several."""
+    return {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
+
+
 def own_device(device: torch.device) -> torch.device:
     """Each process of a machine takes a GPU of its own."""
-    rank = os.environ.get("LOCAL_RANK")
-    return pick_device(f"cuda:{rank}") if rank and device.type == "cuda" else device
+    if device.type != "cuda" or not started_together():
+        return device
+    return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
@@ -170,7 +193,9 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # the one that Accelerate takes
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[hook])
+    how = dict(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[hook])
+    with own_settings():
+        return Accelerator(**how)
 
 
 def in_half(precision: str) -> bool:

@@ -52,10 +52,10 @@ def load_training(training, path: Path) -> None:
     """
     tensors, facts = read_state(path)
     for name, value in training.settings.items():
-        if facts["settings"].get(name) != value:
+        if (then := facts["settings"].get(name)) != value:
             raise ValueError(
-                f"{path} was trained with {name}={facts['settings'].get(name)}, not {value}: "
-                "keep the settings (and the device: a GPU's precision is another), take another "
+                f"{path} was trained with {name}={told(then)}, not {told(value)}: keep the "
+                "settings, the data and the device (a GPU's precision is another), take another "
                 "folder, or start over (resume=False, --fresh)"
             )
     try:
@@ -76,6 +76,13 @@ def load_training(training, path: Path) -> None:
     training.cpu_seconds = facts["cpu_seconds"]
     if training.done == training.steps:  # nothing is left to do here: it was all done there
         training.place = facts.get("place", training.place)
+
+
+def told(value) -> str:
+    """A setting in words: of checksums, {"pictures": "9f86d081…"}, the first digits are enough."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
+    return str(value)
 
 
 def read_state(path: Path) -> tuple[Tensors, dict]:
