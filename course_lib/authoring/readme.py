@@ -1,7 +1,7 @@
-"""`python -m course_lib.authoring.readme`: fill the README's tables from what was measured.
+"""`python -m course_lib.authoring.readme`: fill in the README's tables.
 
-Running times come from the chapters' headers, figures from the checkpoints' cards; nobody types
-them. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
+Running times come from the chapters' headers, metrics from the checkpoints' cards, and modules and
+tests from the chapters' imports. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 
+from course_lib.authoring import course_map
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
 from course_lib.common.checkpoints import find, published, read_card
@@ -17,7 +18,7 @@ from course_lib.evaluation.metrics import Metric, from_card
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
-    """A row for each notebook: its title, and the time that its header says it runs."""
+    """A row for each notebook: its title and its running time, as its header states it."""
     rows = ["| chapter | runs in (2 CPU cores) |", "|---|---|"]
     for path in sorted(folder.glob("[0-9]*.ipynb")):
         header = nbformat.read(path, as_version=4).cells[0].source
@@ -29,7 +30,7 @@ def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
 
 
 def models() -> list[str]:
-    """A row for each shipped checkpoint: how large it is, and what its training took."""
+    """A row for each shipped checkpoint: its size, and how long it was trained."""
     rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
     for name in published():
         card, size = read_card(name), find(name).stat().st_size
@@ -46,7 +47,7 @@ def where(card: dict) -> str:
 
 
 def figures() -> list[str]:
-    """What `course evaluate` measured on held-out scenes, one column for each way to hold out."""
+    """What `course evaluate` measured on held-out scenes, a column for each held-out split."""
     rows = [f"| | {' | '.join(SPLITS)} |", "|---|---|---|"]
     for name in filter(lambda name: name.startswith("scenes-"), published()):
         cells: dict[str, dict[str, Metric]] = {}
@@ -63,9 +64,9 @@ SPLITS = ("new combinations", "new pairs")
 
 
 def show(metric: Metric) -> str:
-    low, high = metric.interval
     if metric.property == "psnr":
         return f"{metric.value:.1f} dB"
+    low, high = metric.interval
     return f"{100 * metric.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
@@ -73,11 +74,12 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "chapters": chapters,
     "models": models,
     "figures": figures,
+    "map": course_map.table,
 }
 
 
 def filled(text: str) -> str:
-    """The README's text with every table made anew."""
+    """The README's text with every table filled in."""
 
     def table(found: re.Match) -> str:
         return "\n".join([f"<!-- {found[1]} -->", *TABLES[found[1]](), "<!-- end -->"])

@@ -2,8 +2,8 @@
 
 The exercises of chapter 9 are in `exercises/ch09.py` as `EXERCISES = {"9.1": ..., ...}`, each one a
 `Code`, a `Choice` or a `Number`; importing `course_lib.exercises` registers them here. A
-misconception is a small function that answers wrongly: its name names the mistake and its docstring
-is what the reader is told. So a new chapter adds one file.
+misconception is a small function with a typical mistake: its name says which, and its docstring is
+what a reader who makes that mistake is told. A new chapter adds one file.
 """
 
 import dis
@@ -25,12 +25,12 @@ from course_lib.teaching.solved import readers_own, record
 
 MARKS = {"right": "✓", "wrong": "✗", "not attempted": "○"}
 EXERCISES: dict[str, "Code | Choice | Number"] = {}  # filled by course_lib.exercises
-EMPTY = {id(None), id(...)}  # what an untouched body returns
+EMPTY = {id(None), id(...)}  # what a function returns whose body is still `...`
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: "right", "wrong" or "not attempted"; misconception: its name where known."""
+    """status: "right", "wrong" or "not attempted"; misconception: its name, if known."""
 
     status: str
     message: str
@@ -38,16 +38,19 @@ class Verdict:
 
 
 def check(number: str, answer: Any) -> None:
-    """Print what the answer to that exercise is worth; never raise, so the notebook runs on.
+    """Print whether the answer to that exercise is right; never raise, so the notebook runs on.
 
-    A right answer in a cell of the reader's own is kept for `progress`.
+    A right answer in one of the reader's own cells is remembered for `progress`.
+
+    >>> check("99.1", ...)
+    ✗ no chapter has an exercise '99.1'; expected for example '9.2'
     """
     try:
         verdict = examine(number, answer)
     except ValueError as error:  # no such exercise
         print(f"✗ {error}")
         return
-    except Exception as error:  # of a kind of answer that nobody thought of
+    except Exception as error:  # an answer of a type that no exercise foresees
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         print(f"✗ {number} cannot judge {describe(answer)} ({why}); return plain tensors")
         return
@@ -66,7 +69,7 @@ def exercises(number: str) -> Mapping[str, "Code | Choice | Number"]:
     chapter = str(number).partition(".")[0]
     found = {name: each for name, each in EXERCISES.items() if name.partition(".")[0] == chapter}
     if not found:
-        raise ValueError(f"no chapter has an exercise {number!r}; expected e.g. '9.2'")
+        raise ValueError(f"no chapter has an exercise {number!r}; expected for example '9.2'")
     return found
 
 
@@ -75,7 +78,7 @@ def exercises(number: str) -> Mapping[str, "Code | Choice | Number"]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A prediction by letter. why: for each letter, the reason it is right or wrong."""
+    """A prediction by letter. why: for each letter, the reason why it is right or wrong."""
 
     right: str
     why: Mapping[str, str]
@@ -94,9 +97,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Number:
-    """A prediction by number: right within a factor of 1 ± `within`; misconceptions: why -> value.
+    """A prediction by number: right within a factor of 1 ± `within`.
 
-    misconceptions maps a name to (the number it leads to, what the reader is told).
+    misconceptions: its name -> (the number it leads to, what the reader is told).
     """
 
     right: float
@@ -129,11 +132,11 @@ class Number:
 class Code:
     """An exercise answered by a function (or, with `run`, by a class).
 
-    reference: the right function; its parameters name the inputs in what the reader is told.
-    cases: makes the inputs, tuples from the smallest to the largest; run under a fixed seed.
+    reference: the right function; messages to the reader name inputs by its parameters.
+    cases: makes the inputs, tuples from the smallest to the largest, under a fixed seed.
     misconceptions: wrong functions, each with a docstring addressed to the reader.
-    given: in a debugging exercise the function as handed out: handing it back is no attempt.
-    run: how an answer is used, `run(answer, *case)`; by default it is called.
+    given: in a debugging exercise, the faulty function; returning it unchanged is no attempt.
+    run: how to use an answer, `run(answer, *case)`; by default, call it.
     """
 
     reference: Callable
@@ -150,9 +153,9 @@ class Code:
         if not callable(answer):
             return Verdict("wrong", f": expected a function, got {describe(answer)}.")
         with torch.random.fork_rng(devices=[]):
-            return self._judge(answer)
+            return self._compare(answer)
 
-    def _judge(self, answer: Callable) -> Verdict:
+    def _compare(self, answer: Callable) -> Verdict:
         torch.manual_seed(0)
         cases = list(self.cases())
         expected = [self._outcome(self.reference, case) for case in cases]
@@ -174,7 +177,7 @@ class Code:
         return Verdict("wrong", self._counter_example(answer, cases[i], got[i], expected[i]))
 
     def _outcome(self, answer: Callable, case: tuple) -> Any:
-        """What the answer makes of its own copy of the inputs: a value, or the error it raised."""
+        """The answer's value for a copy of the inputs, or the error that it raised."""
         torch.manual_seed(1)
         inputs = deepcopy(case)
         try:
@@ -201,29 +204,29 @@ class Code:
 
 
 def with_gradients(name: str, **inputs: int) -> Callable:
-    """A `run` for what must teach: the answer's value, and the gradient of its sum by each input.
+    """A `run` that also checks gradients: the value, and its sum's gradient for some inputs.
 
-    inputs: what it is called -> its place in the case. No gradient counts as one of 0.
+    inputs: an input's name -> its position in the case. A missing gradient counts as zero.
     """
 
     def run(answer: Callable, *case: Any) -> Any:
-        learns = {place: case[place].clone().requires_grad_() for place in inputs.values()}
-        handed = [learns[i].clone() if i in learns else each for i, each in enumerate(case)]
-        value = answer(*handed)
+        leaves = {i: case[i].clone().requires_grad_() for i in inputs.values()}
+        arguments = [leaves[i].clone() if i in leaves else each for i, each in enumerate(case)]
+        value = answer(*arguments)
         if value is None:
             return None
-        if not agree(handed, case, 0):
+        if not agree(arguments, case, 0):
             return ChangedInput()
-        taught = isinstance(value, torch.Tensor) and value.requires_grad
+        differentiable = isinstance(value, torch.Tensor) and value.requires_grad
         gradients = (
             torch.autograd.grad(
-                value.sum(), list(learns.values()), allow_unused=True, materialize_grads=True
+                value.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
             )
-            if taught
-            else map(torch.zeros_like, learns.values())
+            if differentiable
+            else map(torch.zeros_like, leaves.values())
         )
         names = [f"d{name}/d{each}" for each in inputs]
-        return {name: value.detach() if taught else value} | dict(
+        return {name: value.detach() if differentiable else value} | dict(
             zip(names, gradients, strict=True)
         )
 
@@ -231,7 +234,7 @@ def with_gradients(name: str, **inputs: int) -> Callable:
 
 
 class ChangedInput:
-    """Stands for the outcome of a function that wrote into its arguments."""
+    """The outcome of a function that wrote into its arguments."""
 
 
 # ---- reading the reader's function -------------------------------------------------------------
@@ -252,12 +255,12 @@ def _codes(answer: Any) -> list[CodeType]:
 
 
 def _left_open(outcome: Any) -> bool:
-    """Whether a `...` came out, or was calculated with: not one that picks from a tensor."""
+    """Whether `...` was returned or used in a calculation; as an index of a tensor it is fine."""
     return outcome is ... or (isinstance(outcome, Exception) and "ellipsis" in str(outcome).lower())
 
 
 def _is_stub(code: CodeType) -> bool:
-    """Whether the body is no more than a docstring and `...`: it loads a constant and returns."""
+    """Whether the body is only a docstring and `...`: it loads a constant and returns."""
     steps = list(dis.get_instructions(code))
     constants = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
     others = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
@@ -265,7 +268,7 @@ def _is_stub(code: CodeType) -> bool:
 
 
 def _blame(answer: Callable, error: Exception) -> str:
-    """One line on an exception: the reader's own line that raised it, if it was theirs."""
+    """One line about an exception, with the line of the reader's code that raised it, if any."""
     first = str(error).splitlines()[0] if str(error) else ""
     what = f"{type(error).__name__}: {first}".rstrip(":. ")
     files, line, trace = {code.co_filename for code in _codes(answer)}, "", error.__traceback__

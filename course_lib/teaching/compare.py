@@ -9,9 +9,14 @@ from torch import Tensor
 
 
 def agree(got: Any, expected: Any, tolerance: float) -> bool:
-    """Whether two values are the same up to `tolerance` (relative to the larger of 1 and the
-    expected value); numbers, arrays, tensors, texts and nestings of them. Errors agree by type."""
-    got, expected = _alike(got, expected)
+    """Whether two values are equal up to `tolerance`, relative to the larger of 1 and the expected.
+
+    Numbers, arrays, tensors, strings and nested lists or dicts of them; errors agree by type.
+
+    >>> agree([1.0, 2.0], torch.tensor([1.0, 2.00001]), tolerance=1e-4)
+    True
+    """
+    got, expected = _comparable(got, expected)
     if isinstance(expected, Tensor) and isinstance(got, Tensor):
         return got.shape == expected.shape and not _wrong(got, expected, tolerance).any()
     if isinstance(expected, Exception):
@@ -28,8 +33,12 @@ def agree(got: Any, expected: Any, tolerance: float) -> bool:
 
 
 def first_difference(got: Any, expected: Any, tolerance: float) -> str:
-    """The first place where two values differ: 'at [0, 1] yours is 2, expected 3'."""
-    got, expected = _alike(got, expected)
+    """Where two values first differ, in words.
+
+    >>> first_difference(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), tolerance=1e-4)
+    'at [1] yours is 2, expected 3'
+    """
+    got, expected = _comparable(got, expected)
     if isinstance(got, Tensor) and isinstance(expected, Tensor):
         if got.shape != expected.shape:
             return f"yours has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
@@ -51,8 +60,8 @@ def first_difference(got: Any, expected: Any, tolerance: float) -> str:
 
 
 def relation(got: Any, expected: Any, tolerance: float) -> str:
-    """A hint where one simple step leads from the wrong values to the right ones, '' otherwise."""
-    got, expected = _alike(got, expected)
+    """A hint if one simple operation turns the wrong values into the right ones, otherwise ''."""
+    got, expected = _comparable(got, expected)
     if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
         wrong = (name for name in expected if not agree(got[name], expected[name], tolerance))
         name = next(wrong, None)
@@ -60,26 +69,30 @@ def relation(got: Any, expected: Any, tolerance: float) -> str:
     if not (isinstance(got, Tensor) and isinstance(expected, Tensor)) or not got.numel():
         return ""
     if got.ndim >= 2 and agree(got.transpose(-1, -2), expected, tolerance):
-        return " It is the transpose of what is wanted."
+        return " It is the transpose of what was expected."
     if got.shape != expected.shape:
         same = got.numel() == expected.numel()
         same = same and agree(got.reshape(expected.shape), expected, tolerance)
         return " The numbers are right, in another shape." if same else ""
     got, expected = got.double(), expected.double()
     if agree(-got, expected, tolerance):
-        return " It is right but for its sign."
+        return " It is right except for its sign."
     size = got.square().sum()
     factor = float((got * expected).sum() / size) if size > 0 else 0.0
     if factor and got.numel() > 1 and agree(got * factor, expected, tolerance):
-        return f" All of it is right but for a factor: multiply by {factor:.4g}."
+        return f" It is right except for a constant factor: multiply by {factor:.4g}."
     offset = (expected - got).mean()
     if got.numel() > 1 and agree(got + offset, expected, tolerance):
-        return f" All of it is off by the same amount, {-float(offset):.4g}."
+        return f" Everything is off by the same amount, {-float(offset):.4g}."
     return ""
 
 
 def describe(value: Any) -> str:
-    """A value in a few characters: small tensors in full, larger ones by their shape."""
+    """A value in a few characters: small tensors in full, larger ones by their shape.
+
+    >>> describe(torch.tensor([0.123456, 2.0]))
+    '[0.1235, 2.0]'
+    """
     if isinstance(value, (Tensor, np.ndarray)):
         if value.ndim == 0:
             return describe(value.item())
@@ -100,24 +113,24 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _plain(value: Any) -> Any:
-    """Numbers and arrays as tensors; everything else as it is."""
+def _as_tensor(value: Any) -> Any:
+    """Numbers and arrays as tensors; everything else unchanged."""
     if isinstance(value, (bool, int, float, np.ndarray, np.generic)):
         return _tensor(value)
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
 def _tensor(value: Any) -> Any:
-    """Numbers as a tensor; what holds others, such as texts, as it is."""
+    """Numbers as a tensor; anything else, such as strings, unchanged."""
     try:
-        return torch.as_tensor(np.array(value))  # a copy: torch knows no negative strides
+        return torch.as_tensor(np.array(value))  # a copy: torch has no negative strides
     except (TypeError, ValueError, RuntimeError):
         return value
 
 
-def _alike(got: Any, expected: Any) -> tuple[Any, Any]:
-    """Both plain; a tensor counts as the list of its rows, and a list of numbers as a tensor."""
-    got, expected = _plain(got), _plain(expected)
+def _comparable(got: Any, expected: Any) -> tuple[Any, Any]:
+    """Both values in the same form: lists of numbers become tensors, tensors lists of rows."""
+    got, expected = _as_tensor(got), _as_tensor(expected)
     if isinstance(expected, list) and isinstance(got, Tensor) and got.ndim:
         got = list(got)
     if isinstance(expected, Tensor) and isinstance(got, list):
@@ -126,7 +139,7 @@ def _alike(got: Any, expected: Any) -> tuple[Any, Any]:
 
 
 def _wrong(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
-    """Where values of equal shape differ; nan agrees with nan alone."""
+    """Where tensors of equal shape differ; nan agrees only with nan."""
     return ~torch.isclose(
         got.double(), expected.double(), rtol=tolerance, atol=tolerance, equal_nan=True
     )

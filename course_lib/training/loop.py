@@ -5,9 +5,8 @@
         print(step.index, step.loss)     # between steps: sample, evaluate, plot, or break
     save_checkpoint("digits", run.ema, **run.card)
 
-Randomness depends on position, not on history: torch is seeded from (seed, index) before batch
-number `index`. So a run that was killed continues with exactly the numbers it would have had (bit
-for bit on the same CPU), and it doesn't matter which process computes which batch of a step.
+torch is seeded from (seed, index) before batch number `index`. So a run that was killed continues
+with exactly the numbers it would have had, and any process may compute any batch of a step.
 """
 
 import math
@@ -43,17 +42,15 @@ class Step:
 class Training:
     """Train `model` on `loss(model, batch(index))`: iterate over it, break to pause.
 
-    batch: `batch(index)` returns the data of batch 0, 1, …: a tensor, a list with an entry for each
-        sample, or a tuple or dict of these. It depends on the index (and torch's own draws) alone.
+    batch: `batch(index)` returns the data of batch 0, 1, …: tensors, lists, tuples or dicts of
+        them. It depends on the index (and torch's own draws) alone.
     loss: `loss(model, data)` returns a scalar.
     steps: optimiser steps; each uses the mean gradient of `scale.accumulate` batches.
     ema: decay of the averaged weights; `run.ema` is the averaged model, the one to sample from.
-    folder: where to keep the state and the log, a path or a `Folder`; None keeps them in memory.
-        A folder that holds a state is resumed.
+    folder: a path or a `Folder`, where state and log are kept, and a state is resumed.
 
-    Raises ValueError for settings out of range, or a state of other settings or another model,
-    RuntimeError when the loss is not finite or another run writes to the folder, OSError when the
-    state cannot be written.
+    ValueError for settings out of range, or the state of another model or other settings;
+    RuntimeError for a loss that is not finite, or two runs in one folder; OSError for a full disk.
     """
 
     def __init__(

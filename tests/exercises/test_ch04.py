@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.exercises.ch04 import attention, film, receptive_field, sinusoids
-from course_lib.experiments.ablation import PixelMLP
 from course_lib.models import UNet, layers
 from course_lib.models.layers import ResnetBlock
+from course_lib.teaching.unet_variants import PixelMLP
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ def test_unknown_mistakes_show_the_first_input_that_differs():
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (lambda *a: -noised(*a), "right but for its sign"),
+        (lambda *a: -noised(*a), "right except for its sign"),
         (lambda *a: noised(*a)[..., None], "in another shape"),
         (lambda *a: 7, "yours has shape (), expected (1,)"),
         (lambda *a: "blue", "yours is 'blue'"),
@@ -152,7 +152,7 @@ def test_what_must_teach_is_asked_for_its_gradient():
     for cut in (lambda w, x: (w @ x).detach(), lambda w, x: (w @ x).item()):
         assert "dloss/dw: at [0] yours is 0, expected 1" in verdict(cut, taught)[1]
     assert "loss: yours is 4, expected 2" in verdict(lambda w, x: 2 * w @ x, taught)[1]
-    assert "right but for its sign" in verdict(lambda w, x: -w @ x, taught)[1]
+    assert "right except for its sign" in verdict(lambda w, x: -w @ x, taught)[1]
     assert "changes its input" in verdict(lambda w, x: w.mul_(2).sum() / 2, taught)[1]
     assert verdict(lambda w, x: None, taught)[0] == "not attempted"
 

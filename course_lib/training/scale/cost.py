@@ -28,7 +28,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_lib.training.loop import Training
 from course_lib.training.scale.engine import in_half
 from course_lib.training.scale.recompute import blocks
 
@@ -106,6 +105,16 @@ class Work:
 def exchange(size: int, devices: int, link: float) -> float:
     """Seconds of a ring all-reduce of `size` bytes."""
     return 2 * (devices - 1) / devices * size / link
+
+
+class Training(Protocol):
+    """What the cost model needs of a training (`training/loop.py`)."""
+
+    model: torch.nn.Module
+    done: int
+
+    def advance(self): ...
+    def gradient(self) -> float: ...
 
 
 class Recipe(Protocol):
