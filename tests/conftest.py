@@ -53,13 +53,13 @@ def toy_pipeline():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         unet = UNet(4, channels=16, multipliers=(1, 2), attention=(False, True), context_dim=16)
-        vae = AutoencoderKL(channels=16, multipliers=(1, 2), patch=2, attention=False)
+        vae = AutoencoderKL(channels=16, multipliers=(1, 2), patch_size=2, attention=False)
         tokenizer = Tokenizer.train(CAPTIONS, vocab_size=80, length=16).kwargs
         small = dict(dim=16, layers=1, heads=2)
         clip = CLIP(tokenizer, text=small, image=small | dict(size=32), dim=16)
         for parameter in unet.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
-        vae.shift += torch.randn(4)
+        vae.shift_factor += torch.randn(4)
         vae.scaling_factor *= 1 + torch.rand(4)
     models = [model.eval().requires_grad_(False) for model in (unet, vae, clip)]
     return LatentDiffusion(Diffusion("straight", "flow"), *models, size=32, scale=3.0)

@@ -66,6 +66,7 @@ from course_lib.models import (
     CLIP,
     VAE,
     AutoencoderKL,
+    Classifier,
     DiT,
     Pixels,
     TextUNet,
@@ -73,10 +74,9 @@ from course_lib.models import (
     UNet,
     UNetBlock,
     clip_loss,
-    heat,
+    heat_map,
     retrieval,
 )
-from course_lib.models.classifier import Classifier
 from course_lib.pipelines import (
     LatentDiffusion,
     check_size,
@@ -145,7 +145,7 @@ BLOCK = UNetBlock(3, 8, 6, 8)
 TRANSFORMER = DiT(4, size=8, dim=8, layers=2, heads=2, context_dim=8)
 AUTOENCODER = AutoencoderKL(channels=8, multipliers=(1, 2), attention=False)
 FLAT_VAE = VAE(size=16, channels=4, latent=12)
-EYE = dict(size=16, patch=2, channels=8, dim=8, layers=1, heads=2)
+EYE = dict(size=16, patch_size=2, channels=8, dim=8, layers=1, heads=2)
 TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=60, length=8)
 READER = CLIP(TOKENIZER.kwargs, dict(dim=8, layers=1, heads=2), EYE, dim=8)
 JUDGE = Classifier(3, size=16, channels=(8, 8), dim=8)
@@ -229,10 +229,10 @@ TENSORS = {
     "VAE.loss": door(lambda x: FLAT_VAE.loss(x)[0], x=IMAGES),
     "Pixels.encode": door(Pixels().encode, x=IMAGES),
     "Pixels.decode": case(Pixels().decode, z=IMAGES),
-    "TextEncoder.forward": case(TEXTUNET.text.forward, ids=IDS),
-    "TextEncoder.pool": case(TEXTUNET.text.pool, ids=IDS, context=randn(2, 4, 8)),
-    "ImageEncoder.forward": door(READER.image.forward, images=IMAGES),
-    "ImageEncoder.patches": door(READER.image.patches, images=IMAGES),
+    "TextEncoder.forward": case(TEXTUNET.text_encoder.forward, ids=IDS),
+    "TextEncoder.pool": case(TEXTUNET.text_encoder.pool, ids=IDS, context=randn(2, 4, 8)),
+    "ImageEncoder.forward": door(READER.image_encoder.forward, images=IMAGES),
+    "ImageEncoder.patches": door(READER.image_encoder.patches, images=IMAGES),
     "CLIP.embed_image": door(READER.embed_image, images=IMAGES),
     "CLIP.loss": door(lambda images: READER.loss(images, CAPTIONS), images=IMAGES),
     "Classifier.features": door(JUDGE.features, images=IMAGES),
@@ -244,7 +244,7 @@ TENSORS = {
         negatives=OTHERS,
     ),
     "retrieval": door(retrieval, image_features=VECTORS, text_features=WORDS),
-    "heat": case(lambda maps: heat({"cross": [maps]}, 8), maps=MAPS),
+    "heat_map": case(lambda maps: heat_map({"attn2": [maps]}, 8), maps=MAPS),
     # evaluation
     "frechet_distance": door(frechet_distance, a=FEATURES, b=OTHERS),
     "kernel_distance": door(kernel_distance, a=FEATURES, b=OTHERS),
@@ -293,14 +293,13 @@ FINE = {
     "GaussianMixture means: another device": "the covariances follow them",
     "Gaussian *: another device": "the covariance follows the mean",
     "Gaussian covariance: another dtype": "the same",
-    "Pixels.* *: another device": "it has no weights",
     "TextEncoder.pool context: another width": "it picks a row of whatever there is",
     "TextEncoder.pool context: another dtype": "the same",
     "Tokenizer.decode ids: another width": "captions may have any length",
     "Tokenizer.decode ids: another device": "its answer is words",
     "clip_loss logit_scale: another [rd][at]*": "a number of the model's own",
-    "heat maps: another width": "a layer may have any number of heads",
-    "heat maps: another device": "they are pictured where they are",
+    "heat_map maps: another width": "a layer may have any number of heads",
+    "heat_map maps: another device": "they are pictured where they are",
     "*_distance *: another d*": "features are taken to float64 on the CPU",
     "floor real: another [wd]*": "so are these, and may be of any width",
     "PromptOracle.* images: another device": "it looks on the CPU",
@@ -442,7 +441,7 @@ NUMBERS = {
     "time_grid": [("steps", lambda: time_grid(TABLE, 0)), ("steps", lambda: time_grid(TABLE, 2.0))],
     "sample": [("steps", lambda: sample(PROCESS, half, X, steps=0))],
     "DiT": [("patches", lambda: DiT(size=9))],
-    "UNet": [("stages", lambda: UNet(attention=(True,)))],
+    "UNet": [("resolutions", lambda: UNet(attention=(True,)))],
     "CLIP.context": [("unknown", lambda: READER.context(["ein Kreis"]))],
     "CLIP.ids": [("unknown", lambda: READER.ids(["a red cicle"]))],
     "CLIP.embed_text": [("tokens", lambda: READER.embed_text(["a red circle " * 9]))],
@@ -450,7 +449,7 @@ NUMBERS = {
     "Tokenizer.__call__": [("unknown", lambda: TOKENIZER("nonsense"))],
     "Tokenizer.encode": [("unknown", lambda: TOKENIZER.encode("nonsense"))],
     "Tokenizer.tokens": [("unknown", lambda: TOKENIZER.tokens("nonsense"))],
-    "heat": [("no attention maps", lambda: heat({}, 8))],
+    "heat_map": [("attention maps", lambda: heat_map({}, 8))],
     "floor": [("count", lambda: floor(frechet_distance, FEATURES, 1))],
     "nearest_neighbours": [("k is 7", lambda: nearest_neighbours(POINTS, FEATURES, k=7))],
     "PromptOracle.judge": [("captions", lambda: PromptOracle().judge(SIGHTS, CAPTIONS[:1]))],
@@ -547,21 +546,21 @@ def test_an_index_is_a_whole_number_from_0(data_sets, name, index):
 
 def test_weights_that_are_no_numbers_are_not_written(tmp_path):
     model = Classifier(3, size=16, channels=(8, 8), dim=8)
-    model.answer.bias.data[0] = nan
+    model.head.bias.data[0] = nan
     with pytest.raises(ValueError) as refused:
         save_checkpoint(tmp_path / "judge", model)
-    check_line(refused, "answer.bias", "nan")
+    check_line(refused, "head.bias", "nan")
     assert not any(tmp_path.iterdir())
 
 
 def test_weights_that_are_no_numbers_are_not_read(tmp_path):
     path = save_checkpoint(tmp_path / "judge", JUDGE)
-    weights = JUDGE.state_dict() | {"answer.bias": torch.full((3,), nan)}
+    weights = JUDGE.state_dict() | {"head.bias": torch.full((3,), nan)}
     save_file(weights, path)
     amend_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(ValueError) as refused:
         load_checkpoint(Classifier, path)
-    check_line(refused, "answer.bias", "nan")
+    check_line(refused, "head.bias", "nan")
 
 
 MISSING = {
@@ -587,7 +586,7 @@ def test_what_is_missing_is_named(tmp_path, name):
 # Nothing is left out
 
 FOLDERS = [
-    *("diffusion", "models", "models.classifier", "training"),
+    *("diffusion", "models", "training"),
     *("common.checkpoints", "common.devices", "pipelines.text_to_image"),
     "recipes",
     *("pipelines", "pipelines.stable_diffusion"),
@@ -611,10 +610,10 @@ EXEMPT = {
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
         GaussianMixture.mean GaussianMixture.log_joint""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        TextEncoder.check UNet.check DiT.check DiT.align Tokenizer.check_words prepare usual given
+        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare usual given
         Tokenizer.without_final look_over encode compare shuffled check contents read
         shards_in leftovers visible hidden holds_pictures""",
-    "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr watch
+    "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of forget place_objects render published""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",

@@ -13,8 +13,7 @@ from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.cuda_graphs import Captured, CudaGraphs
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, sample
-from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet, attention_maps
-from course_lib.models.classifier import Classifier
+from course_lib.models import CLIP, AutoencoderKL, Classifier, TextUNet, UNet, attention_maps
 from course_lib.pipelines import image_to_image, inpaint, text_to_image
 from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.recipes.scenes import to
@@ -57,7 +56,7 @@ IMAGES = Scenes(64, "new pairs").batch(range(4))
             lambda net: net.unet(
                 to(net, torch.linspace(-2, 2, 2 * 768).reshape(2, 12, 8, 8)),
                 to(net, torch.tensor([900.0, 100.0])),
-                net.text(to(net, torch.arange(48).reshape(2, 24))),
+                net.text_encoder(to(net, torch.arange(48).reshape(2, 24))),
             ),
         ),
     ],

@@ -119,7 +119,7 @@ def inspect_checkpoints(folder: Path, sums: dict[str, str] | None = None) -> dic
 
 
 def read_sums(file: Path) -> dict[str, str]:
-    """{"scenes-vae": "41c32143…", …}, from lines as `sha256sum` writes them; {} without a list."""
+    """{"scenes-vae": "fed805d7…", …}, from lines as `sha256sum` writes them; {} without a list."""
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return {Path(line.split()[1]).stem: line.split()[0] for line in lines if len(line.split()) == 2}
 

@@ -23,6 +23,8 @@ from course_lib.common.devices import pick_device
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.paths import CHECKPOINTS, SHIPPED, way_back
 
+LAYOUT = 2  # of the weights' names: since 2 the networks' parts have diffusers' names
+
 
 def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = False, **card) -> Path:
     """Write the model and its card; returns the path of the weights.
@@ -42,6 +44,7 @@ def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = Fal
     weights = save(tensors, {"format": "pt"})
     facts = {
         "class": type(model).__name__,
+        "layout": LAYOUT,
         "kwargs": model.kwargs,
         "sha256": hashlib.sha256(weights).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -77,6 +80,8 @@ def load_checkpoint(
         )
     except (TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
+        if card.get("layout") != LAYOUT:
+            reason = "it was written before the networks' parts were renamed"
         raise ValueError(f"{path} does not fit {cls.__name__}: {reason}; {advice(path)}") from error
     model.card = card
     return model.to(device).eval()

@@ -1,11 +1,27 @@
 """Input checks: every refusal is one line that says what was expected and what came."""
 
+from collections.abc import Sequence
 from numbers import Integral
 
 import torch
 from torch import Tensor
 
 WHOLE = torch.int32, torch.int64  # what torch takes as indices
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
+
+
+def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
+    """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
+
+    A tensor that was received is described by its shape, dtype and device.
+
+    >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)
+    """
+    if not ok:
+        if isinstance(received, Tensor):
+            device = "" if received.device.type == "cpu" else f" on {received.device}"
+            received = f"{tuple(received.shape)} {received.dtype}{device}"
+        raise ValueError(f"{what}: expected {expected}, got {received}")
 
 
 def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
@@ -100,3 +116,52 @@ def finite(name: str, x: Tensor) -> None:
     if not x.isfinite().all():
         bad = int((~x.isfinite()).sum())
         raise ValueError(f"{name}: not all finite, {bad} of {x.numel()} numbers are nan or inf")
+
+
+def check_tensor(
+    what: str,
+    x: Tensor,
+    shape: Sequence[int | str],
+    like: Tensor,
+    dtypes: Sequence[torch.dtype] = (),
+    values: tuple[float, float] | None = None,
+) -> None:
+    """ValueError unless x has this shape, and the dtype and device of `like`, such as a weight.
+
+    shape: numbers, or letters for any size of at least 1; "8h" is a multiple of 8. dtypes: others
+    than that of `like`; under autocast any floating point will do. values: the lowest and the
+    highest number allowed; floating point may overshoot by 0.5, as a decoder's images do.
+
+    >>> check_tensor("images", torch.zeros(2, 3, 16, 24), ("B", 3, "8h", "8w"), torch.zeros(1))
+    """
+    autocast = not like.is_meta and torch.is_autocast_enabled(like.device.type)
+    dtypes = dtypes or (FLOATS if autocast else (like.dtype,))
+    fits = isinstance(x, Tensor) and x.ndim == len(shape)
+    fits = fits and all(size_fits(n, wanted) for n, wanted in zip(x.shape, shape, strict=True))
+    if not fits or x.dtype not in dtypes or x.device != like.device:
+        sizes = ", ".join(map(str, shape)) + "," * (len(shape) == 1)
+        kinds = " or ".join(map(str, dtypes)) + f" on {like.device}"
+        require(False, what, f"({sizes}) {kinds}", x)
+    if values and not is_traced(x):
+        low, high = x.aminmax()
+        slack = 0.5 if x.is_floating_point() else 0
+        if not (low >= values[0] - slack and high <= values[1] + slack):  # nor does NaN pass
+            wanted = f"values in [{values[0]}, {values[1]}]"
+            require(False, what, wanted, f"[{low.item():.6g}, {high.item():.6g}]")
+
+
+def size_fits(size: int, wanted: int | str) -> bool:
+    """Whether a size is the wanted one, any ("B"), or a multiple ("8h").
+
+    >>> size_fits(16, "8h"), size_fits(12, "8h"), size_fits(3, 3)
+    (True, False, True)
+    """
+    if isinstance(wanted, str):
+        return size > 0 and size % int(wanted[:-1] or 1) == 0
+    return size == wanted
+
+
+def is_traced(x: Tensor) -> bool:
+    """Whether the numbers in a tensor can't be read: it is only being traced or captured."""
+    traced = torch.compiler.is_compiling() or x.is_meta
+    return traced or (x.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -258,7 +258,7 @@ EXERCISES = {
     "4.1": Code(
         sinusoids,
         timesteps,
-        "That is `TimeEmbedding.waves`; the two linear layers behind it are all that is learned.",
+        "That is `layers.sinusoids`; only the two linear layers behind it are learned.",
         [
             sines_first,
             cosines_and_sines_alternate,

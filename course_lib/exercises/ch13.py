@@ -1,7 +1,5 @@
 """Chapter 13: Stable Diffusion, counted and opened. Everything is numbers, names and times."""
 
-import re
-
 import torch
 
 from course_lib.teaching.check import Code, Number
@@ -49,8 +47,8 @@ def weights_without_biases(c, d):
 
 
 def ends_forgotten(c, d):
-    """You counted the block alone. Around it stand `enter` and `leave`, linear layers from c to c
-    with a bias."""
+    """You counted the block alone. Around it stand `proj_in` and `proj_out`, linear layers from c
+    to c with a bias."""
     return transformer_parameters(c, d) - 2 * (c * c + c)
 
 
@@ -61,53 +59,65 @@ def sizes():
 # ---- 13.2 write: their names -------------------------------------------------------------------
 
 
-def their_name(name):
-    for kind, theirs in (("residual", "resnets"), ("transformer", "attentions")):
-        pattern = rf"^(down|up)\.(\d+)\.blocks\.(\d+)\.{kind}\."
-        name = re.sub(pattern, rf"\1_blocks.\2.{theirs}.\3.", name)
-    return re.sub(r"^(down|up)\.(\d+)\.\1\.", r"\1_blocks.\2.\1samplers.0.", name)
+def their_place(name):
+    side, block, kind, layer = name.split(".")
+    layer = 2 if kind == "downsamplers" else int(layer)
+    part = 1 if kind == "attentions" else 0
+    if side == "down_blocks":  # entry 0 is the first convolution
+        return f"input_blocks.{1 + 3 * int(block) + layer}.{part}"
+    return f"output_blocks.{3 * int(block) + layer}.{part}"
 
 
-def every_down_replaced(name):
-    """You replaced every "down" and "up", also the second of `down.0.down.`, which is the layer
-    that halves the size: `down_blocks.0.downsamplers.0.`. Anchor the first one with `^`."""
-    name = name.replace("down.", "down_blocks.").replace("up.", "up_blocks.")
-    name = name.replace(".transformer.", ".").replace(".residual.", ".")
-    kind = "attentions" if name.split(".")[4] == "norm" else "resnets"
-    return name.replace(".blocks.", f".{kind}.")
+def shifted(name, down=0, up=0):
+    """The place with its entry moved, on the way down or up."""
+    side, entry, part = their_place(name).split(".")
+    return f"{side}.{int(entry) + (down if side == 'input_blocks' else up)}.{part}"
 
 
-def the_way_up_forgotten(name):
-    """The way down is right; the way up keeps our names. Let the pattern take either word."""
-    return their_name(name) if name.startswith("down") else name
+def first_convolution_forgotten(name):
+    """On the way down your entries are one too low. Entry 0 of `input_blocks` is `conv_in`, so the
+    first residual block is entry 1."""
+    return shifted(name, down=-1)
 
 
-def changing_size_forgotten(name):
-    """Blocks are right. The layers that change the size are not: our `down.0.down.` is their
-    `down_blocks.0.downsamplers.0.`, and our `up.0.up.` their `up_blocks.0.upsamplers.0.`."""
-    return name if re.match(r"(down|up)\.\d+\.\1\.", name) else their_name(name)
+def downsamplers_not_counted(name):
+    """On the way down you count two entries for each resolution. The layer that halves the size is
+    a third one."""
+    return shifted(name, down=-int(name.split(".")[1]))
 
 
-def stage_and_block_exchanged(name):
-    """Your two numbers have changed places: the stage comes first, then the block within it."""
-    pattern = r"(_blocks)\.(\d+)\.(resnets|attentions)\.(\d+)"
-    return re.sub(pattern, r"\1.\4.\3.\2", their_name(name))
+def two_on_the_way_up(name):
+    """On the way up you count two entries for each resolution. There are three residual blocks, one
+    more than on the way down."""
+    return shifted(name, up=-int(name.split(".")[1]))
 
 
-def samplers_without_a_number(name):
-    """`downsamplers` and `upsamplers` are lists in diffusers, of one layer each: their names go on
-    with `.0.`, as in `down_blocks.0.downsamplers.0.conv.weight`."""
-    return their_name(name).replace("samplers.0.", "samplers.")
+def the_way_up_from_1(name):
+    """On the way up your entries are one too high. The first convolution is listed on the way down
+    only: `output_blocks` begins with a residual block, as entry 0."""
+    return shifted(name, up=1)
+
+
+def attention_in_its_block(name):
+    """Your attention layers have the place of their residual blocks. Within an entry the residual
+    block is part 0, and the attention that follows it is part 1."""
+    return their_place(name)[:-1] + "0"
+
+
+def downsampler_in_the_first_entry(name):
+    """The layer that halves the size comes after both residual blocks of its resolution; you put it
+    into the first one's entry. Its own number, 0, counts `downsamplers`."""
+    return shifted(name, down=-2 if "downsamplers" in name else 0)
 
 
 def our_names():
     return [
-        ("down.1.blocks.0.residual.conv1.weight",),
-        ("down.2.blocks.1.transformer.norm.bias",),
-        ("down.0.down.conv.weight",),
-        ("up.3.blocks.2.residual.norm1.bias",),
-        ("up.1.blocks.0.transformer.norm.weight",),
-        ("up.2.up.conv.bias",),
+        ("down_blocks.1.resnets.0",),
+        ("down_blocks.2.attentions.1",),
+        ("down_blocks.0.downsamplers.0",),
+        ("down_blocks.1.downsamplers.0",),
+        ("up_blocks.3.resnets.2",),
+        ("up_blocks.1.attentions.0",),
     ]
 
 
@@ -229,15 +239,16 @@ EXERCISES = {
         tolerance=1e-9,
     ),
     "13.2": Code(
-        their_name,
+        their_place,
         our_names,
-        "Three patterns, and most of 686 names are theirs. The library's list has a few more.",
+        "With places and a few words for the layers within, all 686 names are theirs.",
         [
-            every_down_replaced,
-            the_way_up_forgotten,
-            changing_size_forgotten,
-            stage_and_block_exchanged,
-            samplers_without_a_number,
+            first_convolution_forgotten,
+            downsamplers_not_counted,
+            two_on_the_way_up,
+            the_way_up_from_1,
+            attention_in_its_block,
+            downsampler_in_the_first_entry,
         ],
     ),
     "13.3": Code(

@@ -5,8 +5,7 @@ from torch import nn
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.evaluation.metrics import mean_share
 from course_lib.evaluation.prompts import distance_metrics, prompt_metrics
-from course_lib.models import AutoencoderKL
-from course_lib.models.classifier import Classifier
+from course_lib.models import AutoencoderKL, Classifier
 from course_lib.recipes import Recipe
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE
 from course_lib.training import Training

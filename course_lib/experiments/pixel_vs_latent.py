@@ -30,8 +30,8 @@ class SmallVAE(ScenesVAE):
     size = 32
 
     def model(self) -> nn.Module:
-        sizes = dict(latent_channels=8, channels=128, multipliers=(1,), decoder_blocks=1)
-        return AutoencoderKL(**sizes, patch=4, planes=16, attention=False)
+        sizes = dict(latent_channels=8, channels=128, multipliers=(1,), decoder_layers_per_block=1)
+        return AutoencoderKL(**sizes, patch_size=4, stem_channels=16, attention=False)
 
 
 class Pixel(ScenesDiffusion):
@@ -46,9 +46,9 @@ class Pixel(ScenesDiffusion):
         in_channels=3,
         channels=32,
         multipliers=(1, 2, 4, 4),
-        blocks=1,
+        layers_per_block=1,
         attention=(False, False, False, True),
-        mlp=2,
+        mlp_ratio=2,
         context_dim=128,
         film=True,
     )

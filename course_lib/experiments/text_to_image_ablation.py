@@ -10,12 +10,15 @@ apart by the share of single properties. Chapter 09 shows the table.
 
 from typing import ClassVar
 
+import torch.nn.functional as F
+
 from course_lib.common.registry import choose
 from course_lib.diffusion import Diffusion, straight
 from course_lib.experiments.budget import accuracy, begin, distances, finished_vae
 from course_lib.experiments.study import Outcome, Study
 from course_lib.models import AutoencoderKL, DiT
-from course_lib.recipes.scenes import ScenesLatent, ScenesVAE
+from course_lib.models.dit import unpatchify
+from course_lib.recipes.scenes import ScenesLatent, ScenesVAE, projection_head
 from course_lib.training import Optimizer, Scale
 
 BUDGET = 240  # seconds of CPU time
@@ -45,7 +48,7 @@ class FrozenText(Baseline):
     label = "frozen text encoder"
 
     def change(self, model):
-        model.text.requires_grad_(False)
+        model.text_encoder.requires_grad_(False)
         return model
 
 
@@ -99,11 +102,20 @@ class Transformer(Baseline):
 
     label = "transformer, no U-Net"
     settings_changes = dict(optimizer=Optimizer("muon", lr=8e-3, warmup=30))
-    dit = dict(in_channels=12, size=8, patch=1, dim=192, layers=4, heads=4, mlp=2)
+    dit = dict(in_channels=12, size=8, patch_size=1, dim=192, layers=4, heads=4, mlp_ratio=2)
 
     def change(self, model):
-        model.unet = DiT(**self.dit, context_dim=128, align=128)
+        model.unet = DiT(**self.dit, context_dim=128)
+        model.projection_head = projection_head(self.dit["dim"], 128)
         return model
+
+    def features(self, model):
+        blocks = model.unet.transformer_blocks
+        return blocks[(len(blocks) - 1) // 2]
+
+    def project(self, model, h):
+        h = unpatchify(h, 1, self.dit["size"])  # (B, 64, 192) -> (B, 192, 8, 8)
+        return super().project(model, F.avg_pool2d(h, 2))
 
 
 class FewChannels(Baseline):

@@ -1,9 +1,13 @@
-"""The networks of the course. They know no noise schedule and no dataset."""
+"""The networks of the course. They know no noise schedule and no dataset.
 
-from .attention import attention_maps, heat
-from .dit import DiT
-from .layers import watch
-from .text import (
+Their parts have the names of diffusers' and transformers' models where they are the same parts.
+"""
+
+from course_lib.models.attention import attention_maps, heat_map
+from course_lib.models.classifier import Classifier
+from course_lib.models.dit import DiT
+from course_lib.models.layers import capture
+from course_lib.models.text import (
     CLIP,
     SD15_TEXT,
     ImageEncoder,
@@ -12,9 +16,9 @@ from .text import (
     clip_loss,
     retrieval,
 )
-from .tokenizer import Tokenizer
-from .unet import SD15_UNET, TextUNet, UNet, UNetBlock
-from .vae import SD15_VAE, VAE, AutoencoderKL, Pixels
+from course_lib.models.tokenizer import Tokenizer
+from course_lib.models.unet import SD15_UNET, TextUNet, UNet, UNetBlock
+from course_lib.models.vae import SD15_VAE, VAE, AutoencoderKL, Pixels
 
 __all__ = [
     "CLIP",
@@ -23,6 +27,7 @@ __all__ = [
     "SD15_VAE",
     "VAE",
     "AutoencoderKL",
+    "Classifier",
     "DiT",
     "ImageEncoder",
     "Pixels",
@@ -33,8 +38,8 @@ __all__ = [
     "UNet",
     "UNetBlock",
     "attention_maps",
+    "capture",
     "clip_loss",
-    "heat",
+    "heat_map",
     "retrieval",
-    "watch",
 ]

@@ -2,20 +2,25 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .layers import grid, norm, tokens, zeroed
+from course_lib.common.checks import require
+from course_lib.models.layers import grid, norm, tokens, zeroed
 
 
-def attend(q, k, v, causal=False):
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """softmax(QKᵀ/√d)·V: queries (..., N, d), keys and values (..., L, d) -> (..., N, d).
 
     On a CPU bf16 is widened: there PyTorch's bf16 kernel is no faster than the one for float32,
     and its gradient many times slower (tests/benchmarks).
+
+    >>> attend(torch.zeros(1, 2, 4), torch.zeros(1, 3, 4), torch.ones(1, 3, 4)).shape
+    torch.Size([1, 2, 4])
     """
     if q.is_cpu and q.dtype == torch.bfloat16:
         with torch.autocast("cpu", enabled=False):
@@ -28,31 +33,41 @@ class Attention(nn.Module):
 
     Queries come from x (B, N, dim); keys and values from context (B, L, context_dim), or from x
     itself where `context_dim` is None. `causal` lets token n see tokens 0..n only.
+
+    >>> Attention(16, context_dim=8, heads=4)(torch.zeros(1, 9, 16), torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 9, 16])
     """
 
-    def __init__(self, dim, context_dim=None, heads=4, bias=False, causal=False):
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int | None = None,
+        heads: int = 4,
+        bias: bool = False,
+        causal: bool = False,
+    ):
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"attention of width {dim} can't be split into {heads} equal heads")
+        require(dim % heads == 0, "width of attention", f"a multiple of {heads} heads", dim)
         self.heads, self.causal, self.cross = heads, causal, context_dim is not None
         self.to_q = nn.Linear(dim, dim, bias)
         self.to_k = nn.Linear(context_dim or dim, dim, bias)
         self.to_v = nn.Linear(context_dim or dim, dim, bias)
         self.to_out = nn.Linear(dim, dim)
 
-    def split(self, x):
+    def split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, heads, N, d)
 
-    def forward(self, x, context=None):
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         context = context if self.cross else x  # (B, L, context_dim)
         q, k, v = self.to_q(x), self.to_k(context), self.to_v(context)
-        q, k, v = self.split(q), self.split(k), self.split(v)
+        q, k, v = self.split_heads(q), self.split_heads(k), self.split_heads(v)
         out = attend(q, k, v, self.causal)  # (B, heads, N, d)
         return self.to_out(out.transpose(1, 2).flatten(2))  # (B, N, D)
 
-    def maps(self, x, context=None):
+    def maps(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The attention weights themselves, each row summing to 1: (B, heads, N, L)."""
-        q, k = self.split(self.to_q(x)), self.split(self.to_k(context if self.cross else x))
+        q, k = self.to_q(x), self.to_k(context if self.cross else x)
+        q, k = self.split_heads(q), self.split_heads(k)
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
         if self.causal:
             future = torch.ones(scores.shape[2:], device=x.device).triu(1).bool()
@@ -60,74 +75,88 @@ class Attention(nn.Module):
         return scores.softmax(dim=-1)
 
 
-class ImageAttention(nn.Module):
+class ImageAttention(Attention):
     """Self-attention between all pixels of a feature map, normalised, around a skip."""
 
-    def __init__(self, channels, heads=1, eps=1e-6):
+    def __init__(self, channels: int, heads: int = 1, eps: float = 1e-6):
+        super().__init__(channels, heads=heads, bias=True)
+        self.group_norm = norm(channels, eps)
+        zeroed(self.to_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + grid(super().forward(tokens(self.group_norm(x))), like=x)  # (B, C, H, W)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, with half of the inner units gating the other (GEGLU, Shazeer 2020)."""
+
+    def __init__(self, dim: int, inner: int):
         super().__init__()
-        self.norm = norm(channels, eps)
-        self.attention = Attention(channels, heads=heads, bias=True)
-        zeroed(self.attention.to_out)
+        self.proj_in = nn.Linear(dim, 2 * inner)
+        self.proj_out = nn.Linear(inner, dim)
 
-    def forward(self, x):
-        return x + grid(self.attention(tokens(self.norm(x))), like=x)
-
-
-class GEGLU(nn.Module):
-    """Feed-forward network in which one half gates the other (Shazeer 2020, eq. 6)."""
-
-    def __init__(self, dim, inner):
-        super().__init__()
-        self.expand = nn.Linear(dim, 2 * inner)
-        self.shrink = nn.Linear(inner, dim)
-
-    def forward(self, x):
-        value, gate = self.expand(x).chunk(2, dim=-1)  # (B, N, inner) each
-        return self.shrink(value * F.gelu(gate))
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj_in(x).chunk(2, dim=-1)  # (B, N, inner) each
+        return self.proj_out(value * F.gelu(gate))
 
 
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention if there is a context, feed-forward; each around a skip."""
 
-    def __init__(self, dim, heads=4, context_dim=None, mlp=4):
+    def __init__(
+        self, dim: int, heads: int = 4, context_dim: int | None = None, mlp_ratio: float = 4
+    ):
         super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(dim), Attention(dim, heads=heads)
-        self.cross = None
+        self.norm1, self.attn1 = nn.LayerNorm(dim), Attention(dim, heads=heads)
+        self.attn2 = None
         if context_dim:
-            self.norm2, self.cross = nn.LayerNorm(dim), Attention(dim, context_dim, heads)
-        self.norm3, self.feed_forward = nn.LayerNorm(dim), GEGLU(dim, round(mlp * dim))
+            self.norm2, self.attn2 = nn.LayerNorm(dim), Attention(dim, context_dim, heads)
+        self.norm3, self.ff = nn.LayerNorm(dim), FeedForward(dim, round(mlp_ratio * dim))
 
-    def forward(self, x, context=None):
-        x = x + self.attention(self.norm1(x))  # (B, N, D)
-        if self.cross is not None:
-            x = x + self.cross(self.norm2(x), context)
-        return x + self.feed_forward(self.norm3(x))
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        x = x + self.attn1(self.norm1(x))  # (B, N, D)
+        if self.attn2 is not None:
+            x = x + self.attn2(self.norm2(x), context)
+        return x + self.ff(self.norm3(x))
 
 
 class SpatialTransformer(nn.Module):
     """Transformer blocks on the pixels of a feature map (Rombach et al. 2022, §3.3)."""
 
-    def __init__(self, channels, heads=4, context_dim=None, depth=1, mlp=4):
+    def __init__(
+        self,
+        channels: int,
+        heads: int = 4,
+        context_dim: int | None = None,
+        layers: int = 1,
+        mlp_ratio: float = 4,
+    ):
         super().__init__()
         self.norm = norm(channels, eps=1e-6)
-        self.enter = nn.Linear(channels, channels)
-        blocks = (TransformerBlock(channels, heads, context_dim, mlp) for _ in range(depth))
-        self.blocks = nn.ModuleList(blocks)
-        self.leave = zeroed(nn.Linear(channels, channels))
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(channels, heads, context_dim, mlp_ratio) for _ in range(layers)
+        )
+        self.proj_out = zeroed(nn.Linear(channels, channels))
 
-    def forward(self, x, context=None):
-        h = self.enter(tokens(self.norm(x)))  # (B, H*W, C)
-        for block in self.blocks:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        h = self.proj_in(tokens(self.norm(x)))  # (B, H*W, C)
+        for block in self.transformer_blocks:
             h = block(h, context)
-        return x + grid(self.leave(h), like=x)
+        return x + grid(self.proj_out(h), like=x)  # (B, C, H, W)
 
 
 @contextmanager
-def attention_maps(model):
+def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     """Collects every cross-attention map of `model` while the block runs.
 
-    `with attention_maps(unet) as maps: unet(x, timestep, context)` fills `maps`, a dict from the
-    layer's name to a list with one (B, heads, H*W, L) tensor a call.
+    The dict goes from each layer's name to a list with one (B, heads, H*W, L) tensor a call.
+
+    >>> block = TransformerBlock(8, context_dim=6)
+    >>> with attention_maps(block) as maps:
+    ...     x = block(torch.zeros(1, 9, 8), torch.zeros(1, 5, 6))
+    >>> {name: calls[0].shape for name, calls in maps.items()}
+    {'attn2': torch.Size([1, 4, 9, 5])}
     """
     maps = defaultdict(list)
 
@@ -143,16 +172,21 @@ def attention_maps(model):
             hook.remove()
 
 
-def heat(maps, size):
-    """Mean of collected maps over layers, heads and calls, as pictures: (B, L, size, size)."""
-    pictures = []
-    if not any(maps.values()):
-        raise ValueError("no attention maps were collected: call the model inside the block")
-    for layer in (m for calls in maps.values() for m in calls):
+def heat_map(maps: dict[str, list[Tensor]], size: int) -> Tensor:
+    """Mean of collected maps over layers, heads and calls, as images: (B, L, size, size).
+
+    One image for each token of the context, as in Tang et al. 2023 (DAAM, §3).
+
+    >>> heat_map({"attn2": [torch.full((1, 4, 9, 5), 0.2)]}, size=6).shape
+    torch.Size([1, 5, 6, 6])
+    """
+    layers = [layer for calls in maps.values() for layer in calls]
+    require(bool(layers), "attention maps", "a call of the model inside the block", "none")
+    images = []
+    for layer in layers:
         side = math.isqrt(layer.shape[2]) if layer.ndim == 4 else 0
-        if side**2 != layer.shape[2] or not layer.numel() or not layer.is_floating_point():
-            shape = f"{tuple(layer.shape)} {layer.dtype}"
-            raise ValueError(f"a map is {shape}, expected floats (B, heads, H*W, L) of a square")
-        picture = layer.mean(1).transpose(1, 2).unflatten(2, (side, side))  # (B, L, H, W)
-        pictures.append(F.interpolate(picture, (size, size), mode="bilinear"))
-    return torch.stack(pictures).mean(0)
+        fits = side**2 == layer.shape[2] and layer.numel() and layer.is_floating_point()
+        require(bool(fits), "attention maps", "floats (B, heads, H*W, L) of a square", layer)
+        image = layer.mean(1).transpose(1, 2).unflatten(2, (side, side))  # (B, L, H, W)
+        images.append(F.interpolate(image, (size, size), mode="bilinear"))
+    return torch.stack(images).mean(0)

@@ -1,17 +1,14 @@
-"""DiT, a transformer in the U-Net's place: a picture is a row of tokens, and nothing convolves."""
+"""DiT, a transformer in the U-Net's place: an image is a row of tokens, and nothing convolves."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .attention import GEGLU, Attention
-from .layers import (
+from course_lib.common.checks import require
+from course_lib.models.attention import Attention, FeedForward
+from course_lib.models.layers import (
     TimeEmbedding,
-    check_context,
-    check_image,
-    check_size,
-    check_timestep,
-    foreteller,
+    check_inputs,
     keeps_kwargs,
     sinusoids,
     tokens,
@@ -19,121 +16,116 @@ from .layers import (
 )
 
 
-def patchify(x, patch):
-    """Squares of patch × patch pixels as tokens, row by row: (B, C, H, W) -> (B, N, C·patch²)."""
-    return tokens(F.pixel_unshuffle(x, patch))
+def patchify(x: Tensor, patch_size: int) -> Tensor:
+    """Squares of pixels as tokens, row by row: (B, C, H, W) -> (B, N, C·patch_size²).
+
+    >>> patchify(torch.zeros(1, 3, 8, 8), 2).shape
+    torch.Size([1, 16, 12])
+    """
+    return tokens(F.pixel_unshuffle(x, patch_size))
 
 
-def unpatchify(x, patch, side):
-    """The picture whose patches these are, `side` in a row: (B, N, C·patch²) -> (B, C, H, W)."""
-    return F.pixel_shuffle(x.mT.unflatten(2, (side, side)), patch)
+def unpatchify(x: Tensor, patch_size: int, side: int) -> Tensor:
+    """The image whose patches these are, `side` in a row: (B, N, C·patch_size²) -> (B, C, H, W)."""
+    return F.pixel_shuffle(x.mT.unflatten(2, (side, side)), patch_size)
 
 
-def positions(side, dim):
+def positions(side: int, dim: int) -> Tensor:
     """Sinusoids of each token's row, then of its column: (side², dim)."""
     waves = sinusoids(torch.arange(side), dim // 2)  # (side, dim/2)
     return torch.cat([waves.repeat_interleave(side, dim=0), waves.repeat(side, 1)], dim=1)
 
 
-class Branch(nn.Module):
-    """A layer around a skip, steered by the time: adaLN-Zero (Peebles & Xie 2023, §3.2).
+class AdaLNZero(nn.Module):
+    """A layer around a skip, modulated by the time: adaLN-Zero (Peebles & Xie 2023, §3.2).
 
-    Time shifts and scales what the layer sees, and gates what it adds.
+    The time embedding shifts and scales the layer's input, and gates its output.
     """
 
-    def __init__(self, dim, layer):
+    def __init__(self, dim: int, layer: nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.steer = zeroed(nn.Linear(dim, 3 * dim))  # gates of 0: each branch starts silent
+        self.modulation = zeroed(nn.Linear(dim, 3 * dim))  # gates of 0: it starts as the identity
         self.layer = layer
 
-    def forward(self, x, time, *context):
-        shift, scale, gate = self.steer(F.silu(time)).unsqueeze(1).chunk(3, dim=2)  # (B, 1, D)
-        return x + gate * self.layer(self.norm(x) * (1 + scale) + shift, *context)
+    def forward(self, x: Tensor, temb: Tensor, *context: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(F.silu(temb)).unsqueeze(1).chunk(3, 2)  # (B, 1, D)
+        return x + gate * self.layer(self.norm(x) * (1 + scale) + shift, *context)  # (B, N, D)
 
 
 class DiTBlock(nn.Module):
-    """Self-attention, cross-attention if there is a context, feed-forward; time steers all three.
+    """Self-attention, cross-attention if there is a context, feed-forward; each with adaLN-Zero.
 
-    The paper knows class labels alone; a context is read as in PixArt-α (Chen et al. 2023, §2.3).
+    The paper knows class labels only; a context is read as in PixArt-α (Chen et al. 2023, §2.3).
     """
 
-    def __init__(self, dim, heads=4, context_dim=None, mlp=4):
+    def __init__(
+        self, dim: int, heads: int = 4, context_dim: int | None = None, mlp_ratio: float = 4
+    ):
         super().__init__()
-        self.attention = Branch(dim, Attention(dim, heads=heads))
-        self.cross = Branch(dim, Attention(dim, context_dim, heads)) if context_dim else None
-        self.feed_forward = Branch(dim, GEGLU(dim, round(mlp * dim)))
+        self.attn1 = AdaLNZero(dim, Attention(dim, heads=heads))
+        self.attn2 = AdaLNZero(dim, Attention(dim, context_dim, heads)) if context_dim else None
+        self.ff = AdaLNZero(dim, FeedForward(dim, round(mlp_ratio * dim)))
 
-    def forward(self, x, time, context=None):
-        x = self.attention(x, time)  # (B, N, D)
-        if self.cross is not None:
-            x = self.cross(x, time, context)
-        return self.feed_forward(x, time)
+    def forward(self, x: Tensor, temb: Tensor, context: Tensor | None = None) -> Tensor:
+        x = self.attn1(x, temb)  # (B, N, D)
+        if self.attn2 is not None:
+            x = self.attn2(x, temb, context)
+        return self.ff(x, temb)
 
 
 class DiT(nn.Module):
     """The diffusion transformer (Peebles & Xie 2023): patches in, blocks of one width, patches out.
 
-    `answer = dit(x, timestep, context)`: x and answer (B, in/out_channels, size, size), timestep
-    (B,), context (B, L, context_dim) if it was built with one, else None; ValueError for misfits.
-    `patch` is the side of a token in pixels: half of it means four times the tokens.
+    `prediction = dit(x, timestep, context)`: x and prediction (B, in/out_channels, size, size),
+    timestep (B,), context (B, L, context_dim) if it was built with one, else None; ValueError for
+    inputs that do not fit. Half the `patch_size` means four times the tokens.
+
+    >>> dit = DiT(size=8, dim=16, layers=2)
+    >>> dit(torch.zeros(1, 3, 8, 8), torch.tensor([500.0])).shape
+    torch.Size([1, 3, 8, 8])
     """
+
+    classes = None
 
     @keeps_kwargs
     def __init__(
         self,
-        in_channels=3,
-        out_channels=None,
-        size=32,  # of x
-        patch=2,
-        dim=128,
-        layers=6,
-        heads=4,
-        mlp=4,  # inner width of the feed-forward networks, in multiples
-        context_dim=None,
-        align=None,  # width of features that the middle learns to foretell (see `foreteller`)
+        in_channels: int = 3,
+        out_channels: int | None = None,
+        size: int = 32,  # of x
+        patch_size: int = 2,  # side of a token in pixels
+        dim: int = 128,
+        layers: int = 6,
+        heads: int = 4,
+        mlp_ratio: float = 4,  # inner width of the feed-forward networks, in multiples
+        context_dim: int | None = None,
     ):
         super().__init__()
-        if patch < 1 or size % patch:
-            raise ValueError(f"a picture of {size} × {size} can't be cut into patches of {patch}")
-        if dim % 4:
-            raise ValueError(f"a position takes sin and cos of row and column: dim={dim} / 4 each")
+        cut = patch_size > 0 and size % patch_size == 0
+        require(cut, "patch_size", f"patches that divide {size} × {size} pixels", patch_size)
+        require(dim % 4 == 0, "dim", "a multiple of 4: sine and cosine of row and column", dim)
         self.in_channels, self.context_dim = in_channels, context_dim
-        self.size, self.patch, self.side = (size, size), patch, size // patch
+        self.input_shape = in_channels, size, size
+        self.patch_size, self.side = patch_size, size // patch_size
         out_channels = out_channels or in_channels
 
-        self.time = TimeEmbedding(dim, dim)
-        self.enter = nn.Linear(in_channels * patch**2, dim)
-        self.position = nn.Parameter(positions(self.side, dim))  # a start: it learns on
-        blocks = (DiTBlock(dim, heads, context_dim, mlp) for _ in range(layers))
-        self.blocks = nn.ModuleList(blocks)
-        self.foretell = foreteller(dim, align) if align else None
-        self.norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.steer = zeroed(nn.Linear(dim, 2 * dim))
-        self.leave = zeroed(nn.Linear(dim, out_channels * patch**2))
+        self.time_embedding = TimeEmbedding(dim, dim)
+        self.proj_in = nn.Linear(in_channels * patch_size**2, dim)
+        self.pos_embed = nn.Parameter(positions(self.side, dim))  # where its training starts
+        self.transformer_blocks = nn.ModuleList(
+            DiTBlock(dim, heads, context_dim, mlp_ratio) for _ in range(layers)
+        )
+        self.norm_out = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
+        self.modulation = zeroed(nn.Linear(dim, 2 * dim))
+        self.proj_out = zeroed(nn.Linear(dim, out_channels * patch_size**2))
 
-    def forward(self, x, timestep, context=None):
-        self.check(x, timestep, context)
-        time = self.time(timestep.expand(len(x)))  # (B, D)
-        h = self.enter(patchify(x, self.patch)) + self.position  # (B, N, D)
-        for block in self.blocks:
-            h = block(h, time, context)
-        shift, scale = self.steer(F.silu(time)).unsqueeze(1).chunk(2, dim=2)  # (B, 1, D)
-        patches = self.leave(self.norm(h) * (1 + scale) + shift)  # (B, N, out_channels·patch²)
-        return unpatchify(patches, self.patch, self.side)
-
-    @property
-    def middle(self):
-        """The block half-way, whose tokens `align` reads."""
-        return self.blocks[(len(self.blocks) - 1) // 2]
-
-    def align(self, h):
-        """What it foretells for each square of 2 × 2 tokens: (B, N, D) -> (B, align, h/2, w/2)."""
-        return self.foretell(F.avg_pool2d(unpatchify(h, 1, self.side), 2))
-
-    def check(self, x, timestep, context):
-        """ValueError where something is not what this DiT was built for."""
-        check_image(x, self.in_channels, self.patch, self, "inputs")
-        check_size(x, self.size, self)
-        check_timestep(timestep, x)
-        check_context(context, x, self)
+    def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
+        check_inputs(self, x, timestep, context)
+        temb = self.time_embedding(timestep.expand(len(x)))  # (B, D)
+        h = self.proj_in(patchify(x, self.patch_size)) + self.pos_embed  # (B, N, D)
+        for block in self.transformer_blocks:
+            h = block(h, temb, context)
+        shift, scale = self.modulation(F.silu(temb)).unsqueeze(1).chunk(2, dim=2)  # (B, 1, D)
+        h = self.proj_out(self.norm_out(h) * (1 + scale) + shift)  # (B, N, out·patch_size²)
+        return unpatchify(h, self.patch_size, self.side)

@@ -3,16 +3,17 @@
 import functools
 import inspect
 import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from course_lib.common.checks import same_device
+from course_lib.common.checks import WHOLE, check_tensor, require
 
 
-def keeps_kwargs(init):
+def keeps_kwargs(init: Callable) -> Callable:
     """Decorates `__init__`: `Model(**model.kwargs)` builds the same model again."""
     signature = inspect.signature(init)
 
@@ -26,86 +27,21 @@ def keeps_kwargs(init):
     return wrapper
 
 
-def check_fits(what, x, model):
-    """Refuses (ValueError) what is not floating point, or can't meet the model's weights."""
-    owner, weight = f"this {type(model).__name__}", next(model.parameters(), x)
-    if not x.is_floating_point():
-        raise ValueError(f"{what} are {x.dtype}, but {owner} takes floating point")
-    same_device(what, x, owner, weight)
-    cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
-    if x.dtype != weight.dtype and not cast:
-        raise ValueError(f"{what} are {x.dtype}, but {owner} is {weight.dtype}")
-
-
-def check_image(x, channels, multiple, model, what="images"):
-    """Refuses (ValueError) what does not fit or is not (B, channels, H, W), H and W multiples."""
-    check_fits(what, x, model)
-    owner = type(model).__name__
-    if x.ndim != 4 or x.shape[1] != channels or not x.numel():
-        wanted = f"(B, {channels}, H, W), at least one"
-        raise ValueError(f"{what} are {tuple(x.shape)}, but this {owner} takes {wanted}")
-    if x.shape[2] % multiple or x.shape[3] % multiple:
-        size = f"{x.shape[2]}×{x.shape[3]}"
-        raise ValueError(f"{what} are {size}, but this {owner} needs sides divisible by {multiple}")
-
-
-def check_size(x, size, model):
-    """Refuses (ValueError) inputs of another height and width than the model was built for."""
-    if x.shape[2:] != size:
-        owner = type(model).__name__
-        came, built = (" × ".join(map(str, each)) for each in (x.shape[2:], size))
-        raise ValueError(f"inputs are {came}, but this {owner} was built for {built}")
-
-
-def check_timestep(timestep, x):
-    """Refuses (ValueError) what is neither one timestep nor one for each sample of x."""
-    if timestep.shape not in {(), (len(x),)}:
-        raise ValueError(f"timestep is {tuple(timestep.shape)}, expected ({len(x)},)")
-    same_device("timestep", timestep, "the input", x)
-
-
-def check_context(context, x, model):
-    """Refuses (ValueError) what is not (B, L, model.context_dim), or None where that is None."""
-    shape = None if context is None else tuple(context.shape)
-    built = f"this {type(model).__name__} was built with context_dim={model.context_dim}"
-    if (shape is None) != (model.context_dim is None):
-        raise ValueError(f"context is {shape}, but {built}")
-    if shape and (len(shape) != 3 or shape[0] != len(x) or shape[2] != model.context_dim):
-        raise ValueError(f"context is {shape}, but {built} and the batch is {len(x)}")
-    if shape:
-        check_fits("contexts", context, model)
-
-
-def unknown(x):
-    """Whether the numbers in a tensor can't be looked at: it is only being traced or recorded."""
-    traced = torch.compiler.is_compiling() or x.is_meta
-    return traced or (x.is_cuda and torch.cuda.is_current_stream_capturing())
-
-
-def check_range(images):
-    """Refuses (ValueError) images clearly outside [-1, 1]; a decoder's overshoot may pass."""
-    if unknown(images):
-        return
-    low, high = images.aminmax()
-    if not (low >= -1.5 and high <= 1.5):  # nor is NaN
-        raise ValueError(f"images are in [{low:.3g}, {high:.3g}], expected [-1, 1]")
-
-
-def conv(in_channels, out_channels):
+def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-def norm(channels, eps=1e-5):
+def norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     """Group normalisation (Wu & He 2018): 32 groups, or as many as leave 4 channels in each.
 
-    A group of one channel would erase whatever is added to a channel as a whole: the time.
+    A group of one channel would erase whatever is added to a whole channel, such as the time.
     """
     most = min(32, max(channels // 4, 1))
     groups = next(g for g in range(most, 0, -1) if channels % g == 0)
     return nn.GroupNorm(groups, channels, eps)
 
 
-def zeroed(layer):
+def zeroed(layer: nn.Module) -> nn.Module:
     """Zero-init for the last layer of a residual branch: each block starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -113,26 +49,39 @@ def zeroed(layer):
 
 
 @contextmanager
-def watch(layer):
-    """Collects what a layer returns while the block runs: `with watch(unet.middle) as seen: …`."""
-    seen = []
-    hook = layer.register_forward_hook(lambda layer, inputs, output: seen.append(output))
+def capture(layer: nn.Module) -> Iterator[list]:
+    """Collects what a layer returns while the block runs, through a forward hook.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> with capture(layer) as outputs:
+    ...     y = layer(torch.ones(1, 2))
+    >>> torch.equal(outputs[0], y)
+    True
+    """
+    outputs = []
+    hook = layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     try:
-        yield seen
+        yield outputs
     finally:
         hook.remove()
 
 
-def tokens(x):
+def tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)  # (B, C, H, W) -> (B, H*W, C)
 
 
-def grid(x, like):
+def grid(x: Tensor, like: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(like.shape)  # (B, H*W, C) -> (B, C, H, W)
 
 
-def sinusoids(x, channels):
-    """cos and sin of x at wavelengths from 2π to 2π·10000: (B,) -> (B, channels)."""
+def sinusoids(x: Tensor, channels: int) -> Tensor:
+    """cos and sin of x at wavelengths from 2π to 2π·10000: (B,) -> (B, channels).
+
+    Sinusoidal position embeddings (Vaswani et al. 2017, §3.5), cosines first as in diffusers.
+
+    >>> sinusoids(torch.tensor([0.0]), 4)
+    tensor([[1., 1., 0., 0.]])
+    """
     ladder = torch.arange(channels // 2, device=x.device, dtype=torch.float32) / (channels // 2)
     angles = x.float().unsqueeze(1) * torch.exp(-math.log(10000.0) * ladder)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
@@ -141,79 +90,89 @@ def sinusoids(x, channels):
 class TimeEmbedding(nn.Module):
     """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B)."""
 
-    def __init__(self, channels, dim):
+    def __init__(self, channels: int, dim: int):
         super().__init__()
-        self.half = channels // 2
-        self.linear1 = nn.Linear(2 * self.half, dim)
-        self.linear2 = nn.Linear(dim, dim)
+        self.channels = channels // 2 * 2
+        self.linear_1 = nn.Linear(self.channels, dim)
+        self.linear_2 = nn.Linear(dim, dim)
 
-    def waves(self, timestep):
-        return sinusoids(timestep, 2 * self.half)  # (B, channels)
-
-    def forward(self, timestep):
-        waves = self.waves(timestep).to(self.linear1.weight.dtype)  # (B, channels)
-        return self.linear2(F.silu(self.linear1(waves)))  # (B, dim)
+    def forward(self, timestep: Tensor) -> Tensor:
+        waves = sinusoids(timestep, self.channels).to(self.linear_1.weight.dtype)  # (B, channels)
+        return self.linear_2(F.silu(self.linear_1(waves)))  # (B, dim)
 
 
-class ResBlock(nn.Module):
+class ResnetBlock(nn.Module):
     """Norm, SiLU, convolution, twice, around a skip (He et al. 2016); time enters in the middle.
 
-    It is added to every channel, or, with `film`, also multiplies it (Dhariwal & Nichol 2021,
-    adaptive group normalisation; Perez et al. 2018).
+    The time embedding `temb` is added to every channel, or, with `film`, also multiplies it
+    (Dhariwal & Nichol 2021, adaptive group normalisation; Perez et al. 2018, FiLM).
     """
 
-    def __init__(self, in_channels, out_channels, time_dim=None, eps=1e-5, film=False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        time_dim: int | None = None,
+        eps: float = 1e-5,
+        film: bool = False,
+    ):
         super().__init__()
         self.norm1 = norm(in_channels, eps)
         self.conv1 = conv(in_channels, out_channels)
-        self.time = nn.Linear(time_dim, out_channels) if time_dim else None
-        self.gain = zeroed(nn.Linear(time_dim, out_channels)) if time_dim and film else None
+        self.time_emb_proj = nn.Linear(time_dim, out_channels) if time_dim else None
+        film = film and time_dim
+        self.time_emb_scale = zeroed(nn.Linear(time_dim, out_channels)) if film else None
         self.norm2 = norm(out_channels, eps)
         self.conv2 = zeroed(conv(out_channels, out_channels))
         same = in_channels == out_channels
-        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        self.conv_shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x, time=None):
+    def forward(self, x: Tensor, temb: Tensor | None = None) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))  # (B, out, H, W)
-        if self.time is None:
+        if self.time_emb_proj is None:
             h = self.norm2(h)
         else:
-            shift = self.time(F.silu(time))[..., None, None]  # (B, out, 1, 1)
-            if self.gain is None:
+            shift = self.time_emb_proj(F.silu(temb))[..., None, None]  # (B, out, 1, 1)
+            if self.time_emb_scale is None:
                 h = self.norm2(h + shift)
             else:
-                gain = self.gain(F.silu(time))[..., None, None]
-                h = self.norm2(h) * (1 + gain) + shift
-        return self.skip(x) + self.conv2(F.silu(h))
+                scale = self.time_emb_scale(F.silu(temb))[..., None, None]  # (B, out, 1, 1)
+                h = self.norm2(h) * (1 + scale) + shift
+        return self.conv_shortcut(x) + self.conv2(F.silu(h))
 
 
-class Down(nn.Module):
+class Downsample(nn.Module):
     """Half the size: a convolution of stride 2. `even=False` pads right and bottom only (VAEs)."""
 
-    def __init__(self, channels, even=True):
+    def __init__(self, channels: int, even: bool = True):
         super().__init__()
         self.even = even
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=int(even))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(x if self.even else F.pad(x, (0, 1, 0, 1)))
 
 
-class Up(nn.Module):
+class Upsample(nn.Module):
     """Twice the size: each pixel repeated, then a convolution (Odena et al. 2016)."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.conv = conv(channels, channels)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def foreteller(channels, dim):
-    """From the middle's features to another network's of the clean picture; for training only.
-
-    A network that must foretell them learns early what is in the picture (Yu et al. 2025, REPA).
-    """
-    layers = nn.Conv2d(channels, 2 * dim, 1), nn.SiLU(), nn.Conv2d(2 * dim, dim, 1)
-    return nn.Sequential(*layers)
+def check_inputs(network: nn.Module, x: Tensor, timestep: Tensor, context: Tensor | None) -> None:
+    """ValueError where something is not what this UNet or DiT was built for."""
+    weight = next(network.parameters())
+    check_tensor("x", x, ("B", *network.input_shape), weight)
+    fits = timestep.shape in ((), (len(x),)) and timestep.device == x.device
+    require(fits, "timestep", f"({len(x)},), as many as x", timestep)
+    if network.classes:
+        check_tensor("context", context, (len(x),), weight, WHOLE, values=(0, network.classes))
+    elif network.context_dim:
+        check_tensor("context", context, (len(x), "L", network.context_dim), weight)
+    else:
+        require(context is None, "context", "None, for want of a context_dim", context)

@@ -1,11 +1,14 @@
 """Tokenizer: from a caption to token ids of one fixed length, and back."""
 
 import json
+from collections.abc import Iterable, Sequence
 
 import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 
+from course_lib.common.checks import require
 from course_lib.common.registry import FINAL, near, short, unknown_words
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -13,16 +16,26 @@ WORD = tokenizers.Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 class Tokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016) in CLIP's dress, at one fixed length.
+    """Byte-pair encoding (Sennrich et al. 2016) as CLIP uses it, at one fixed length.
 
     A caption becomes start, its tokens, end, and ends again up to `length`; "" is the null
     caption. Lower-case. ValueError for a caption that is too long or has words that are not among
     `words` (which BPE could spell, but no network has seen); `words=None` allows any. Punctuation
     at the end that is not among `words` is dropped.
     vocabulary: {token: id}, start and end last; merges: pairs of tokens, the earliest first.
+
+    >>> tokenizer = Tokenizer.train(["a red circle", "a blue circle"], length=8)
+    >>> tokenizer.decode(tokenizer("a red circle")[0])
+    'a red circle'
     """
 
-    def __init__(self, vocabulary, merges, words=None, length=77):
+    def __init__(
+        self,
+        vocabulary: dict[str, int],
+        merges: Sequence[Sequence[str]],
+        words: Iterable[str] | None = None,
+        length: int = 77,
+    ):
         self.kwargs = dict(vocabulary=vocabulary, merges=merges, words=words, length=length)
         self.words, self.length = None if words is None else set(words), length
         self.start, self.end = vocabulary[START], vocabulary[END]
@@ -30,10 +43,10 @@ class Tokenizer:
         self.bpe = bpe(models.BPE(vocabulary, pairs, end_of_word_suffix=WORD_END, unk_token=END))
 
     @classmethod
-    def train(cls, captions, vocab_size=512, length=24):
+    def train(cls, captions: Iterable[str], vocab_size: int = 512, length: int = 24) -> "Tokenizer":
         """A tokenizer that knows the words of these captions, in `vocab_size` tokens or fewer.
 
-        It has more where the letters alone are more: none is left out.
+        It has more tokens than that only if the captions have more different letters.
         """
         captions = list(captions)
         words = sorted({word for caption in captions for word in split(caption)})
@@ -50,53 +63,48 @@ class Tokenizer:
         vocabulary = {token: i for i, token in enumerate([*learned["vocab"], START, END])}
         return cls(vocabulary, learned["merges"], words, length)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.kwargs["vocabulary"])
 
-    def encode(self, caption):
-        """Ids of one caption, start to end, not padded: list of int."""
+    def encode(self, caption: str) -> list[int]:
+        """Ids of one caption, start to end, not padded."""
         caption = self.without_final(caption)
         self.check_words(caption)
         ids = [self.start, *self.bpe.encode(caption, add_special_tokens=False).ids, self.end]
-        if len(ids) > self.length:
-            raise ValueError(
-                f"caption has {len(ids)} tokens with its start and end, but the limit is "
-                f"{self.length}: {short(caption)!r}"
-            )
+        limit = f"at most {self.length} tokens with its start and end"
+        require(len(ids) <= self.length, f"caption {short(caption)!r}", limit, len(ids))
         return ids
 
-    def __call__(self, captions):
+    def __call__(self, captions: str | Sequence[str]) -> Tensor:
         """Ids of one caption or a list of them, padded: LongTensor (B, length)."""
         captions = [captions] if isinstance(captions, str) else captions
         rows = [self.encode(caption) for caption in captions]
         rows = [row + [self.end] * (self.length - len(row)) for row in rows]
         return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
 
-    def tokens(self, caption):
-        """What stands at each of the `length` positions, to label attention maps: list of str."""
+    def tokens(self, caption: str) -> list[str]:
+        """What stands at each of the `length` positions, to label attention maps."""
         names = [self.bpe.id_to_token(i) for i in self(caption)[0].tolist()]
         return [name.removesuffix(WORD_END) for name in names]
 
-    def decode(self, ids):
+    def decode(self, ids: Tensor | Sequence[int]) -> str | list[str]:
         """The caption of a row of ids (L,), or the list of captions of (B, L)."""
         ids = torch.as_tensor(ids)
-        if ids.ndim not in (1, 2) or ids.is_floating_point():
-            raise ValueError(
-                f"ids are {tuple(ids.shape)} {ids.dtype}, expected whole, (L,) or (B, L)"
-            )
+        whole = ids.ndim in (1, 2) and not ids.is_floating_point()
+        require(whole, "token ids", "whole numbers (L,) or (B, L)", ids)
         if ids.ndim == 2:
             return [self.decode(row) for row in ids]
         kept = [i for i in ids.tolist() if i not in (self.start, self.end)]
         return self.bpe.decode(kept).replace(WORD_END, " ").replace(" ,", ",").strip()
 
-    def without_final(self, caption):
+    def without_final(self, caption: str) -> str:
         """The caption without its final punctuation, unless captions in training had it."""
         start = caption.rstrip(FINAL)
         end = caption[len(start) :].strip()
         known = self.words is None or (end in self.words and end != ",")  # none ends in a comma
         return caption if known or not start else start
 
-    def check_words(self, caption):
+    def check_words(self, caption: str) -> None:
         if self.words is None:
             return
         unknown = dict.fromkeys(word for word in split(caption) if word not in self.words)
@@ -105,8 +113,8 @@ class Tokenizer:
             raise ValueError(unknown_words(unknown, meant))
 
 
-def bpe(model):
-    """CLIP's way from text to pieces and back around a BPE model of the `tokenizers` library."""
+def bpe(model: models.BPE) -> tokenizers.Tokenizer:
+    """CLIP's normalisation and splitting of text around a BPE model of the `tokenizers` library."""
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = NORMALIZER
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([SPLIT, pre_tokenizers.ByteLevel(False)])
@@ -114,7 +122,7 @@ def bpe(model):
     return tokenizer
 
 
-def split(caption):
+def split(caption: str) -> list[str]:
     """Lower-case words and punctuation of a caption, as the tokenizer sees them."""
     pieces = SPLIT.pre_tokenize_str(NORMALIZER.normalize_str(caption))
     return [piece for piece, _ in pieces]

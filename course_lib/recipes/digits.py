@@ -28,7 +28,11 @@ from course_lib.training.seeding import seeded
 SIZE = 16  # pixels; the originals have 8
 NULL = 10  # the class that stands for "any digit"
 SMALL = dict(
-    in_channels=1, channels=16, multipliers=(1, 2, 4), blocks=1, attention=(False, False, True)
+    in_channels=1,
+    channels=16,
+    multipliers=(1, 2, 4),
+    layers_per_block=1,
+    attention=(False, False, True),
 )
 
 

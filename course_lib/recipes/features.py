@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from course_lib.datasets.scenes import Scenes, render
 from course_lib.datasets.scenes.grammar import COLOURS, SHAPES, SIZES, Scene
 from course_lib.evaluation.metrics import Metric, share
-from course_lib.models.classifier import Classifier
+from course_lib.models import Classifier
 from course_lib.recipes.scenes import ScenesRecipe, to
 from course_lib.training import Optimizer, Scale
 

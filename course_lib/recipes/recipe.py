@@ -111,7 +111,12 @@ class Recipe(ABC):
             "metrics": to_card(self.measure(run.ema, count)),
             "curve": curve(run.folder.log) if run.folder else [],
         }
-        return save_checkpoint(name_or_path or self.name, run.ema, self.half, **run.card, **facts)
+        model = self.for_inference(run.ema)
+        return save_checkpoint(name_or_path or self.name, model, self.half, **run.card, **facts)
+
+    def for_inference(self, model: nn.Module) -> nn.Module:
+        """What is published of a trained model: all but the heads that only training uses."""
+        return model
 
 
 def curve(log: Path, points: int = 100) -> list[list[float]]:

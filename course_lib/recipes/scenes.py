@@ -10,6 +10,7 @@ Every batch is drawn anew, by the step's number, and no picture is seen twice; o
 keeps what it has encoded, and turns to that after 38,400 scenes.
 """
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -46,14 +47,14 @@ from course_lib.evaluation.prompts import (
 from course_lib.models import (
     CLIP,
     AutoencoderKL,
+    Classifier,
     Pixels,
     PromptEncoder,
     TextUNet,
     Tokenizer,
+    capture,
     retrieval,
-    watch,
 )
-from course_lib.models.classifier import Classifier
 from course_lib.pipelines import LatentDiffusion, text_to_image
 from course_lib.recipes.recipe import Recipe
 from course_lib.training import Optimizer, Scale, Training
@@ -142,9 +143,9 @@ class ScenesVAE(ScenesRecipe):
             latent_channels=12,
             channels=128,
             multipliers=(1,),
-            decoder_blocks=1,
-            patch=8,
-            planes=16,
+            decoder_layers_per_block=1,
+            patch_size=8,
+            stem_channels=16,
             attention=False,
         )
 
@@ -196,7 +197,7 @@ class ScenesCLIP(ScenesRecipe):
         return CLIP(
             tokenizer=tokenizer.kwargs,
             text=dict(dim=128, layers=2, heads=4),
-            image=dict(size=self.size, patch=4, channels=32, dim=128, layers=2, heads=4),
+            image=dict(size=self.size, patch_size=4, channels=32, dim=128, layers=2, heads=4),
         )
 
     def batch(self, index: int) -> tuple[Tensor, list[str], list[str]]:
@@ -261,8 +262,8 @@ class ScenesDiffusion(ScenesRecipe):
         self.clip = load_checkpoint(CLIP, clip)
 
     def model(self) -> nn.Module:
-        model = TextUNet(self.unet, self.clip.text.kwargs)
-        model.text.load_state_dict(self.clip.text.state_dict())
+        model = TextUNet(self.unet, self.clip.text_encoder.kwargs)
+        model.text_encoder.load_state_dict(self.clip.text_encoder.state_dict())
         return model
 
     def data_fingerprint(self) -> dict[str, str]:
@@ -297,7 +298,7 @@ class ScenesDiffusion(ScenesRecipe):
         images, captions = self.held_out(24)
         first = images[:1].to(self.vae.scaling_factor.device)
         shape = self.vae.encode(first).shape[1:]
-        null, context = (model.text(to(model, self.clip.ids(c))) for c in ([""], captions))
+        null, context = (model.text_encoder(to(model, self.clip.ids(c))) for c in ([""], captions))
         network = guided(model.unet, null, self.scale)
         draws = generators(range(24))
         noise = to(model, initial_noise(draws, shape))
@@ -309,7 +310,7 @@ class ScenesDiffusion(ScenesRecipe):
         parts = zip(self.components, (self.vae, self.clip), strict=True)
         check_components(model, {name: part for name, part in parts if name})
         device = next(model.parameters()).device
-        words = PromptEncoder(self.clip.tokenizer, model.text)
+        words = PromptEncoder(self.clip.tokenizer, model.text_encoder)
         how = dict(size=self.size, scale=self.scale, sampler=self.sampler)
         if self.clip.tokenizer.words == self.words:  # not a reader's captions, in other words
             how |= dict(scales=self.scales, review=self.review)
@@ -346,8 +347,9 @@ class ScenesDiffusion(ScenesRecipe):
 class ScenesLatent(ScenesDiffusion):
     """Latent diffusion (Rombach et al. 2022): the three components working together.
 
-    While it trains, the U-Net's middle also foretells what CLIP's image encoder sees in the clean
-    picture, square by square (Yu et al. 2025, REPA), and so learns early what goes where.
+    While it trains, a projection head also maps the features in the U-Net's middle to those of
+    CLIP's image encoder for the clean picture, square by square (Yu et al. 2025, REPA); so the
+    U-Net learns early what goes where. Sampling has no use for the head: it is not published.
     """
 
     name = "scenes-latent"
@@ -365,18 +367,17 @@ class ScenesLatent(ScenesDiffusion):
     batch_size = 32
     kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 5 / 8, "count": 3 / 16}
     pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
-    alignment = 0.5  # the weight of what is foretold
+    alignment = 0.5  # the weight of that term
     unet = dict(
         in_channels=12,
         channels=128,
         multipliers=(1, 1),
-        blocks=1,
+        layers_per_block=1,
         attention=(False, True),
-        mlp=2,
+        mlp_ratio=2,
         context_dim=128,
         film=True,
         size=8,
-        align=128,
     )
 
     def __init__(self, data: Data | None = None):
@@ -399,18 +400,37 @@ class ScenesLatent(ScenesDiffusion):
         images = images.to(self.vae.scaling_factor.device)
         x0, ids = super().encode(images, captions)
         with torch.no_grad(), autocast(images.device):
-            seen = self.clip.image.patches(images).float()  # (B, 64, 128)
+            seen = self.clip.image_encoder.patches(images).float()  # (B, 64, 128)
         seen = F.avg_pool2d(seen.mT.unflatten(2, (8, 8)), 2)  # (B, 128, 4, 4)
         return x0, ids, seen - seen.mean((0, 2, 3), keepdim=True)
 
+    def model(self) -> nn.Module:
+        model = super().model()
+        width = round(self.unet["channels"] * self.unet["multipliers"][-1])
+        model.projection_head = projection_head(width, self.clip.image_encoder.dim)
+        return model
+
+    def features(self, model: nn.Module) -> nn.Module:
+        """The layer whose output is aligned with CLIP's features."""
+        return model.unet.mid_block
+
+    def project(self, model: nn.Module, h: Tensor) -> Tensor:
+        """That output, in the space of CLIP's features: (B, 128, 4, 4)."""
+        return model.projection_head(h)
+
     def loss(self, model: nn.Module, data: tuple[Tensor, ...], p=0.1) -> Tensor:
         *data, seen = data
-        with watch(model.unet.middle) as middle:
+        with capture(self.features(model)) as outputs:
             loss = super().loss(model, data, p)
         if not model.training:
             return loss
-        foretold = model.unet.align(middle[0]).float()  # (B, 128, 4, 4)
-        return loss + self.alignment * (1 - F.cosine_similarity(foretold, seen)).mean()
+        projected = self.project(model, outputs[0]).float()  # (B, 128, 4, 4)
+        return loss + self.alignment * (1 - F.cosine_similarity(projected, seen)).mean()
+
+    def for_inference(self, model: nn.Module) -> nn.Module:
+        model = copy.deepcopy(model)
+        del model.projection_head
+        return model
 
 
 class ScenesPixel(ScenesDiffusion):
@@ -429,12 +449,17 @@ class ScenesPixel(ScenesDiffusion):
         in_channels=3,
         channels=16,
         multipliers=(1, 2, 3, 4, 8),
-        blocks=1,
+        layers_per_block=1,
         attention=(False, False, False, True, True),
         heads=2,
-        mlp=2,
+        mlp_ratio=2,
         context_dim=128,
     )
+
+
+def projection_head(channels: int, dim: int) -> nn.Sequential:
+    """From a denoiser's features (B, channels, h, w) to another network's, (B, dim, h, w)."""
+    return nn.Sequential(nn.Conv2d(channels, 2 * dim, 1), nn.SiLU(), nn.Conv2d(2 * dim, dim, 1))
 
 
 def to(model: nn.Module, x):

@@ -63,7 +63,7 @@ def zero_skips(stage: nn.Module, inputs: tuple) -> None:
 def unet_without_skips(**keywords) -> UNet:
     """The U-Net with zeros in its skip connections: everything must pass through the middle."""
     unet = UNet(**keywords)
-    for stage in unet.up:
+    for stage in unet.up_blocks:
         stage.register_forward_pre_hook(zero_skips)
     return unet
 

@@ -118,9 +118,16 @@ def same(ours: torch.Tensor, theirs: torch.Tensor, bound: float = 1e-4) -> None:
     assert difference < bound, f"not the same work: answers differ by {difference:.2g}"
 
 
-def twin(channels, multipliers, attention, context_dim, blocks=1) -> tuple[UNet, torch.nn.Module]:
+def twin(
+    channels, multipliers, attention, context_dim, layers_per_block=1
+) -> tuple[UNet, torch.nn.Module]:
     """Our U-Net and diffusers' conditional one with the very same weights, random all over."""
-    keywords = dict(channels=channels, multipliers=multipliers, attention=attention, blocks=blocks)
+    keywords = dict(
+        channels=channels,
+        multipliers=multipliers,
+        attention=attention,
+        layers_per_block=layers_per_block,
+    )
     ours = UNet(4, **keywords, context_dim=context_dim, heads=4).to(DEVICE)
     theirs = diffusers.UNet2DConditionModel(
         in_channels=4,
@@ -128,7 +135,7 @@ def twin(channels, multipliers, attention, context_dim, blocks=1) -> tuple[UNet,
         block_out_channels=tuple(channels * m for m in multipliers),
         down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attention],
         up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in attention[::-1]],
-        layers_per_block=blocks,
+        layers_per_block=layers_per_block,
         attention_head_dim=4,
         cross_attention_dim=context_dim,
     ).to(DEVICE)
@@ -147,7 +154,9 @@ def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
     Below 128 channels they differ in one thing: how many groups normalise the joined features.
     """
     none = (False,) * len(multipliers)
-    ours = UNet(3, channels=channels, multipliers=multipliers, attention=none, blocks=2).to(DEVICE)
+    ours = UNet(
+        3, channels=channels, multipliers=multipliers, attention=none, layers_per_block=2
+    ).to(DEVICE)
     theirs = diffusers.UNet2DModel(
         in_channels=3,
         out_channels=3,
@@ -400,7 +409,9 @@ def another_unet() -> None:
         note("denoising-diffusion-pytorch", "not installed; with it there is a row of its U-Net")
         return
     theirs = Unet(64, dim_mults=(1, 2, 4), channels=3).to(DEVICE)
-    ours = UNet(3, channels=44, multipliers=(1, 2, 4), blocks=2, attention=(False, False, True))
+    ours = UNet(
+        3, channels=44, multipliers=(1, 2, 4), layers_per_block=2, attention=(False, False, True)
+    )
     ours, x = ours.to(DEVICE), torch.randn(8, 3, 32, 32, device=DEVICE)
     t = torch.full((8,), 500.0, device=DEVICE)
     sizes = [sum(p.numel() for p in each.parameters()) / 1e6 for each in (ours, theirs)]

@@ -43,8 +43,8 @@ def race(title: str, **contenders: Callable[[], object]) -> None:
 def unet() -> UNet:
     """A U-Net of the kind of scenes-latent's, with attention at both levels."""
     return UNet(
-        in_channels=16, channels=64, multipliers=(1, 2), blocks=1, attention=(True, True), heads=2,
-        context_dim=128,
+        in_channels=16, channels=64, multipliers=(1, 2), layers_per_block=1, attention=(True, True),
+        heads=2, context_dim=128,
     )  # fmt: skip
 
 

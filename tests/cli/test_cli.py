@@ -260,7 +260,7 @@ def test_an_autoencoder_that_the_model_was_not_trained_on(course, other_vae, tmp
     done = course(*shlex.split(command), "--device", "cpu")
     assert done.status == 2 and done.err.count("\n") == 1
     assert re.match(
-        "course: the text-to-image model was trained on scenes-vae 41c32143, but .* is ", done.err
+        "course: the text-to-image model was trained on scenes-vae fed805d7, but .* is ", done.err
     )
     assert not (tmp_path / "a.png").exists()
 

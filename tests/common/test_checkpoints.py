@@ -202,6 +202,19 @@ def test_wrong_class_and_weights_that_do_not_fit(saved):
             load_checkpoint(Net, "digits-net")
 
 
+def test_a_checkpoint_with_the_old_names_says_so(saved):
+    """Before the networks' parts were renamed a card had no layout, and other keywords."""
+    path = saved[0] / "digits-net.json"
+    card = json.loads(path.read_text())
+    assert card.pop("layout") == checkpoints.LAYOUT
+    path.write_text(json.dumps(card))
+    load_checkpoint(Net, "digits-net")  # its parts have kept their names
+    path.write_text(json.dumps(card | {"kwargs": {"breadth": 5}}))
+    renamed = r"does not fit Net: it was written before the networks' parts were renamed; bring"
+    with pytest.raises(ValueError, match=renamed):
+        load_checkpoint(Net, "digits-net")
+
+
 def test_a_save_interrupted_between_its_two_files_is_noticed(saved, monkeypatch):
     def exchange(source, target, replace=os.replace):
         if str(target).endswith(".json"):

@@ -8,7 +8,7 @@ from course_lib.common.checkpoints import load_checkpoint
 from course_lib.datasets.scenes import Scenes
 from course_lib.evaluation import prompts
 from course_lib.evaluation.metrics import find
-from course_lib.models.classifier import Classifier
+from course_lib.models import Classifier
 
 VERDICTS = [
     {"all": True, "first shape": True, "second shape": True, "place": True},

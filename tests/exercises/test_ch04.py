@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.exercises.ch04 import attention, film, receptive_field, sinusoids
-from course_lib.models import UNet
-from course_lib.models.layers import ResBlock, TimeEmbedding
+from course_lib.models import UNet, layers
+from course_lib.models.layers import ResnetBlock
 from course_lib.teaching.unet_variants import PixelMLP
 
 
@@ -35,7 +35,7 @@ def test_what_a_convolution_holds_and_costs(c_in, c_out, k, stride):
 def test_the_exercises_waves_are_the_librarys():
     """(4.3)"""
     timestep = 1000 * torch.rand(7)
-    torch.testing.assert_close(sinusoids(timestep, 32), TimeEmbedding(32, 8).waves(timestep))
+    torch.testing.assert_close(sinusoids(timestep, 32), layers.sinusoids(timestep, 32))
 
 
 def test_waves_measure_distances_in_time():
@@ -50,25 +50,29 @@ def test_waves_measure_distances_in_time():
 @pytest.mark.parametrize("widths", [(16, 16), (16, 32)])
 def test_a_residual_block_adds_a_change(widths):
     """(4.4): what it adds to its skip is its branch, time in the middle, and nothing else."""
-    block = ResBlock(*widths, time_dim=12).double()
+    block = ResnetBlock(*widths, time_dim=12).double()
     nn.init.normal_(block.conv2.weight)
     x, time = torch.randn(2, widths[0], 6, 6).double(), torch.randn(2, 12).double()
     h = block.conv1(F.silu(F.group_norm(x, 4)))  # a fresh norm's weights are 1 and 0
-    h = h + block.time(F.silu(time))[:, :, None, None]
+    h = h + block.time_emb_proj(F.silu(time))[:, :, None, None]
     change = block.conv2(F.silu(F.group_norm(h, widths[1] // 4)))
-    straight = x if widths[0] == widths[1] else F.conv2d(x, block.skip.weight, block.skip.bias)
+    straight = (
+        x
+        if widths[0] == widths[1]
+        else F.conv2d(x, block.conv_shortcut.weight, block.conv_shortcut.bias)
+    )
     torch.testing.assert_close(block(x, time), straight + change)
 
 
 def test_film_of_the_exercise_is_the_blocks():
     """(4.5), in a block of 4 channels, whose norm has one group."""
-    block, seen = ResBlock(4, 4, time_dim=3, film=True).double(), []
-    nn.init.normal_(block.gain.weight)
+    block, seen = ResnetBlock(4, 4, time_dim=3, film=True).double(), []
+    nn.init.normal_(block.time_emb_scale.weight)
     block.conv2.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     x, time = torch.randn(2, 4, 5, 5).double(), torch.randn(2, 3).double()
     block(x, time)
     h = block.conv1(F.silu(block.norm1(x)))
-    modulated = film(h, block.gain(F.silu(time)), block.time(F.silu(time)))
+    modulated = film(h, block.time_emb_scale(F.silu(time)), block.time_emb_proj(F.silu(time)))
     torch.testing.assert_close(seen[0], F.silu(modulated))
 
 
@@ -110,16 +114,20 @@ def test_attention_of_the_exercise_is_pytorchs():
 
 def test_a_label_is_one_more_vector_beside_the_times():
     """(4.8)"""
-    labelled = UNet(1, channels=16, multipliers=(1,), blocks=1, attention=(False,), classes=3)
-    plain = UNet(1, channels=16, multipliers=(1,), blocks=1, attention=(False,))
+    labelled = UNet(
+        1, channels=16, multipliers=(1,), layers_per_block=1, attention=(False,), classes=3
+    )
+    plain = UNet(1, channels=16, multipliers=(1,), layers_per_block=1, attention=(False,))
     with torch.no_grad():
         for p in labelled.parameters():
             p.add_(0.1 * torch.randn_like(p))
     weights = labelled.state_dict()
-    table = weights.pop("label.weight")
+    table = weights.pop("class_embedding.weight")
     plain.load_state_dict(weights)
     x, timestep, labels = torch.randn(4, 1, 8, 8), torch.full((4,), 30.0), torch.arange(4)
-    plain.time.register_forward_hook(lambda module, inputs, output: output + table[labels])
+    plain.time_embedding.register_forward_hook(
+        lambda module, inputs, output: output + table[labels]
+    )
     torch.testing.assert_close(plain(x, timestep), labelled(x, timestep, labels))
 
 

@@ -137,7 +137,7 @@ def test_the_exercises_shift_and_scale_are_the_librarys():
     vae.fit_scaling(x)
     with torch.no_grad():
         shift, scale = shift_and_scale(*vae.encode_moments(x))
-    torch.testing.assert_close(vae.shift, shift)
+    torch.testing.assert_close(vae.shift_factor, shift)
     torch.testing.assert_close(vae.scaling_factor, scale)
 
 

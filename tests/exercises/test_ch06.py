@@ -11,7 +11,7 @@ from course_lib.datasets.scenes import Scenes
 from course_lib.exercises import ch06
 from course_lib.models import CLIP, TextEncoder, Tokenizer, clip_loss
 from course_lib.models.attention import attend
-from course_lib.models.text import EncoderBlock
+from course_lib.models.text import EncoderLayer
 from course_lib.models.tokenizer import WORD_END, split
 
 
@@ -59,8 +59,8 @@ def test_causal_attention_by_hand():
 
 def test_a_block_is_attention_and_two_layers_each_normalised_before_and_around_a_skip():
     """(6.3)"""
-    block, x = EncoderBlock(8, heads=2, causal=True).double(), torch.randn(2, 5, 8).double()
-    for norm in (block.norm1, block.norm2):
+    block, x = EncoderLayer(8, heads=2, causal=True).double(), torch.randn(2, 5, 8).double()
+    for norm in (block.layer_norm1, block.layer_norm2):
         torch.nn.init.normal_(norm.weight)
         torch.nn.init.normal_(norm.bias)
 
@@ -68,10 +68,10 @@ def test_a_block_is_attention_and_two_layers_each_normalised_before_and_around_a
         mean, variance = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
         return (x - mean) / (variance + norm.eps).sqrt() * norm.weight + norm.bias
 
-    y = x + block.attention(normalised(x, block.norm1))
-    h = F.linear(normalised(y, block.norm2), block.mlp[0].weight, block.mlp[0].bias)
+    y = x + block.self_attn(normalised(x, block.layer_norm1))
+    h = F.linear(normalised(y, block.layer_norm2), block.mlp.fc1.weight, block.mlp.fc1.bias)
     h = h * torch.sigmoid(1.702 * h)
-    expected = y + F.linear(h, block.mlp[2].weight, block.mlp[2].bias)
+    expected = y + F.linear(h, block.mlp.fc2.weight, block.mlp.fc2.bias)
     torch.testing.assert_close(block(x), expected)
 
 
@@ -79,9 +79,11 @@ def test_a_caption_is_its_first_end_projected_and_normalised():
     """(6.4), and the exercise's answer with it."""
     captions = ["a red circle", "", "a large blue square on a white background"]
     tokenizer = Tokenizer.train(captions, vocab_size=200, length=16)
-    clip = CLIP(tokenizer.kwargs, dict(dim=16), dict(size=16, patch=2, channels=8, dim=16), dim=12)
+    clip = CLIP(
+        tokenizer.kwargs, dict(dim=16), dict(size=16, patch_size=2, channels=8, dim=16), dim=12
+    )
     ids = clip.ids(captions)
-    context = clip.text(ids)
+    context = clip.text_encoder(ids)
     pooled = torch.stack(
         [context[b, row.index(tokenizer.end)] for b, row in enumerate(ids.tolist())]
     )

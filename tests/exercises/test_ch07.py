@@ -67,7 +67,7 @@ def test_heads_are_pytorchs():
 def test_the_exercises_split_is_the_librarys():
     """(7.3)"""
     layer, x = Attention(8, heads=4), torch.randn(2, 5, 8)
-    assert torch.equal(split_heads(x, 4), layer.split(x))
+    assert torch.equal(split_heads(x, 4), layer.split_heads(x))
 
 
 def test_order_of_words_is_nothing_and_order_of_places_moves_along():

@@ -17,15 +17,15 @@ from course_lib.exercises.ch13 import (
     leading_entries,
     one_scale,
     our_names,
-    their_name,
+    their_place,
     transformer_parameters,
 )
 from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, TextEncoder, Tokenizer, UNet
 from course_lib.models.attention import Attention, SpatialTransformer, TransformerBlock
-from course_lib.models.layers import ResBlock
+from course_lib.models.layers import ResnetBlock
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.pipelines.stable_diffusion.checkpoint import Sizes, folder_names
-from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
+from course_lib.pipelines.stable_diffusion.checkpoint import FOLDER_NAMES, Sizes
+from course_lib.pipelines.stable_diffusion.key_map import compvis_unet, renamed
 from tests.parity import agree
 
 
@@ -50,7 +50,7 @@ def test_a_residual_blocks_parameters(a, b, e):
     """(13.1)"""
     formula = 9 * b * (a + b) + e * b + 5 * b + 2 * a + (a != b) * (a * b + b)
     with torch.device("meta"):
-        assert count(ResBlock(a, b, time_dim=e)) == formula
+        assert count(ResnetBlock(a, b, time_dim=e)) == formula
 
 
 @pytest.mark.parametrize(("c", "d"), [(8, 3), (320, 768), (1280, 2048)])
@@ -89,9 +89,12 @@ def test_noise_and_picture_out_of_v():
         torch.testing.assert_close(process.target(x0, eps, t), v)
 
 
-def test_the_exercises_names_are_the_librarys():
-    for (name,) in our_names():
-        assert their_name(name) == renamed(name, DIFFUSERS_UNET)
+def test_the_exercises_places_are_the_librarys(unet):
+    names = compvis_unet(SD15_UNET["attention"], layers=2)
+    for (place,) in our_names():
+        inside = [name for name, _ in unet.named_parameters() if name.startswith(f"{place}.")]
+        assert inside
+        assert all(renamed(name, names).startswith(f"{their_place(place)}.") for name in inside)
 
 
 def test_a_wider_context_costs_what_the_exercise_says(unet):
@@ -145,7 +148,7 @@ def test_diffusers_reads_the_folder_that_the_chapter_writes(tmp_path):
     """Not only our reader: their own classes find each weight, and answer the same."""
     diffusers = pytest.importorskip("diffusers")
     transformers = pytest.importorskip("transformers")
-    names = dict(json=json, Sizes=Sizes, folder_names=folder_names, renamed=renamed)
+    names = dict(json=json, Sizes=Sizes, FOLDER_NAMES=FOLDER_NAMES, renamed=renamed)
     names |= dict(save_file=save_file)
     exec(cell("write"), names)
     torch.manual_seed(0)

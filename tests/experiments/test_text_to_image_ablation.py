@@ -31,7 +31,7 @@ def test_a_variant_differs_in_what_it_says(baseline):
         recipe = variant()
         model = recipe.model()
         seen[label] = {
-            "text encoder learns": any(p.requires_grad for p in model.text.parameters()),
+            "text encoder learns": any(p.requires_grad for p in model.text_encoder.parameters()),
             "network": type(model.unet).__name__,
             "process": (str(recipe.process.schedule), recipe.process.prediction),
         } | {name: getattr(recipe, name) for name in ATTRIBUTES}
@@ -74,12 +74,12 @@ def test_every_variant_is_recorded_with_two_seeds_within_its_budget():
 
 def test_a_frozen_text_encoder_gets_no_gradient():
     model = FrozenText().model()
-    assert not any(p.requires_grad for p in model.text.parameters())
+    assert not any(p.requires_grad for p in model.text_encoder.parameters())
     assert all(p.requires_grad for p in model.unet.parameters())
 
 
 def test_the_transformer_learns_as_the_unet_does():
-    """The same pictures go in and out, and it predicts the same features, from its middle."""
+    """The same pictures go in and out, and its middle is aligned with the same features."""
     recipe = Transformer()
     dit = recipe.model().unet
     assert isinstance(dit, DiT)
@@ -87,15 +87,16 @@ def test_the_transformer_learns_as_the_unet_does():
     assert dit(x, torch.zeros(2), torch.zeros(2, 24, 128)).shape == x.shape
     model = recipe.model()
     with torch.no_grad():  # half of the branches are still silent in a new one
-        for block in model.unet.blocks:
-            block.attention.steer.bias.fill_(0.1)
+        for block in model.unet.transformer_blocks:
+            block.attn1.modulation.bias.fill_(0.1)
     model.train()
     x0, ids = torch.randn(2, 12, 8, 8), recipe.clip.ids(["a red circle", ""])
     seen = torch.randn(2, 128, 4, 4)
     recipe.loss(model, (x0, ids, seen)).backward()
-    learns = [block.attention.layer.to_v.weight.grad.any() for block in model.unet.blocks]
+    blocks = model.unet.transformer_blocks
+    learns = [block.attn1.layer.to_v.weight.grad.any() for block in blocks]
     assert learns == [True] * 2 + [False] * 2  # from REPA alone: the way out is still of zeros
-    assert model.unet.foretell[0].weight.grad.any()
+    assert model.projection_head[0].weight.grad.any()
 
 
 def test_an_autoencoder_of_its_own_comes_first(monkeypatch):

@@ -3,14 +3,20 @@
 import torch
 
 # keywords of UNet
-TEXT = dict(channels=16, multipliers=(1, 2), blocks=1, attention=(False, True), context_dim=12)
-LABELS = dict(channels=16, multipliers=(1, 2), blocks=1, attention=(True, False), classes=10)
-PLAIN = dict(channels=16, multipliers=(1, 2, 2), blocks=1, attention=(False, False, False))
+TEXT = dict(
+    channels=16, multipliers=(1, 2), layers_per_block=1, attention=(False, True), context_dim=12
+)
+LABELS = dict(
+    channels=16, multipliers=(1, 2), layers_per_block=1, attention=(True, False), classes=10
+)
+PLAIN = dict(
+    channels=16, multipliers=(1, 2, 2), layers_per_block=1, attention=(False, False, False)
+)
 
 # and of DiT
-PATCHES = dict(size=8, patch=2, dim=16, layers=3, mlp=2)
+PATCHES = dict(size=8, patch_size=2, dim=16, layers=3, mlp_ratio=2)
 PATCHES_AND_TEXT = PATCHES | dict(context_dim=12, out_channels=5)
-PIXELS = PATCHES | dict(patch=1, context_dim=12, layers=1)
+PIXELS = PATCHES | dict(patch_size=1, context_dim=12, layers=1)
 
 
 def stirred(model):

@@ -1,9 +1,9 @@
-"""DiT: patches, positions, the steering by time; what goes in, what comes out, what is refused."""
+"""DiT: patches, positions, modulation by time; what goes in, what comes out, what is refused."""
 
 import pytest
 import torch
 
-from course_lib.models import DiT, attention_maps, heat
+from course_lib.models import DiT, attention_maps, heat_map
 from course_lib.models.dit import DiTBlock, patchify, positions, unpatchify
 from tests.models.denoisers import PATCHES, PATCHES_AND_TEXT, PIXELS, inputs, stirred
 
@@ -51,12 +51,12 @@ def test_without_positions_shuffled_patches_give_shuffled_answers():
 
     answers = dit(shuffled(x), t, context), shuffled(dit(x, t, context))
     assert not torch.allclose(*answers, rtol=1e-3)
-    torch.nn.init.zeros_(dit.position)
+    torch.nn.init.zeros_(dit.pos_embed)
     answers = dit(shuffled(x), t, context), shuffled(dit(x, t, context))
     torch.testing.assert_close(*answers)
 
 
-# steering
+# modulation
 
 
 @pytest.mark.parametrize("keywords", KINDS)
@@ -64,7 +64,7 @@ def test_starts_at_zero_and_each_block_as_the_identity(keywords):
     dit, (x, t, context) = DiT(**keywords), inputs(keywords)
     assert dit(x, t, context).abs().max() == 0
     h, time = torch.randn(2, 16, 16), torch.randn(2, 16)
-    for block in dit.blocks:
+    for block in dit.transformer_blocks:
         assert torch.equal(block(h, time, context), h)
         assert not torch.equal(stirred(block)(h, time, context), h)
 
@@ -75,17 +75,17 @@ def test_a_gate_silences_its_branch_and_no_other():
     other = context + 1
     assert not torch.allclose(block(h, time, context), block(h, time, other))
     with torch.no_grad():
-        for parameter in block.cross.steer.parameters():
+        for parameter in block.attn2.modulation.parameters():
             parameter[32:] = 0  # shift, scale, gate: 16 each
     assert torch.equal(block(h, time, context), block(h, time, other))
     assert not torch.equal(block(h, time, context), h)
 
 
 def test_shift_and_scale_are_what_the_layer_sees():
-    branch = DiTBlock(16).double().feed_forward
+    branch = DiTBlock(16).double().ff
     h, time = torch.randn(2, 7, 16).double(), torch.randn(2, 16).double()
     with torch.no_grad():
-        branch.steer.bias.copy_(torch.tensor([0.3, 1.5, 2.0]).repeat_interleave(16))
+        branch.modulation.bias.copy_(torch.tensor([0.3, 1.5, 2.0]).repeat_interleave(16))
     flat = (h - h.mean(2, keepdim=True)) / (h.var(2, correction=0, keepdim=True) + 1e-6).sqrt()
     torch.testing.assert_close(branch(h, time), h + 2 * branch.layer(2.5 * flat + 0.3))
 
@@ -100,13 +100,10 @@ def test_answers_have_the_shape_of_the_input(keywords):
     assert stirred(DiT(**keywords))(*x).shape == shape
 
 
-@pytest.mark.parametrize("keywords", [*KINDS, PATCHES_AND_TEXT | dict(align=7)])
+@pytest.mark.parametrize("keywords", KINDS)
 def test_every_parameter_learns(keywords):
     dit = stirred(DiT(**keywords))
-    loss = dit(*inputs(keywords)).square().sum()
-    if dit.foretell:
-        loss = loss + dit.align(torch.randn(2, 16, 16)).square().sum()
-    loss.backward()
+    dit(*inputs(keywords)).square().sum().backward()
     silent = [name for name, p in dit.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
 
@@ -122,18 +119,9 @@ def test_attention_maps_are_pictures():
     dit, x = stirred(DiT(**PIXELS)), inputs(PIXELS)
     with attention_maps(dit) as maps:
         dit(*x)
-    assert {name: m[0].shape for name, m in maps.items()} == {"blocks.0.cross.layer": (2, 4, 64, 5)}
-    assert heat(maps, 16).shape == (2, 5, 16, 16)
-
-
-def test_the_middle_foretells_squares_of_four_tokens():
-    dit = DiT(**PIXELS | dict(layers=6, align=7))
-    assert dit.middle is dit.blocks[2]  # three blocks of six have worked
-    h = torch.randn(2, 64, 16)
-    foretold = dit.align(h)
-    assert foretold.shape == (2, 7, 4, 4)
-    square = h[:, [2, 3, 10, 11]].mean(1)[..., None, None]  # rows 0 and 1, columns 2 and 3
-    torch.testing.assert_close(foretold[:, :, 0, 1], dit.foretell(square)[..., 0, 0])
+    name = "transformer_blocks.0.attn2.layer"
+    assert {name: m[0].shape for name, m in maps.items()} == {name: (2, 4, 64, 5)}
+    assert heat_map(maps, 16).shape == (2, 5, 16, 16)
 
 
 # refusals
@@ -141,24 +129,27 @@ def test_the_middle_foretells_squares_of_four_tokens():
 X, T, CONTEXT = torch.zeros(2, 3, 8, 8), torch.zeros(2), torch.zeros(2, 5, 12)
 READER = DiT(**PATCHES_AND_TEXT)
 REFUSED = {
-    "another width": (lambda: READER(X[:, :2], T, CONTEXT), "(B, 3, H, W)"),
+    "another width": (lambda: READER(X[:, :2], T, CONTEXT), "(B, 3, 8, 8)"),
     "whole numbers": (lambda: READER(X.int(), T, CONTEXT), "torch.int32"),
     "another precision": (lambda: READER(X.double(), T, CONTEXT), "torch.float64"),
     "a context of another precision": (lambda: READER(X, T, CONTEXT.double()), "torch.float64"),
-    "half a patch": (lambda: READER(X[..., :7], T, CONTEXT), "8×7"),
+    "half a patch": (lambda: READER(X[..., :7], T, CONTEXT), "(2, 3, 8, 7)"),
     "another size": (
         lambda: READER(X[..., :4], T, CONTEXT),
-        "inputs are 8 × 4, but this DiT was built for 8 × 8",
+        "x: expected (B, 3, 8, 8) torch.float32 on cpu, got (2, 3, 8, 4)",
     ),
-    "no context": (lambda: READER(X, T), "context is None, but this DiT was built with"),
-    "a context for none": (lambda: DiT(**PATCHES)(X, T, CONTEXT), "built with context_dim=None"),
-    "a narrow context": (lambda: READER(X, T, CONTEXT[..., :7]), "context_dim=12"),
-    "a context of another batch": (lambda: READER(X, T, CONTEXT[:1]), "the batch is 2"),
-    "three times for two": (lambda: READER(X, torch.zeros(3), CONTEXT), "(3,), expected (2,)"),
-    "a size between patches": (lambda: DiT(size=9), "9 × 9 can't be cut into patches of 2"),
-    "patches of nothing": (lambda: DiT(patch=0), "patches of 0"),
-    "an odd width": (lambda: DiT(dim=18, heads=2), "dim=18"),
-    "heads that do not fit": (lambda: DiT(dim=16, heads=3), "3 equal heads"),
+    "no context": (lambda: READER(X, T), "context: expected (2, L, 12)"),
+    "a context for none": (lambda: DiT(**PATCHES)(X, T, CONTEXT), "context: expected None"),
+    "a narrow context": (lambda: READER(X, T, CONTEXT[..., :7]), "expected (2, L, 12)"),
+    "a context of another batch": (lambda: READER(X, T, CONTEXT[:1]), "expected (2, L, 12)"),
+    "three times for two": (
+        lambda: READER(X, torch.zeros(3), CONTEXT),
+        "expected (2,), as many as x, got (3,)",
+    ),
+    "a size between patches": (lambda: DiT(size=9), "patches that divide 9 × 9 pixels, got 2"),
+    "patches of nothing": (lambda: DiT(patch_size=0), "32 × 32 pixels, got 0"),
+    "an odd width": (lambda: DiT(dim=18, heads=2), "got 18"),
+    "heads that do not fit": (lambda: DiT(dim=16, heads=3), "3 heads, got 16"),
 }
 
 

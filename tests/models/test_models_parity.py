@@ -18,17 +18,19 @@ from course_lib.models import (
 )
 from course_lib.models.attention import Attention, TransformerBlock
 from course_lib.models.dit import DiTBlock
-from course_lib.models.layers import ResBlock
+from course_lib.models.layers import ResnetBlock
 from course_lib.pipelines.stable_diffusion.key_map import (
-    DIFFUSERS_TEXT,
-    DIFFUSERS_UNET,
-    diffusers_vae,
+    DIFFUSERS,
+    TRANSFORMERS,
     renamed,
 )
 from tests.parity import agree
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
+
+
+DIT = [(r"\.layer\.", "."), *DIFFUSERS]
 
 
 def copy_weights(model, twin, names):
@@ -65,7 +67,7 @@ def test_residual_block_like_diffusers():
             in_channels=128, out_channels=256, temb_channels=64, groups=32, eps=1e-5
         )
     )
-    block = copy_weights(ResBlock(128, 256, time_dim=64), twin, BLOCK_NAMES)
+    block = copy_weights(ResnetBlock(128, 256, time_dim=64), twin, DIFFUSERS)
     x, time = torch.randn(2, 128, 8, 8), torch.randn(2, 64)
     agree(block(x, time), twin(x, time), 1e-5)
 
@@ -78,7 +80,7 @@ def test_attention_like_diffusers(context_dim):
             64, cross_attention_dim=context_dim, heads=4, dim_head=16
         )
     )
-    layer = copy_weights(Attention(64, context_dim, heads=4), twin, BLOCK_NAMES)
+    layer = copy_weights(Attention(64, context_dim, heads=4), twin, DIFFUSERS)
     x, context = torch.randn(2, 9, 64), torch.randn(2, 7, context_dim or 64)
     agree(layer(x, context), twin(x, context if context_dim else None), 1e-5)
 
@@ -86,37 +88,15 @@ def test_attention_like_diffusers(context_dim):
 @torch.inference_mode()
 def test_transformer_block_like_diffusers():
     twin = stirred(peer("attention", "BasicTransformerBlock")(64, 4, 16, cross_attention_dim=12))
-    block = copy_weights(TransformerBlock(64, 4, context_dim=12), twin, BLOCK_NAMES)
+    block = copy_weights(TransformerBlock(64, 4, context_dim=12), twin, DIFFUSERS)
     x, context = torch.randn(2, 9, 64), torch.randn(2, 7, 12)
     agree(block(x, context), twin(x, encoder_hidden_states=context), 1e-5)
 
 
-BLOCK_NAMES = [
-    (r"^time\.", "time_emb_proj."),
-    (r"^skip\.", "conv_shortcut."),
-    (r"^attention\.", "attn1."),
-    (r"^cross\.", "attn2."),
-    (r"(^|\.)to_out\.", r"\1to_out.0."),
-    (r"^feed_forward\.expand\.", "ff.net.0.proj."),
-    (r"^feed_forward\.shrink\.", "ff.net.2."),
-]
+def modulations(twin, emb):
+    """The twin's weights, with its one layer of modulations split; `emb` makes the time embedding.
 
-
-DIT_NAMES = [
-    (r"^blocks\.", "transformer_blocks."),
-    (r"\.layer\.", "."),
-    (r"attention\.(?=to_)", "attn1."),
-    (r"cross\.(?=to_)", "attn2."),
-    (r"to_out\.", "to_out.0."),
-    (r"feed_forward\.expand\.", "ff.net.0.proj."),
-    (r"feed_forward\.shrink\.", "ff.net.2."),
-]
-
-
-def steered(twin, emb):
-    """The twin's weights, its one layer for the time as one for each branch; `emb` makes the time.
-
-    Diffusers' block steers self-attention and feed-forward alone.
+    Diffusers' block modulates self-attention and feed-forward only.
     """
     for module in twin.modules():
         if hasattr(module, "norm1"):
@@ -125,8 +105,8 @@ def steered(twin, emb):
     theirs = dict(twin.named_parameters())
     for name in [name for name in theirs if "norm1.linear" in name]:
         halves = theirs.pop(name).chunk(2)
-        for branch, half in zip(("attention", "feed_forward"), halves, strict=True):
-            theirs[name.replace("norm1.linear", f"{branch}.steer")] = half
+        for part, half in zip(("attn1", "ff"), halves, strict=True):
+            theirs[name.replace("norm1.linear", f"{part}.modulation")] = half
     return theirs
 
 
@@ -136,11 +116,11 @@ def test_dit_block_like_diffusers(context_dim):
     how = dict(norm_type="ada_norm_zero", num_embeds_ada_norm=10, norm_elementwise_affine=False)
     how |= dict(cross_attention_dim=context_dim, norm_eps=1e-6)
     twin = stirred(peer("attention", "BasicTransformerBlock")(64, 4, 16, **how))
-    block, theirs = DiTBlock(64, 4, context_dim), steered(twin, lambda time: time)
-    if context_dim:  # which the twin does not steer: no shift, no scale, a gate of 1
-        theirs["cross.steer.weight"] = torch.zeros(3 * 64, 64)
-        theirs["cross.steer.bias"] = torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(64)
-    set_weights(block, theirs, DIT_NAMES)
+    block, theirs = DiTBlock(64, 4, context_dim), modulations(twin, lambda time: time)
+    if context_dim:  # which the twin does not modulate: no shift, no scale, a gate of 1
+        theirs["attn2.modulation.weight"] = torch.zeros(3 * 64, 64)
+        theirs["attn2.modulation.bias"] = torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(64)
+    set_weights(block, theirs, DIT)
     x, time = torch.randn(2, 9, 64), torch.randn(2, 64)
     context = torch.randn(2, 7, context_dim) if context_dim else None
     agree(block(x, time, context), twin(x, encoder_hidden_states=context, timestep=time), 1e-5)
@@ -163,17 +143,18 @@ def test_dit_like_diffusers(patch):
             norm_eps=1e-6,
         )
     )
-    model = DiT(3, 5, size=8, patch=patch, dim=64, layers=2)
-    theirs = steered(twin, model.time)
-    for ours, name in {"enter": "pos_embed.proj", "steer": "proj_out_1"}.items():
+    model = DiT(3, 5, size=8, patch_size=patch, dim=64, layers=2)
+    theirs = modulations(twin, model.time_embedding)
+    for ours, name in {"proj_in": "pos_embed.proj", "modulation": "proj_out_1"}.items():
         for kind in ("weight", "bias"):
             theirs[f"{ours}.{kind}"] = theirs.pop(f"{name}.{kind}")
     for kind in ("weight", "bias"):  # channels last in theirs, first in ours
         rows = theirs.pop(f"proj_out_2.{kind}").unflatten(0, (patch**2, 5))
-        theirs[f"leave.{kind}"] = rows.transpose(0, 1).flatten(0, 1)
-    theirs["position"] = twin.pos_embed.pos_embed
-    theirs |= {f"time.{name}": p.clone() for name, p in model.time.named_parameters()}
-    set_weights(model, theirs, DIT_NAMES)
+        theirs[f"proj_out.{kind}"] = rows.transpose(0, 1).flatten(0, 1)
+    theirs["pos_embed"] = twin.pos_embed.pos_embed
+    embedding = model.time_embedding.named_parameters()
+    theirs |= {f"time_embedding.{name}": p.clone() for name, p in embedding}
+    set_weights(model, theirs, DIT)
     x, timestep = torch.randn(2, 3, 8, 8), torch.tensor([3.0, 700.0])
     agree(model(x, timestep), twin(x, timestep, torch.zeros(2).long()).sample, 1e-5)
 
@@ -191,7 +172,7 @@ def unet_twin(stages, width, **keywords):
     )
 
 
-SMALL_UNET = dict(in_channels=4, channels=128, multipliers=(1, 2), blocks=1, heads=4)
+SMALL_UNET = dict(in_channels=4, channels=128, multipliers=(1, 2), layers_per_block=1, heads=4)
 SMALL_UNET |= dict(attention=(True, False), context_dim=12)
 SMALL_UNET_TWIN = dict(multipliers=(1, 2), attention=(True, False), layers_per_block=1)
 SMALL_UNET_TWIN |= dict(attention_head_dim=4, cross_attention_dim=12)
@@ -200,7 +181,7 @@ SMALL_UNET_TWIN |= dict(attention_head_dim=4, cross_attention_dim=12)
 @torch.inference_mode()
 def test_unet_like_diffusers():
     twin = stirred(unet_twin(2, 128, **SMALL_UNET_TWIN))
-    unet = copy_weights(UNet(**SMALL_UNET), twin, DIFFUSERS_UNET)
+    unet = copy_weights(UNet(**SMALL_UNET), twin, DIFFUSERS)
     x, t, context = torch.randn(2, 4, 8, 8), torch.tensor([3.0, 721.5]), torch.randn(2, 7, 12)
     expected = twin(x, t, context).sample
     agree(unet(x, t, context), expected, 1e-5)
@@ -211,7 +192,7 @@ def test_stable_diffusion_unet_has_the_names_and_shapes_of_diffusers():
         unet = UNet(**SD15_UNET)
         keywords = {k: SD15_UNET[k] for k in ("multipliers", "attention")}
         twin = unet_twin(4, 320, attention_head_dim=8, cross_attention_dim=768, **keywords)
-    copy_weights(unet, twin, DIFFUSERS_UNET)
+    copy_weights(unet, twin, DIFFUSERS)
     assert len(unet.state_dict()) == 686
 
 
@@ -228,8 +209,10 @@ def vae_twin(widths, blocks):
 @torch.inference_mode()
 def test_autoencoder_like_diffusers():
     twin = stirred(vae_twin((128, 256), 1))
-    vae = AutoencoderKL(channels=128, multipliers=(1, 2), blocks=1, scaling_factor=0.18215)
-    copy_weights(vae, twin, diffusers_vae(2, 1))
+    vae = AutoencoderKL(
+        channels=128, multipliers=(1, 2), layers_per_block=1, scaling_factor=0.18215
+    )
+    copy_weights(vae, twin, DIFFUSERS)
     x = 2 * torch.rand(2, 3, 16, 16) - 1
     posterior = twin.encode(x).latent_dist
     mu, logvar = vae.encode_moments(x)
@@ -243,7 +226,7 @@ def test_autoencoder_like_diffusers():
 def test_stable_diffusion_autoencoder_has_the_names_and_shapes_of_diffusers():
     with torch.device("meta"):
         vae, twin = AutoencoderKL(**SD15_VAE), vae_twin((128, 256, 512, 512), 2)
-    copy_weights(vae, twin, diffusers_vae(4, 2))
+    copy_weights(vae, twin, DIFFUSERS)
     assert len(list(vae.parameters())) == 248
 
 
@@ -266,7 +249,7 @@ def text_twin(vocab_size, length, dim, layers, heads):
 def test_text_encoder_like_transformers():
     keywords = dict(vocab_size=50, length=12, dim=32, layers=2, heads=4)
     twin = stirred(text_twin(**keywords))
-    encoder = copy_weights(TextEncoder(**keywords), twin, DIFFUSERS_TEXT)
+    encoder = copy_weights(TextEncoder(**keywords), twin, TRANSFORMERS)
     ids = torch.tensor([[48, 3, 7, 21, 49, 49], [48, 49, 49, 49, 49, 49]])
     expected = twin(ids)
     context = encoder(ids)
@@ -278,7 +261,7 @@ def test_text_encoder_like_transformers():
 def test_stable_diffusion_text_encoder_has_the_names_and_shapes_of_transformers():
     with torch.device("meta"):
         encoder, twin = TextEncoder(**SD15_TEXT), text_twin(**SD15_TEXT)
-    copy_weights(encoder, twin, DIFFUSERS_TEXT)
+    copy_weights(encoder, twin, TRANSFORMERS)
     assert len(encoder.state_dict()) == 196
 
 
@@ -311,7 +294,7 @@ def test_stable_diffusion_unet_at_full_size():
         unet = UNet(**SD15_UNET)
         keywords = {k: SD15_UNET[k] for k in ("multipliers", "attention")}
         twin = unet_twin(4, 320, attention_head_dim=8, cross_attention_dim=768, **keywords)
-    unet = sharing(unet, twin, DIFFUSERS_UNET)
+    unet = sharing(unet, twin, DIFFUSERS)
     x, t, context = torch.randn(1, 4, 16, 16), torch.tensor([721.0]), torch.randn(1, 77, 768)
     agree(unet(x, t, context), twin(x, t, context).sample, 1e-5)
 
@@ -321,7 +304,7 @@ def test_stable_diffusion_unet_at_full_size():
 def test_stable_diffusion_autoencoder_at_full_size():
     with torch.device("meta"):
         vae, twin = AutoencoderKL(**SD15_VAE), vae_twin((128, 256, 512, 512), 2)
-    vae = sharing(vae, twin, diffusers_vae(4, 2))
+    vae = sharing(vae, twin, DIFFUSERS)
     x, z = 2 * torch.rand(1, 3, 64, 64) - 1, torch.randn(1, 4, 8, 8)
     agree(vae.encode_moments(x)[0], twin.encode(x).latent_dist.mean, 1e-5)
     agree(vae.reconstruct(z), twin.decode(z).sample, 1e-5)
@@ -331,7 +314,7 @@ def test_stable_diffusion_autoencoder_at_full_size():
 @torch.inference_mode()
 def test_stable_diffusion_text_encoder_at_full_size():
     encoder, twin = TextEncoder(**SD15_TEXT).eval(), stirred(text_twin(**SD15_TEXT))
-    copy_weights(encoder, twin, DIFFUSERS_TEXT)
+    copy_weights(encoder, twin, TRANSFORMERS)
     ids = torch.randint(0, 49406, (1, 77))
     agree(encoder(ids), twin(ids).last_hidden_state, 1e-5)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.models import SD15_UNET, UNet, UNetBlock, attention_maps, heat
+from course_lib.models import SD15_UNET, UNet, UNetBlock, attention_maps, heat_map
 from tests.models.denoisers import LABELS, PLAIN, TEXT, inputs, stirred
 
 KINDS = [TEXT, LABELS, PLAIN]
@@ -17,9 +17,9 @@ def seed():
 def test_parameters_of_stable_diffusion():
     with torch.device("meta"):
         unet = UNet(**SD15_UNET)
-        answer = unet(torch.zeros(2, 4, 64, 64), torch.zeros(2), torch.zeros(2, 77, 768))
+        prediction = unet(torch.zeros(2, 4, 64, 64), torch.zeros(2), torch.zeros(2, 77, 768))
     assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    assert answer.shape == (2, 4, 64, 64)
+    assert prediction.shape == (2, 4, 64, 64)
 
 
 @pytest.mark.parametrize("keywords", KINDS)
@@ -49,7 +49,7 @@ def test_labels_and_the_null_class_differ():
 
 def test_time_and_labels_survive_the_norms():
     # one channel in a group, and group normalisation would erase what is added to that channel
-    narrow = dict(channels=8, multipliers=(1,), blocks=1, attention=(False,), classes=2)
+    narrow = dict(channels=8, multipliers=(1,), layers_per_block=1, attention=(False,), classes=2)
     unet, (x, t, _) = stirred(UNet(**narrow)), inputs(narrow)
     answer, other = unet(x, t, torch.tensor([0, 1])), unet(x, t, torch.tensor([1, 0]))
     assert (answer - other).std() > 0.01 * answer.std()
@@ -58,7 +58,7 @@ def test_time_and_labels_survive_the_norms():
 def test_a_unet_that_knows_its_size_refuses_others():
     unet = UNet(channels=16, multipliers=(1, 2), attention=(False, True), size=8)
     assert unet(torch.zeros(1, 3, 8, 8), torch.zeros(1)).shape == (1, 3, 8, 8)
-    with pytest.raises(ValueError, match="inputs are 16 × 8, but this UNet was built for 8 × 8"):
+    with pytest.raises(ValueError, match=r"x: expected \(B, 3, 8, 8\) .*, got \(1, 3, 16, 8\)"):
         unet(torch.zeros(1, 3, 16, 8), torch.zeros(1))
 
 
@@ -74,7 +74,7 @@ def test_attention_maps_of_a_whole_unet():
         unet(*x)
     assert len(maps) == 7  # 1 + 1 down, 1 in the middle, 2 + 2 up
     assert all(len(calls) == 2 for calls in maps.values())
-    pictures = heat(maps, size=32)  # (B, L, 32, 32)
+    pictures = heat_map(maps, size=32)  # (B, L, 32, 32)
     assert pictures.shape == (2, 5, 32, 32)
     torch.testing.assert_close(pictures.sum(1), torch.ones(2, 32, 32))
 
@@ -82,14 +82,20 @@ def test_attention_maps_of_a_whole_unet():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(x=torch.zeros(2, 4, 8, 8)), r"inputs are \(2, 4, 8, 8\).*takes \(B, 3, H, W\)"),
-        (dict(x=torch.zeros(2, 3, 7, 8)), "inputs are 7×8.*divisible by 2"),
-        (dict(x=torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), "inputs are torch.uint8.*floating"),
-        (dict(timestep=torch.zeros(3)), r"timestep is \(3,\), expected \(2,\)"),
-        (dict(context=None), "context is None, but this UNet was built with context_dim=12"),
-        (dict(context=torch.zeros(2, 5, 7)), r"context is \(2, 5, 7\).*context_dim=12"),
-        (dict(context=torch.zeros(1, 5, 12)), r"context is \(1, 5, 12\).*the batch is 2"),
-        (dict(context=torch.zeros(2, 12)), r"context is \(2, 12\).*context_dim=12"),
+        (dict(x=torch.zeros(2, 4, 8, 8)), r"x: expected \(B, 3, 2h, 2w\) .*, got \(2, 4, 8, 8\)"),
+        (dict(x=torch.zeros(2, 3, 7, 8)), r"x: expected \(B, 3, 2h, 2w\) .*, got \(2, 3, 7, 8\)"),
+        (
+            dict(x=torch.zeros(2, 3, 8, 8, dtype=torch.uint8)),
+            "x: expected .* torch.float32 .*torch.uint8",
+        ),
+        (dict(timestep=torch.zeros(3)), r"timestep: expected \(2,\), as many as x, got \(3,\)"),
+        (dict(context=None), r"context: expected \(2, L, 12\) .*, got None"),
+        (dict(context=torch.zeros(2, 5, 7)), r"context: expected \(2, L, 12\) .*, got \(2, 5, 7\)"),
+        (
+            dict(context=torch.zeros(1, 5, 12)),
+            r"context: expected \(2, L, 12\) .*, got \(1, 5, 12\)",
+        ),
+        (dict(context=torch.zeros(2, 12)), r"context: expected \(2, L, 12\) .*, got \(2, 12\)"),
     ],
 )
 def test_refusals(change, message):
@@ -101,11 +107,11 @@ def test_refusals(change, message):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, r"labels are None.*\(2,\) integers in 0..10"),
-        (torch.tensor([0, 11]), r"labels are in 0..11.*0..10"),
-        (torch.tensor([-1, 0]), r"labels are in -1..0"),
-        (torch.tensor([1]), r"labels are \(1,\)"),
-        (torch.zeros(2), r"labels are \(2,\) torch.float32"),
+        (None, r"context: expected \(2,\) torch.int32 or torch.int64 .*, got None"),
+        (torch.tensor([0, 11]), r"context: expected values in \[0, 10\], got \[0, 11\]"),
+        (torch.tensor([-1, 0]), r"context: .*, got \[-1, 0\]"),
+        (torch.tensor([1]), r"context: .*, got \(1,\)"),
+        (torch.zeros(2), r"context: .*, got \(2,\) torch.float32"),
     ],
 )
 def test_label_refusals(labels, message):
@@ -116,17 +122,20 @@ def test_label_refusals(labels, message):
 
 def test_a_plain_unet_refuses_a_context():
     x, timestep, _ = inputs(PLAIN)
-    with pytest.raises(ValueError, match=r"context is \(2, 5, 12\).*context_dim=None"):
+    with pytest.raises(ValueError, match=r"context: expected None, .*, got \(2, 5, 12\)"):
         UNet(**PLAIN)(x, timestep, torch.zeros(2, 5, 12))
 
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        (dict(multipliers=(1, 2)), "different numbers of stages"),
-        (dict(context_dim=8, classes=3), "give context_dim or classes"),
-        (dict(context_dim=8, attention=(False,) * 3), "attention is False at every stage"),
-        (dict(channels=15), "can't be split into 4 equal heads"),
+        (dict(multipliers=(1, 2)), r"attention: expected 2 resolutions, got \(False"),
+        (dict(context_dim=8, classes=3), "context_dim: expected None beside classes, got 8"),
+        (
+            dict(context_dim=8, attention=(False,) * 3),
+            "attention: expected True somewhere, to read the context",
+        ),
+        (dict(channels=15), "a multiple of 4 heads, got 30"),
     ],
 )
 def test_keyword_refusals(keywords, message):
@@ -157,7 +166,7 @@ def test_block_starts_as_its_skip_and_reads_everything_later():
 
 def test_block_refusals():
     block, x, time = UNetBlock(6, 16, 32, 12), torch.zeros(2, 6, 8, 8), torch.zeros(2, 32)
-    with pytest.raises(ValueError, match=r"text is \(2, 12\), but .* takes \(B, L, 12\)"):
+    with pytest.raises(ValueError, match=r"text: expected \(2, L, 12\) .*, got \(2, 12\)"):
         block(x, time, torch.zeros(2, 12))  # one pooled token, its axis lost
-    with pytest.raises(ValueError, match=r"inputs are \(2, 5, 8, 8\).*takes \(B, 6, H, W\)"):
+    with pytest.raises(ValueError, match=r"x: expected \(B, 6, H, W\) .*, got \(2, 5, 8, 8\)"):
         block(x[:, :5], time, torch.zeros(2, 3, 12))

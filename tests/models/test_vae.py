@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from course_lib.models import SD15_VAE, VAE, AutoencoderKL
-from course_lib.models.vae import Patches, Unpatches, gaussian_kl, reparameterize
+from course_lib.models.vae import Patchify, Unpatchify, gaussian_kl, reparameterize
 
 TINY = dict(latent_channels=4, channels=16, multipliers=(1, 2))
 
@@ -56,9 +56,9 @@ def test_reparameterize_has_the_moments_and_the_gradients():
     [
         (dict(multipliers=(1, 2, 2)), 4),
         (dict(multipliers=(1, 2, 2, 2)), 8),
-        (dict(multipliers=(1, 2), patch=4), 8),
-        (dict(multipliers=(1,), patch=4, attention=False, decoder_blocks=1), 4),
-        (dict(multipliers=(1,), patch=8, attention=False), 8),
+        (dict(multipliers=(1, 2), patch_size=4), 8),
+        (dict(multipliers=(1,), patch_size=4, attention=False, decoder_layers_per_block=1), 4),
+        (dict(multipliers=(1,), patch_size=8, attention=False), 8),
     ],
 )
 def test_latents_are_smaller_by_the_factor(keywords, factor):
@@ -105,8 +105,8 @@ def test_fitted_draws_have_mean_0_and_variance_1_and_decode_alike():
 def test_a_channel_that_says_nothing_is_not_blown_up():
     vae, x = AutoencoderKL(**TINY), images(16, batch=8)
     with torch.no_grad():  # channel 0: a mean of nearly 0 and the prior's variance, as KL wants
-        vae.to_moments.weight[[0, 4]] *= 1e-4
-        vae.to_moments.bias[[0, 4]] = 0
+        vae.quant_conv.weight[[0, 4]] *= 1e-4
+        vae.quant_conv.bias[[0, 4]] = 0
     vae.fit_scaling(x)
     assert vae.scaling_factor[0] == pytest.approx(1, abs=1e-3)
     assert vae.encode(x)[:, 0].abs().max() < 1e-2
@@ -124,13 +124,15 @@ def test_a_sampled_latent_scatters_around_the_mean():
 
 def test_log_variance_is_clamped():
     vae = AutoencoderKL(**TINY)
-    torch.nn.init.constant_(vae.to_moments.bias, 1000.0)
+    torch.nn.init.constant_(vae.quant_conv.bias, 1000.0)
     assert vae.encode_moments(images())[1].max() == 20
-    torch.nn.init.constant_(vae.to_moments.bias, -1000.0)
+    torch.nn.init.constant_(vae.quant_conv.bias, -1000.0)
     assert vae.encode_moments(images())[1].min() == -30
 
 
-@pytest.mark.parametrize("model", [AutoencoderKL(**TINY), AutoencoderKL(patch=4, **TINY), VAE()])
+@pytest.mark.parametrize(
+    "model", [AutoencoderKL(**TINY), AutoencoderKL(patch_size=4, **TINY), VAE()]
+)
 def test_every_parameter_learns(model):
     with torch.no_grad():
         for parameter in model.parameters():
@@ -143,7 +145,7 @@ def test_every_parameter_learns(model):
 
 
 def test_training_reduces_the_loss():
-    vae, x = AutoencoderKL(patch=2, **TINY), images(1, batch=8).expand(-1, -1, 16, 16)
+    vae, x = AutoencoderKL(patch_size=2, **TINY), images(1, batch=8).expand(-1, -1, 16, 16)
     optimiser = torch.optim.AdamW(vae.parameters(), lr=3e-3)
     losses = []
     for _ in range(30):
@@ -155,7 +157,7 @@ def test_training_reduces_the_loss():
     assert losses[-1] < losses[0] / 2
 
 
-@pytest.mark.parametrize("layer, shape", [(Patches, (2, 3, 8, 8)), (Unpatches, (2, 3, 2, 2))])
+@pytest.mark.parametrize("layer, shape", [(Patchify, (2, 3, 8, 8)), (Unpatchify, (2, 3, 2, 2))])
 def test_patches_are_the_convolution_whose_kernel_is_its_stride(layer, shape):
     ours, x = layer(3, 5, 4), torch.randn(shape)
     plain = layer.__mro__[1](3, 5, 4, stride=4)
@@ -176,7 +178,7 @@ def test_flat_vae_shapes_and_keywords():
     assert small(images(16, channels=1))[1].shape == (4, 32)
 
 
-@pytest.mark.parametrize("build", [lambda: AutoencoderKL(patch=2, **TINY), VAE])
+@pytest.mark.parametrize("build", [lambda: AutoencoderKL(patch_size=2, **TINY), VAE])
 def test_autocast_channels_last_and_compile(build):
     vae, x = build(), images()
     encode = vae.encode_moments if isinstance(vae, AutoencoderKL) else vae.encode
@@ -197,32 +199,44 @@ def test_autocast_channels_last_and_compile(build):
     [
         (
             lambda vae: vae.encode(images(channels=1)),
-            r"images are \(4, 1, 32, 32\).*\(B, 3, H, W\)",
+            r"images: expected \(B, 3, 4h, 4w\) .*, got \(4, 1, 32, 32\)",
         ),
-        (lambda vae: vae.encode(images(size=30)), "images are 30×30.*divisible by 4"),
+        (
+            lambda vae: vae.encode(images(size=30)),
+            r"images: expected \(B, 3, 4h, 4w\) .*, got \(4, 3, 30, 30\)",
+        ),
         (
             lambda vae: vae.encode(images().to(torch.uint8)),
-            "images are torch.uint8.*floating",
+            "images: expected .* torch.float32 .*torch.uint8",
         ),
-        (lambda vae: vae.encode(255 * images()), r"images are in \[.*\], expected \[-1, 1\]"),
-        (lambda vae: vae.encode(images()[0]), r"images are \(3, 32, 32\)"),
+        (
+            lambda vae: vae.encode(255 * images()),
+            r"images: expected values in \[-1, 1\], got \[-25",
+        ),
+        (lambda vae: vae.encode(images()[0]), r"images: .*, got \(3, 32, 32\)"),
         (
             lambda vae: vae.decode(torch.zeros(1, 8, 4, 4)),
-            r"latents are \(1, 8, 4, 4\).*B, 4, H, W",
+            r"latents: expected \(B, 4, h, w\) .*, got \(1, 8, 4, 4\)",
         ),
     ],
 )
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
-        call(AutoencoderKL(patch=2, **TINY))
+        call(AutoencoderKL(patch_size=2, **TINY))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda vae: vae.encode(images(size=64)), "images are 64×64.*size=32"),
-        (lambda vae: vae.encode(images(channels=1)), r"images are \(4, 1, 32, 32\)"),
-        (lambda vae: vae.decode(torch.zeros(1, 8)), r"latents are \(1, 8\).*\(B, 256\)"),
+        (
+            lambda vae: vae.encode(images(size=64)),
+            r"images: expected \(B, 3, 32, 32\) .*, got \(4, 3, 64, 64\)",
+        ),
+        (lambda vae: vae.encode(images(channels=1)), r"images: .*, got \(4, 1, 32, 32\)"),
+        (
+            lambda vae: vae.decode(torch.zeros(1, 8)),
+            r"latents: expected \(B, 256\) .*, got \(1, 8\)",
+        ),
     ],
 )
 def test_flat_vae_refusals(call, message):

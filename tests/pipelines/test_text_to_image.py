@@ -164,7 +164,7 @@ def test_bf16_changes_a_picture_by_its_rounding_only(toy_pipeline, monkeypatch):
 def test_bf16_converts_a_weight_once_for_all_steps(toy_pipeline, monkeypatch):
     """As every loaded checkpoint's weights can: autocast keeps what can be trained, converted."""
     model = replace(toy_pipeline, unet=copy.deepcopy(toy_pipeline.unet).requires_grad_(True))
-    weight, converted = model.unet.enter.weight, []
+    weight, converted = model.unet.conv_in.weight, []
 
     class Conversions(TorchDispatchMode):
         def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
@@ -209,7 +209,7 @@ def test_text_to_image_refuses(toy_pipeline, wrong, line):
         (lambda x: x, dict(steps=0), "steps must be at least 1, got 0"),
         (lambda x: x[:1], {}, r"images are \(1, 3, 32, 32\), expected \(2, 3, 32, 32\)"),
         (lambda x: x[..., :16], {}, r"images are \(2, 3, 32, 16\), expected"),
-        (lambda x: 127 * (x + 1), {}, r"expected \[-1, 1\]"),
+        (lambda x: 127 * (x + 1), {}, r"expected values in \[-1, 1\]"),
         (lambda x: (x > 0).byte(), {}, "uint8"),
     ],
 )
@@ -301,7 +301,7 @@ def test_the_shipped_model_is_reviewed_and_one_of_other_words_is_not():
     sea = Tokenizer.train(["a red circle", "a circle at sea"])
     recipe = ScenesLatent()
     recipe.clip.tokenizer = sea
-    own = recipe.pipeline(TextUNet(ScenesLatent.unet, shipped.clip.text.kwargs))
+    own = recipe.pipeline(TextUNet(ScenesLatent.unet, shipped.clip.text_encoder.kwargs))
     assert own.review("a circle circle") is None and own.review("a pink circle") is None
     assert own.scales == (-math.inf, math.inf)
 

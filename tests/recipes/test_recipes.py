@@ -6,11 +6,13 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes.captions import parse
 from course_lib.evaluation.metrics import from_card
+from course_lib.models import TextUNet, capture
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.recipes.digits import like_real, right_digit
 from course_lib.recipes.recipe import curve
@@ -161,7 +163,7 @@ def test_a_training_goes_on_with_the_same_pictures_alone(folder, tmp_path_factor
     assert make_recipe("scenes-vae", copy).begin(**options).done == 1
 
 
-def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
+def test_the_alignment_with_clip_is_part_of_the_training_loss_alone():
     recipe = make_recipe("scenes-latent")
     model = recipe.model()
     x0, ids, seen = recipe.batch(0)
@@ -171,24 +173,39 @@ def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
     for mode in (True, False):
         torch.manual_seed(0)
         losses[mode] = recipe.loss(model.train(mode), (x0, ids, seen)).item()
-    foretold = []
-    model.unet.align.register_forward_hook(lambda layer, inputs, output: foretold.append(output))
     torch.manual_seed(0)
-    recipe.loss(model.train(), (x0, ids, seen))
-    cosine = torch.nn.functional.cosine_similarity(foretold[0], seen).mean().item()
+    with capture(model.projection_head) as projected:
+        recipe.loss(model.train(), (x0, ids, seen))
+    cosine = torch.nn.functional.cosine_similarity(projected[0], seen).mean().item()
     assert losses[True] - losses[False] == pytest.approx(0.5 * (1 - cosine), rel=1e-4)
+
+
+def test_the_projection_head_is_trained_and_not_published(tmp_path):
+    recipe = make_recipe("scenes-latent")
+    run = recipe.begin(steps=1, folder=tmp_path, scale=Scale(), device="cpu")
+    list(run)
+    weights = [name for name, _ in run.model.named_parameters() if "projection_head" in name]
+    assert len(weights) == 4 and all(run.model.get_parameter(w).grad.any() for w in weights)
+    with safe_open(tmp_path / "state.safetensors", "pt") as state:  # it is there to go on with
+        assert {f"{kind}.{w}" for kind in ("model", "ema") for w in weights} <= set(state.keys())
+    published = recipe.for_inference(run.ema)
+    plain = TextUNet(**run.ema.kwargs)
+    plain.load_state_dict(published.state_dict())  # strict: nothing is missing or left over
+    assert hasattr(run.ema, "projection_head")  # the training goes on with it
 
 
 def test_the_text_encoder_starts_as_clips_and_learns_on():
     recipe = make_recipe("scenes-latent")
     model = recipe.model().train()
     ids = recipe.clip.ids(["a red circle", "a blue square"])
-    assert torch.equal(model.text(ids), recipe.clip.text(ids))
+    assert torch.equal(model.text_encoder(ids), recipe.clip.text_encoder(ids))
     for parameter in model.unet.parameters():  # its zeros would keep every gradient from the words
         parameter.data += 0.01
     recipe.loss(model, recipe.batch(0)).backward()
-    assert model.text.token.weight.grad.abs().max() > 0
-    assert recipe.clip.text.token.weight.grad is None  # CLIP itself stays as it is
+    assert model.text_encoder.token_embedding.weight.grad.abs().max() > 0
+    assert (
+        recipe.clip.text_encoder.token_embedding.weight.grad is None
+    )  # CLIP itself stays as it is
 
 
 def test_batches_hold_the_kinds_in_the_parts_that_the_recipe_says():

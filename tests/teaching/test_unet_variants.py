@@ -6,7 +6,9 @@ import torch
 from course_lib.recipes.digits import DigitsDDPM
 from course_lib.teaching.unet_variants import VARIANTS, PixelMLP, loss_by_time, parameters
 
-TINY = dict(in_channels=1, channels=16, multipliers=(1, 2), blocks=1, attention=(False, True))
+TINY = dict(
+    in_channels=1, channels=16, multipliers=(1, 2), layers_per_block=1, attention=(False, True)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +58,7 @@ def test_each_part_that_is_switched_off_made_a_difference():
 
 def test_without_skips_everything_passes_through_the_middle():
     network = perturbed("no skips")
-    network.middle.register_forward_hook(lambda module, inputs, output: 0 * output)
+    network.mid_block.register_forward_hook(lambda module, inputs, output: 0 * output)
     a, b = (network(torch.randn(1, 1, 8, 8), torch.tensor([3.0])) for _ in range(2))
     assert torch.equal(a, b)
 

@@ -34,12 +34,11 @@ from course_lib.pipelines.stable_diffusion.configs import (
     same,
 )
 from course_lib.pipelines.stable_diffusion.key_map import (
-    DIFFUSERS_TEXT,
-    DIFFUSERS_UNET,
+    DIFFUSERS,
+    TRANSFORMERS,
     Names,
     compvis_unet,
     compvis_vae,
-    diffusers_vae,
     renamed,
 )
 
@@ -88,12 +87,12 @@ def load_stable_diffusion(
         parts = open_parts(path, files)
         if path.is_dir():
             sizes = sizes or read_sizes(path)
-            maps = folder_names(sizes)
+            maps = FOLDER_NAMES
         else:
             sizes = sizes or Sizes()
             maps = file_names(sizes)
             check_tables(open_weights([path], files), path, sizes.vae["scaling_factor"])
-        first = renamed("enter.weight", maps["unet"])
+        first = renamed("conv_in.weight", maps["unet"])
         check_kind(parts["unet"], first, path, sizes.vae["latent_channels"])
         unet = filled(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
         vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
@@ -144,22 +143,15 @@ FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}  # safetensors' nam
 INPUTS = {9: "an inpainting model", 8: "an instruct-pix2pix model"}  # by channels of the U-Net
 
 
-def folder_names(sizes: Sizes) -> dict[str, Names]:
-    vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
-    return {
-        "unet": DIFFUSERS_UNET,
-        "vae": diffusers_vae(*vae),
-        "text_encoder": DIFFUSERS_TEXT,
-    }
+FOLDER_NAMES = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
 
 
 def file_names(sizes: Sizes) -> dict[str, Names]:
-    unet = sizes.unet["attention"], sizes.unet.get("blocks", 2)
-    vae = len(sizes.vae["multipliers"]), sizes.vae["blocks"]
+    unet = sizes.unet["attention"], sizes.unet.get("layers_per_block", 2)
     return {
         "unet": compvis_unet(*unet),
-        "vae": compvis_vae(*vae),
-        "text_encoder": DIFFUSERS_TEXT,
+        "vae": compvis_vae(len(sizes.vae["multipliers"])),
+        "text_encoder": TRANSFORMERS,
     }
 
 
@@ -188,7 +180,7 @@ def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
             raise ValueError(f"{cls.__name__}: {their_name} is not finite: it holds inf or NaN")
     if cls is AutoencoderKL:
         channels = model.latent_channels
-        state["shift"] = torch.zeros(channels)
+        state["shift_factor"] = torch.zeros(channels)
         state["scaling_factor"] = torch.full((channels,), kwargs["scaling_factor"])
     model.load_state_dict(state, assign=True)
     return model.eval()
@@ -337,14 +329,14 @@ def read_sizes(folder: Path) -> Sizes:
         unet=dict(
             in_channels=unet["in_channels"],
             **widths(unet["block_out_channels"]),
-            blocks=unet["layers_per_block"],
+            layers_per_block=unet["layers_per_block"],
             attention=attention,
             heads=unet["attention_head_dim"],
             context_dim=unet["cross_attention_dim"],
         ),
         vae=dict(
             **widths(vae["block_out_channels"]),
-            blocks=vae["layers_per_block"],
+            layers_per_block=vae["layers_per_block"],
             latent_channels=vae["latent_channels"],
             scaling_factor=vae["scaling_factor"],
         ),
@@ -354,7 +346,7 @@ def read_sizes(folder: Path) -> Sizes:
             dim=text["hidden_size"],
             layers=text["num_hidden_layers"],
             heads=text["num_attention_heads"],
-            mlp=text["intermediate_size"] / text["hidden_size"],
+            mlp_ratio=text["intermediate_size"] / text["hidden_size"],
         ),
         prediction=choose("prediction_type", scheduler["prediction_type"], predictions),
     )

@@ -9,10 +9,10 @@ from torch import nn
 
 from course_lib.models.attention import SpatialTransformer
 from course_lib.models.dit import DiTBlock
-from course_lib.models.layers import ResBlock
-from course_lib.models.text import EncoderBlock
+from course_lib.models.layers import ResnetBlock
+from course_lib.models.text import EncoderLayer
 
-BLOCKS = ResBlock, SpatialTransformer, EncoderBlock, DiTBlock  # what the networks are made of
+BLOCKS = ResnetBlock, SpatialTransformer, EncoderLayer, DiTBlock  # what the networks are made of
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -28,10 +28,18 @@ from diffusers.loaders import single_file_utils as converter  # noqa: E402
 
 TOKENIZER = Tokenizer.train(["a red circle", "two cats on a mat"], 60, 77)
 SIZES = Sizes(
-    unet=dict(in_channels=4, channels=128, multipliers=(1, 2), blocks=2, attention=(True, False))
+    unet=dict(
+        in_channels=4, channels=128, multipliers=(1, 2), layers_per_block=2, attention=(True, False)
+    )
     | dict(heads=4, context_dim=32),
-    vae=dict(channels=128, multipliers=(1, 2), blocks=2, latent_channels=4, scaling_factor=0.18215),
-    text=dict(vocab_size=len(TOKENIZER), length=77, dim=32, layers=2, heads=4, mlp=2),
+    vae=dict(
+        channels=128,
+        multipliers=(1, 2),
+        layers_per_block=2,
+        latent_channels=4,
+        scaling_factor=0.18215,
+    ),
+    text=dict(vocab_size=len(TOKENIZER), length=77, dim=32, layers=2, heads=4, mlp_ratio=2),
 )
 
 
@@ -175,7 +183,7 @@ def test_a_folder_of_older_names_and_half_precision(copy, twins):
 def single(folder):
     """The weights under the names of the original single file."""
     parts = load_stable_diffusion(folder)
-    models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.clip.text}
+    models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.clip.text_encoder}
     return original_names(SIZES, models)
 
 

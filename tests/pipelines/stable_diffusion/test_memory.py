@@ -7,20 +7,26 @@ from safetensors.torch import save_file
 from course_lib.models import AutoencoderKL, TextEncoder, UNet
 from course_lib.pipelines.stable_diffusion import memory
 from course_lib.pipelines.stable_diffusion.checkpoint import (
+    FOLDER_NAMES,
     FOLDERS,
     PREFIXES,
     Sizes,
     count_weights,
     file_names,
-    folder_names,
 )
 from course_lib.pipelines.stable_diffusion.key_map import renamed
 
 SIZES = Sizes(
     unet=dict(in_channels=4, channels=16, multipliers=(1, 2), attention=(True, False), heads=4)
-    | dict(context_dim=8, blocks=1),
-    vae=dict(channels=16, multipliers=(1, 2), blocks=1, latent_channels=4, scaling_factor=0.18215),
-    text=dict(vocab_size=50, length=7, dim=8, layers=1, heads=2, mlp=2),
+    | dict(context_dim=8, layers_per_block=1),
+    vae=dict(
+        channels=16,
+        multipliers=(1, 2),
+        layers_per_block=1,
+        latent_channels=4,
+        scaling_factor=0.18215,
+    ),
+    text=dict(vocab_size=50, length=7, dim=8, layers=1, heads=2, mlp_ratio=2),
 )
 CPU = torch.device("cpu")
 
@@ -35,7 +41,7 @@ def networks():
 def path(request, networks, tmp_path):
     """The same weights in either layout, in half precision: the estimate is of what is loaded."""
     folder = request.param == "folder"
-    maps = folder_names(SIZES) if folder else file_names(SIZES)
+    maps = FOLDER_NAMES if folder else file_names(SIZES)
     weights = {
         part: {renamed(n, maps[part]): p.detach().half() for n, p in network.named_parameters()}
         for part, network in networks.items()

@@ -19,7 +19,9 @@ torch.set_num_threads(1)
 
 def begin(folder=None, **changes):
     torch.manual_seed(3)
-    small = dict(channels=8, multipliers=(1, 2), attention=(False, True), blocks=1, heads=2)
+    small = dict(
+        channels=8, multipliers=(1, 2), attention=(False, True), layers_per_block=1, heads=2
+    )
     model = UNet(3, context_dim=6, **small)  # the last kernel's 3 rows: two parts of unequal size
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)  # no block begins as the identity

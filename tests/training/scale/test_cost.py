@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.models.layers import ResBlock
+from course_lib.models.layers import ResnetBlock
 from course_lib.recipes import Recipe
 from course_lib.training import Optimizer, Scale, train
 from course_lib.training.scale import cost
@@ -93,7 +93,7 @@ def test_a_bf16_training_exchanges_half_the_bytes(monkeypatch, able, bytes_each)
 
 
 def test_operations_in_blocks_are_told_apart():
-    block = ResBlock(8, 8)  # two norms, two convolutions, two SiLUs and a sum
+    block = ResnetBlock(8, 8)  # two norms, two convolutions, two SiLUs and a sum
     run = train(nn.Sequential(nn.Conv2d(8, 8, 1), block), lambda net, x: net(x).sum(),
                 lambda index: torch.ones(1, 8, 4, 4), steps=9, device="cpu")  # fmt: skip
     forward, backward = cost.inside(run)

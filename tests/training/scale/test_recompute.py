@@ -77,7 +77,7 @@ def gradients_with_and_without(build, loss):
 
 
 def test_autoencoders_too():
-    sizes = dict(channels=16, multipliers=(1, 2), patch=2, attention=False)
+    sizes = dict(channels=16, multipliers=(1, 2), patch_size=2, attention=False)
     found = gradients_with_and_without(
         lambda: AutoencoderKL(**sizes), lambda model, x: model.loss(x)[0]
     )
