@@ -141,7 +141,9 @@ def unet_block_schematic(block: UNetBlock) -> Schematic:
     x = sheet.feature_map(0.5, y, f"x\n{inside} × H × W", BLUE, side=0.42)
     first = sheet.box(1.7, y, 0.95, height, "conv1", BLUE, "norm, SiLU,\n3 × 3")
     add_time = sheet.node(2.62, y)
-    attention = sheet.box(4.15, y, 1.5, height, "cross-attention", ORANGE, "norm; queries\nfrom pixels")
+    attention = sheet.box(
+        4.15, y, 1.5, height, "cross-attention", ORANGE, "norm; queries\nfrom pixels"
+    )
     add_text = sheet.node(5.45, y)
     second = sheet.box(6.6, y, 0.95, height, "conv2", BLUE, "norm, SiLU,\n3 × 3, zero")
     add_input = sheet.node(7.75, y)
@@ -150,7 +152,9 @@ def unet_block_schematic(block: UNetBlock) -> Schematic:
     for a, b in zip(main, main[1:], strict=False):
         sheet.arrow(a.right, b.left)
 
-    time = sheet.box(add_time.x, 0.55, 1.15, 0.5, "Linear", GREEN, f"{widths['time_emb_dim']} → {outside}")
+    time = sheet.box(
+        add_time.x, 0.55, 1.15, 0.5, "Linear", GREEN, f"{widths['time_emb_dim']} → {outside}"
+    )
     sheet.arrow(time.top, add_time.bottom)
     sheet.label(add_time.x, 0.17, "time embedding")
     sheet.tokens(attention.x, 0.5, 5, GREEN, cell=0.24)
@@ -185,7 +189,7 @@ def controlnet_schematic(unet: UNet, size: int) -> Schematic:
     step, width, height = 0.84, 1.35, 0.44
     down_x, copy_x, zero_x, add_x, up_x = 1.2, 3.6, 5.15, 6.1, 7.6
     top = step * len(rows) + 0.95
-    sheet = Sheet(9.2, top + 1.5)
+    sheet = Sheet(9.4, top + 1.5)
 
     y = top + 0.95
     x = sheet.feature_map(down_x, y, side=0.4)

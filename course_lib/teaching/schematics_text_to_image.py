@@ -6,14 +6,14 @@ Each function returns the figure and its alt text, as in `schematics.py`: `show(
 from collections.abc import Sequence
 
 from course_lib.teaching.schematics import Schematic
-from course_lib.teaching.shapes import BODY, Sheet, times
-from course_lib.teaching.style import BLUE, GREEN, GREY, INK, ORANGE, PINK, RED, styled
+from course_lib.teaching.shapes import BODY, Shape, Sheet, times
+from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, styled
 
 
 @styled
 def autoencoder_schematic(image: Sequence[int], latent: Sequence[int]) -> Schematic:
     """The plain autoencoder. image, latent: their shapes, for example (1, 8, 8) and (16,)."""
-    sheet, y = Sheet(7.6, 1.9), 1.05
+    sheet, y = Sheet(7.6, 2.0), 1.1
     x = sheet.feature_map(0.65, y, f"image x\n{times(image)}")
     encode = sheet.funnel(2.25, y, 1.4, (1.5, 0.7), "encoder", BLUE)
     z = sheet.tokens(3.8, y, 4, ORANGE, cell=0.2, upright=True)
@@ -69,19 +69,21 @@ def vae_schematic(image: Sequence[int], latent: Sequence[int]) -> Schematic:
 @styled
 def clip_schematic(dim: int, pairs: int = 4) -> Schematic:
     """CLIP's two encoders and the similarity matrix of a batch (Radford et al. 2021, figure 1)."""
-    sheet, cell = Sheet(8.9, 4.3), 0.46
-    left, top = 6.0, 3.1  # the matrix's corner
+    sheet, cell = Sheet(8.6, 3.85), 0.46
+    left, top = 6.45, 2.7  # the matrix's corner
     side, rows = pairs * cell, (pairs - 1) / 2
     values = [[0.85 if i == j else 0.08 for j in range(pairs)] for i in range(pairs)]
     centre = (left + side / 2, top - side / 2)
 
-    text_y, image_y = 3.72, centre[1]
+    text_y, image_y = 3.35, centre[1]
     captions = sheet.box(0.95, text_y, 1.5, 0.62, f"{pairs} captions", GREY, "token ids")
-    text = sheet.box(2.85, text_y, 1.5, 0.62, "text encoder", GREEN, "end-of-text token")
-    project_text = sheet.box(4.7, text_y, 1.35, 0.62, "projection", GREEN, f"to {dim} numbers")
+    encode = sheet.box(2.85, text_y, 1.5, 0.62, "text encoder", GREEN, "end-of-text token")
+    project_text = sheet.box(
+        4.83, text_y, 1.65, 0.62, "projection", GREEN, f"{dim} numbers, length 1"
+    )
     images = sheet.feature_map(0.95, image_y, f"{pairs} images", GREY)
     image = sheet.box(2.85, image_y, 1.5, 0.62, "image encoder", BLUE, "one vector each")
-    project = sheet.box(4.7, image_y, 1.35, 0.62, "projection", BLUE, f"to {dim} numbers")
+    project = sheet.box(4.83, image_y, 1.65, 0.62, "projection", BLUE, f"{dim} numbers, length 1")
     columns = sheet.tokens(centre[0], text_y, pairs, GREEN, [f"$T_{i + 1}$" for i in range(pairs)],
                            cell, depth=0.34)  # fmt: skip
     lines = sheet.tokens(left - 0.3, image_y, pairs, BLUE, [f"$I_{i + 1}$" for i in range(pairs)],
@@ -91,13 +93,13 @@ def clip_schematic(dim: int, pairs: int = 4) -> Schematic:
         for j in range(pairs):
             x, y = centre[0] + (j - rows) * cell, centre[1] + (rows - i) * cell
             sheet.label(x, y, f"$I_{i + 1}$·$T_{j + 1}$")
-    for a, b in ((captions, text), (text, project_text), (project_text, columns)):
+    for a, b in ((captions, encode), (encode, project_text), (project_text, columns)):
         sheet.arrow(a.right, b.left)
     for a, b in ((images, image), (image, project), (project, lines)):
         sheet.arrow(a.right, b.left)
-    sheet.label(*(matrix.x, matrix.bottom[1] - 0.1), "one row: softmax over captions\n"
-                "one column: softmax over images\ndiagonal: the true pairs", va="top")  # fmt: skip
-    sheet.label(2.85, 0.5, "All vectors have length 1, so each product is a cosine.")
+    text = "cosines; the true pairs on the diagonal\nrow: softmax over captions"
+    text += "\ncolumn: softmax over images"
+    sheet.label(matrix.x, matrix.bottom[1] - 0.1, text, va="top")
     alt = (
         f"Two towers. {pairs} captions pass the text encoder and a projection to {dim} numbers, "
         f"{pairs} images the image encoder and another. A table holds the cosine of each image, by "
@@ -156,3 +158,108 @@ def cross_attention_schematic(
         "and are added to the feature map."
     )
     return sheet.figure, alt
+
+
+@styled
+def guidance_schematic(scale: float = 3.0) -> Schematic:
+    """Classifier-free guidance as arrows, drawn for this scale: 2 to 4 reads best.
+
+    guided = null + scale · (conditional − null) (Ho & Salimans 2022, eq. 6).
+    """
+    sheet = Sheet(8.4, 3.3)
+    start, null = (0.95, 0.7), (3.6, 0.62)
+    step = 3.3 / scale, 2.1 / scale  # conditional − null
+    on_line = lambda s: (null[0] + s * step[0], null[1] + s * step[1])  # noqa: E731
+    conditional, guided = on_line(1), on_line(scale)
+    sheet.arrow(conditional, guided, line="dotted")
+    sheet.arrow(start, guided, colour=RED)
+    sheet.arrow(start, null, colour=GREY)
+    sheet.arrow(start, conditional, colour=BLUE)
+    sheet.arrow(null, conditional, colour=GREEN)
+    sheet.dot(*start)
+    text = "guided = null + scale · (conditional − null)"
+    sheet.label(start[0] - 0.5, 2.95, text, BODY, ha="left")
+    sheet.label(start[0] - 0.15, start[1], "$x_t$", 11, ha="right")
+    right = dict(ha="left", va="center")
+    sheet.label(null[0] + 0.12, null[1] - 0.1, "null prediction: no caption", BODY, **right)
+    text = "conditional prediction: with the caption"
+    sheet.label(conditional[0] + 0.15, conditional[1] - 0.06, text, BODY, color=BLUE, **right)
+    text = f"guided prediction, scale {scale:g}"
+    sheet.label(guided[0] - 0.2, guided[1] + 0.08, text, BODY, color=RED, ha="right")
+    middle = on_line(0.5)
+    sheet.label(middle[0] + 0.15, middle[1] - 0.1, "the difference", color=GREEN, **right)
+    for whole in range(2, int(scale) + 1):
+        if whole < scale:
+            x, y = on_line(whole)
+            sheet.dot(x, y, GREY)
+            sheet.label(x + 0.15, y - 0.08, f"scale {whole}", **right)
+    alt = (
+        "Two arrows leave the noisy picture: the null prediction and the conditional prediction. A "
+        "third arrow leads from the tip of the first to the tip of the second. The guided "
+        f"prediction ends on its extension, {scale:g} times as far from the null prediction."
+    )
+    return sheet.figure, alt
+
+
+@styled
+def latent_diffusion_schematic(
+    image: Sequence[int], latent: Sequence[int], training: bool = True
+) -> Schematic:
+    """Latent diffusion, sampled and (dashed) trained; each part names the chapter that builds it.
+
+    image, latent: their shapes. training=False leaves out what runs in training only.
+    """
+    sheet = Sheet(9.6, 3.75 if training else 2.6)
+    y, text_y = 1.75, 0.5
+    noise = sheet.feature_map(2.05, y, side=0.36, colour=PINK)
+    sheet.label(noise.left[0] - 0.1, noise.y, f"noise ε, {times(latent)}\nchapter 01", ha="right")
+    caption = sheet.box(0.9, text_y, 1.5, 0.5, "caption", GREY, "“a red ring”")
+    text = sheet.box(2.85, text_y, 1.5, 0.6, "text encoder", GREEN, "chapter 06")
+    parts = "loss 02 · network 04\nattention to words 07\nguidance 08"
+    unet = sheet.box(5.55, y, 1.6, 1.0, "U-Net", BLUE, parts)
+    decode = sheet.funnel(7.55, y, 1.4, (0.65, 1.15), "VAE decoder", ORANGE, "chapter 05")
+    drawn = sheet.feature_map(8.98, y, f"image\n{times(image)}", side=0.45)
+    sheet.arrow(noise.right, unet.left)
+    sheet.arrow(caption.right, text.left)
+    sheet.arrow(text.right, (unet.x, text_y), unet.bottom)
+    sheet.label((text.right[0] + unet.x) / 2, text_y + 0.12, "one vector per token")
+    sheet.arrow(unet.right, decode.left)
+    sheet.arrow(decode.right, drawn.left)
+    back, low = unet.right[0] + 0.17, unet.bottom[1] - 0.3
+    sheet.arrow((back, y), (back, low), (unet.x + 0.4, low), (unet.x + 0.4, unet.bottom[1]))
+    sheet.label(back + 0.08, low, "step by step, chapter 03", ha="left")
+    alt = (
+        "Sampling: noise passes the U-Net step by step, then the VAE decoder turns the latent of "
+        f"{times(latent)} into an image of {times(image)}. The text encoder's vectors of the "
+        "caption enter the U-Net."
+    )
+    if training:
+        _training(sheet, unet, y, image, latent)
+        alt += (
+            " Training, dashed: the VAE encoder turns an image into a latent z, which is mixed with "
+            "noise and enters the U-Net, whose prediction enters the loss."
+        )
+    return sheet.figure, alt
+
+
+def _training(
+    sheet: Sheet, unet: Shape, noise_y: float, image: Sequence[int], latent: Sequence[int]
+) -> None:
+    """The upper row of `latent_diffusion_schematic`: from an image through the U-Net to the loss."""
+    y, dashed = 3.0, dict(line="dashed")
+    picture = sheet.feature_map(0.6, y, f"image\n{times(image)}", side=0.45)
+    encode = sheet.funnel(
+        2.05, y, 1.4, (1.15, 0.65), "VAE encoder", ORANGE, "chapter 05", dashed=True
+    )
+    z = sheet.feature_map(3.4, y, f"latent z\n{times(latent)}", ORANGE, side=0.36)
+    mix = sheet.node(4.35, y)
+    loss = sheet.box(7.55, y, 1.4, 0.5, "loss", GREY, "chapter 02", dashed=True)
+    sheet.arrow(picture.right, encode.left, **dashed)
+    sheet.arrow(encode.right, z.left, **dashed)
+    sheet.arrow(z.right, mix.left, text="α", **dashed)
+    sheet.arrow((mix.x, noise_y), mix.bottom, **dashed)
+    sheet.label(mix.x + 0.08, (noise_y + y) / 2, "σ", ha="left")
+    enter, leave = unet.x - 0.3, unet.x + 0.3
+    sheet.arrow(mix.right, (enter, y), (enter, unet.top[1]), text="α z + σ ε", **dashed)
+    sheet.arrow((leave, unet.top[1]), (leave, y), loss.left, **dashed)
+    sheet.label(6.85, 0.35, "dashed: in training only", ha="left")

@@ -30,7 +30,9 @@ def tint(colour: str, share: float = 0.16) -> tuple[float, ...]:
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape as it is read aloud: (4, 8, 8) -> "4 × 8 × 8"."""
+    """A shape as it is read aloud: (4, 8, 8) -> "4 × 8 × 8", (16,) -> "16 numbers"."""
+    if len(shape) == 1:
+        return f"{shape[0]} numbers"
     return " × ".join(str(size) for size in shape)
 
 
@@ -175,7 +177,7 @@ class Sheet:
             patch.set_facecolor(tint(colour, 0.3))
             self.axes.add_patch(patch)
             if words:
-                self.label(*centre, words[i])
+                self.label(centre[0], centre[1] - 0.04, words[i], va="baseline")
         return Shape(x, y, *((depth, count * cell) if upright else (count * cell, depth)))
 
     def matrix(
@@ -200,6 +202,10 @@ class Sheet:
         size = SMALL if len(symbol) > 1 else 11
         self.label(x, y, symbol, size, va="center_baseline")
         return Shape(x, y, 2 * radius, 2 * radius)
+
+    def dot(self, x: float, y: float, colour: str = INK) -> None:
+        """A point."""
+        self.axes.add_patch(Circle((x, y), 0.045, color=colour, zorder=3))
 
     def legend(self, x: float, y: float, keys: Mapping[str, str]) -> None:
         """What each colour of bar stands for ({text: colour}), side by side from x to the right."""
