@@ -110,7 +110,8 @@ def _control(name: str, values: Sequence, i: int) -> str:
     label, texts = html.escape(name.replace("_", " ")), [html.escape(str(v)) for v in values]
     if isinstance(values[0], str):
         options = "".join(
-            f"<option{' selected' if k == i else ''}>{text}</option>" for k, text in enumerate(texts)
+            f"<option{' selected' if k == i else ''}>{text}</option>"
+            for k, text in enumerate(texts)
         )
         return f'<label><span>{label}</span><select aria-label="{label}">{options}</select></label>'
     listed = html.escape(json.dumps([str(v) for v in values], ensure_ascii=False))

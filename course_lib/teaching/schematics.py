@@ -4,6 +4,8 @@ Every function here and in `schematics_text_to_image.py` returns the figure and 
 chapter writes `show(*unet_schematic(unet, size=16))`.
 """
 
+from itertools import pairwise
+
 from matplotlib.figure import Figure
 
 from course_lib.models import UNet, UNetBlock
@@ -149,7 +151,7 @@ def unet_block_schematic(block: UNetBlock) -> Schematic:
     add_input = sheet.node(7.75, y)
     out = sheet.feature_map(8.7, y, f"output\n{outside} × H × W", BLUE, side=0.42)
     main = (x, first, add_time, attention, add_text, second, add_input, out)
-    for a, b in zip(main, main[1:], strict=False):
+    for a, b in pairwise(main):
         sheet.arrow(a.right, b.left)
 
     time = sheet.box(
@@ -170,8 +172,8 @@ def unet_block_schematic(block: UNetBlock) -> Schematic:
     skip = "1 × 1 convolution" if inside != outside else "identity"
     sheet.label((start[0] + add_input.x) / 2, over + 0.12, f"skip: {skip}")
     alt = (
-        f"From left to right: {inside} channels enter a convolution to {outside} channels; a linear "
-        "layer of the time embedding is added; cross-attention, with queries from the pixels and "
+        f"From left to right: {inside} channels enter a convolution to {outside} channels; a "
+        "linear layer of the time embedding is added; cross-attention, with queries from the pixels and "
         "keys and values from the text tokens, is added to what entered it; a second convolution, "
         f"which starts at zero; and the input, through a skip ({skip}), is added at the end."
     )
@@ -236,8 +238,8 @@ def controlnet_schematic(unet: UNet, size: int) -> Schematic:
     }
     sheet.legend(0.5, 0.25, keys)
     alt = (
-        f"Left, a frozen U-Net's way down in {len(rows)} resolutions and its middle; right, its way "
-        "up. Between them a trained copy of the way down, whose input is the same noisy picture "
+        f"Left, a frozen U-Net's way down in {len(rows)} resolutions and its middle; right, its "
+        "way up. Between them a trained copy of the way down, whose input is the same noisy picture "
         "plus the condition. Every output of the copy passes a convolution that starts at zero and "
         "is added to the skip of the same size, and in the middle to what goes up."
     )

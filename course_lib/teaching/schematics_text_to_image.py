@@ -236,8 +236,8 @@ def latent_diffusion_schematic(
     if training:
         _training(sheet, unet, y, image, latent)
         alt += (
-            " Training, dashed: the VAE encoder turns an image into a latent z, which is mixed with "
-            "noise and enters the U-Net, whose prediction enters the loss."
+            " Training, dashed: the VAE encoder turns an image into a latent z, which is mixed "
+            "with noise and enters the U-Net, whose prediction enters the loss."
         )
     return sheet.figure, alt
 
@@ -245,7 +245,7 @@ def latent_diffusion_schematic(
 def _training(
     sheet: Sheet, unet: Shape, noise_y: float, image: Sequence[int], latent: Sequence[int]
 ) -> None:
-    """The upper row of `latent_diffusion_schematic`: from an image through the U-Net to the loss."""
+    """The upper row of `latent_diffusion_schematic`: an image, the U-Net, the loss."""
     y, dashed = 3.0, dict(line="dashed")
     picture = sheet.feature_map(0.6, y, f"image\n{times(image)}", side=0.45)
     encode = sheet.funnel(

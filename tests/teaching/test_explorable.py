@@ -131,7 +131,9 @@ def exported(shown, tmp_path):
             nbformat.v4.new_output("display_data", {"text/html": shown[1].data}),
         ]  # fmt: skip
         cells.append(nbformat.v4.new_code_cell("1", outputs=outputs))
-    body, _ = exporters.HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    body, _ = exporters.HTMLExporter(template_name="classic").from_notebook_node(
+        nbformat.v4.new_notebook(cells=cells)
+    )
     path = tmp_path / "page.html"
     path.write_text(body, encoding="utf-8")
     yield from browser_page(path)
