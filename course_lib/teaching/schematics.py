@@ -1,6 +1,6 @@
 """Schematics of U-Nets: the whole one, one block, and the copy that ControlNet adds.
 
-Every function here and in `schematics_text_to_image.py` returns the figure and its alt text, so a
+Every function here and in the other `schematics_….py` files returns the figure and its alt text, so a
 chapter writes `show(*unet_schematic(unet, size=16))`.
 """
 
@@ -239,8 +239,8 @@ def controlnet_schematic(unet: UNet, size: int) -> Schematic:
     sheet.legend(0.5, 0.25, keys)
     alt = (
         f"Left, a frozen U-Net's way down in {len(rows)} resolutions and its middle; right, its "
-        "way up. Between them a trained copy of the way down, whose input is the same noisy picture "
-        "plus the condition. Every output of the copy passes a convolution that starts at zero and "
-        "is added to the skip of the same size, and in the middle to what goes up."
+        "way up. Between them a trained copy of the way down, whose input is the same noisy "
+        "picture plus the condition. Every output of the copy passes a convolution that starts at "
+        "zero and is added to the skip of the same size, and in the middle to what goes up."
     )
     return sheet.figure, alt

@@ -65,5 +65,9 @@ def test_the_u_nets_numbers_are_those_of_a_run():
 
 def test_guidance_is_drawn_to_scale():
     figure, _ = schematics_text_to_image.guidance_schematic(2.5)
-    ends = [patch.get_path().vertices for patch in figure.axes[0].patches]
-    assert ends and "scale 2.5" in " ".join(t.get_text() for t in figure.axes[0].texts)
+    heads = [patch.get_path().vertices[-1] for patch in figure.axes[0].patches]
+    tip = lambda n: torch.tensor(heads[n])  # noqa: E731
+    # arrows in the order in which they are drawn: on the line, guided, null, conditional; each is
+    # a shaft and a head
+    guided, null, conditional = tip(3), tip(5), tip(7)
+    torch.testing.assert_close(guided - null, 2.5 * (conditional - null))
