@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from course_lib.teaching.schematics_text_to_image import latent_diffusion_schematic
+from course_lib.teaching.schematics_latent import latent_diffusion_schematic
 
 
 def components_figure() -> Figure:

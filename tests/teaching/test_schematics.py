@@ -5,7 +5,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from course_lib.models import SD15_UNET, UNet, UNetBlock
-from course_lib.teaching import schematics, schematics_text_to_image
+from course_lib.teaching import schematics, schematics_latent, schematics_text
 from course_lib.teaching.style import PNG_LIMIT, png
 
 
@@ -20,12 +20,12 @@ DRAWN = {
     "sd15": lambda: schematics.unet_schematic(on_meta(**SD15_UNET), 64),
     "block": lambda: schematics.unet_block_schematic(UNetBlock(16, 32, 64, 128)),
     "controlnet": lambda: schematics.controlnet_schematic(on_meta(**SD15_UNET), 64),
-    "autoencoder": lambda: schematics_text_to_image.autoencoder_schematic((64,), (16,)),
-    "vae": lambda: schematics_text_to_image.vae_schematic((3, 64, 64), (12, 8, 8)),
-    "clip": lambda: schematics_text_to_image.clip_schematic(128),
-    "cross-attention": lambda: schematics_text_to_image.cross_attention_schematic(),
-    "guidance": lambda: schematics_text_to_image.guidance_schematic(3),
-    "latent diffusion": lambda: schematics_text_to_image.latent_diffusion_schematic(
+    "autoencoder": lambda: schematics_latent.autoencoder_schematic((64,), (16,)),
+    "vae": lambda: schematics_latent.vae_schematic((3, 64, 64), (12, 8, 8)),
+    "clip": lambda: schematics_text.clip_schematic(128),
+    "cross-attention": lambda: schematics_text.cross_attention_schematic(),
+    "guidance": lambda: schematics_text.guidance_schematic(3),
+    "latent diffusion": lambda: schematics_latent.latent_diffusion_schematic(
         (3, 64, 64), (12, 8, 8)
     ),
 }
@@ -64,7 +64,7 @@ def test_the_u_nets_numbers_are_those_of_a_run():
 
 
 def test_guidance_is_drawn_to_scale():
-    figure, _ = schematics_text_to_image.guidance_schematic(2.5)
+    figure, _ = schematics_text.guidance_schematic(2.5)
     heads = [patch.get_path().vertices[-1] for patch in figure.axes[0].patches]
     tip = lambda n: torch.tensor(heads[n])  # noqa: E731
     # arrows in the order in which they are drawn: on the line, guided, null, conditional; each is
