@@ -173,8 +173,8 @@ def unet_block_schematic(block: UNetBlock) -> Schematic:
     sheet.label((start[0] + add_input.x) / 2, over + 0.12, f"skip: {skip}")
     alt = (
         f"From left to right: {inside} channels enter a convolution to {outside} channels; a "
-        "linear layer of the time embedding is added; cross-attention, with queries from the pixels "
-        "and keys and values from the text tokens, is added to what entered it; a second convolution, "
+        "linear layer of the time embedding is added; cross-attention (queries from the pixels, "
+        "keys and values from the text tokens) is added to what entered it; a second convolution, "
         f"which starts at zero; and the input, through a skip ({skip}), is added at the end."
     )
     return sheet.figure, alt
