@@ -13,20 +13,6 @@ FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
     """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
 
-    A tensor that was received is described by its shape, dtype and device.
-
-    >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)
-    """
-    if not ok:
-        if isinstance(received, Tensor):
-            device = "" if received.device.type == "cpu" else f" on {received.device}"
-            received = f"{tuple(received.shape)} {received.dtype}{device}"
-        raise ValueError(f"{what}: expected {expected}, got {received}")
-
-
-def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
-    """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
-
     A tensor that was received is described by its shape, dtype, device and range.
 
     >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)

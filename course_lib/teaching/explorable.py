@@ -1,0 +1,149 @@
+"""Explorables that need no kernel: every state is drawn beforehand and travels with the page.
+
+The start state is a plain figure, as `show` puts it there. Below it stands a piece of HTML with one
+control for each argument and a few lines of JavaScript (`explorable.js`). Where scripts don't run,
+the figure stands alone. A state is stored as what differs from the start, laid over the figure.
+"""
+
+import base64
+import html
+import io
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from IPython.display import HTML, Image, display
+from matplotlib.figure import Figure
+from PIL import Image as Picture
+from PIL import ImageFilter
+
+from course_lib.common.registry import choose
+from course_lib.teaching.style import png, shrink
+
+LIMIT = 200_000  # bytes of HTML
+LEVELS = (32, 16, 8)  # of red, green and blue each, finest first
+SCRIPT = Path(__file__).with_suffix(".js")
+
+
+def explorable(
+    draw: Callable[..., Figure],
+    alt: str | Callable[..., str] = "",
+    start: dict | None = None,
+    limit: int = LIMIT,
+    **choices: Sequence,
+) -> None:
+    """Show `draw(name=value, ...)` above one control for each name; moving one changes the figure.
+
+    choices: for each argument of `draw` its values: a slider for numbers, a menu for texts.
+    start: the values at first (default: the first of each). alt: the figure in words, or a
+    function of the same arguments that says it for each state. Every combination is drawn at once,
+    so offer a few dozen. ValueError where the states need more than `limit` bytes.
+    """
+    start = _starting(choices, start or {})
+    states = [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
+    frames = _same_size([Picture.open(io.BytesIO(png(draw(**state), None))) for state in states])
+    alts = [alt(**state) if callable(alt) else alt for state in states]
+    first = states.index(start)
+
+    width = round(draw(**start).get_figwidth() * 90)
+    buffer = io.BytesIO()
+    frames[first].save(buffer, format="png")
+    page = page_of(frames, alts, first, choices, limit)  # refuses before anything is shown
+    display(Image(shrink(buffer.getvalue()), width=width, alt=alts[first] or None))
+    display(HTML(page))
+
+
+def _starting(choices: dict[str, Sequence], start: dict) -> dict:
+    for name, value in start.items():
+        values = choices[choose("control", name, {key: key for key in choices})]
+        if value not in values:
+            raise ValueError(f"{name} starts at one of {list(values)}, got {value!r}")
+    return {name: values[0] for name, values in choices.items()} | start
+
+
+def _same_size(pictures: list[Picture.Image]) -> list[Picture.Image]:
+    """The pictures on white, each as wide and high as the largest."""
+    size = max(p.width for p in pictures), max(p.height for p in pictures)
+    frames = [Picture.new("RGB", size, "white") for _ in pictures]
+    for frame, picture in zip(frames, pictures, strict=True):
+        frame.paste(picture.convert("RGB"), (0, 0))
+    return frames
+
+
+def page_of(
+    frames: Sequence[Picture.Image],
+    alts: Sequence[str],
+    first: int,
+    choices: dict[str, Sequence],
+    limit: int = LIMIT,
+) -> str:
+    """The controls, all states and the script as HTML, as finely coloured as the limit allows."""
+    numbers = np.unravel_index(first, [len(values) for values in choices.values()])
+    controls = "".join(
+        _control(name, values, int(i))
+        for (name, values), i in zip(choices.items(), numbers, strict=True)
+    )
+    for levels in LEVELS:
+        data = {"states": differences(frames, first, levels), "alts": []}
+        if len(set(alts)) > 1:
+            data["alts"] = list(alts)
+        packed = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+        page = (
+            '<div class="explorable" role="group" aria-label="controls of the figure above" hidden>'
+            f'{controls}<script type="application/json">{packed}</script></div>'
+            f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+        )
+        size = len(page.encode())
+        if size <= limit:
+            return page
+    raise ValueError(
+        f"the {len(frames)} states need {size:,} bytes, limit {limit:,}: offer fewer values"
+    )
+
+
+def _control(name: str, values: Sequence, i: int) -> str:
+    """One labelled control, standing at the i-th value."""
+    label, texts = html.escape(name.replace("_", " ")), [html.escape(str(v)) for v in values]
+    if isinstance(values[0], str):
+        options = "".join(
+            f"<option{' selected' if k == i else ''}>{text}</option>"
+            for k, text in enumerate(texts)
+        )
+        return f'<label><span>{label}</span><select aria-label="{label}">{options}</select></label>'
+    listed = html.escape(json.dumps([str(v) for v in values], ensure_ascii=False))
+    return (
+        f'<label><span>{label}</span><input type="range" min="0" max="{len(values) - 1}" '
+        f'step="1" value="{i}" aria-label="{label}" aria-valuetext="{texts[i]}" '
+        f'data-values="{listed}"><output>{texts[i]}</output></label>'
+    )
+
+
+def differences(frames: Sequence[Picture.Image], first: int, levels: int) -> list[str]:
+    """For each frame a WebP data URI of where it differs from the first; "" for the first itself.
+
+    Red, green and blue are rounded to `levels` values each, which leaves white white and black
+    black. What stays the same is transparent.
+    """
+    pixels = [np.asarray(frame) for frame in frames]  # (H, W, 3) in 0..255
+    uris = []
+    for rgb in pixels:
+        changed = _widened((rgb != pixels[first]).any(axis=2))
+        if not changed.any():
+            uris.append("")
+            continue
+        steps = levels - 1
+        rounded = np.round(np.round(rgb / 255 * steps) * 255 / steps).astype(np.uint8)
+        rgba = np.dstack([rounded, np.full(changed.shape, 255, np.uint8)]) * changed[..., None]
+        buffer = io.BytesIO()
+        Picture.fromarray(rgba).save(buffer, format="webp", lossless=True, quality=75)
+        uris.append("data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode())
+    return uris
+
+
+def _widened(mask: np.ndarray) -> np.ndarray:
+    """Two pixels more on each side, so that no edge of the start shines through when scaled."""
+    return np.asarray(Picture.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(5))) > 0
