@@ -1,16 +1,19 @@
 """`check("9.2", answer)`: not attempted, right, or wrong and why.
 
 The exercises of chapter 9 are in `exercises/ch09.py` as `EXERCISES = {"9.1": ..., ...}`, each one a
-`Code`, a `Choice` or a `Number`; importing `course_lib.exercises` registers them here. A
-misconception is a small function that answers wrongly: its name names the mistake and its docstring
-is what the reader is told. So a new chapter adds one file.
+`Code`, a `Choice`, a `Number` or, for a capstone, a `Target`; importing `course_lib.exercises`
+registers them here. A misconception is a small function that makes a typical mistake; its docstring
+is what a reader who made that mistake is told. So a new chapter adds one file.
 """
 
+import ast
 import dis
 import inspect
 import linecache
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import isnan, nan
@@ -18,13 +21,14 @@ from types import CodeType
 from typing import Any
 
 import torch
+from torch import nn
 
 from course_lib.common.registry import choose
 from course_lib.teaching.compare import agree, describe, first_difference, relation
 from course_lib.teaching.solved import readers_own, record
 
 MARKS = {"right": "✓", "wrong": "✗", "not attempted": "○"}
-EXERCISES: dict[str, "Code | Choice | Number"] = {}  # filled by course_lib.exercises
+EXERCISES: dict[str, "Exercise"] = {}  # filled by course_lib.exercises
 EMPTY = {id(None), id(...)}  # what an untouched body returns
 
 
@@ -38,18 +42,18 @@ class Verdict:
 
 
 def check(number: str, answer: Any) -> None:
-    """Print what the answer to that exercise is worth; never raise, so the notebook runs on.
+    """Print whether this answer is right, and if not, why; never raise, so the notebook runs on.
 
-    A right answer in a cell of the reader's own is kept for `progress`.
+    A right answer in the reader's own cell is recorded for `progress`.
     """
     try:
         verdict = examine(number, answer)
     except ValueError as error:  # no such exercise
         print(f"✗ {error}")
         return
-    except Exception as error:  # of a kind of answer that nobody thought of
+    except Exception as error:  # an answer that the comparison can't handle
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        print(f"✗ {number} cannot judge {describe(answer)} ({why}); return plain tensors")
+        print(f"✗ {number} can't judge {describe(answer)} ({why}); return plain tensors")
         return
     print(f"{MARKS[verdict.status]} {number} {verdict.status}{verdict.message}")
     if verdict.status == "right" and readers_own(sys._getframe(1)) and (why := record(number)):
@@ -61,7 +65,7 @@ def examine(number: str, answer: Any) -> Verdict:
     return choose("exercise", number, exercises(number)).examine(answer)
 
 
-def exercises(number: str) -> Mapping[str, "Code | Choice | Number"]:
+def exercises(number: str) -> Mapping[str, "Exercise"]:
     """All exercises of the chapter that "9.2" belongs to; ValueError if it has none."""
     chapter = str(number).partition(".")[0]
     found = {name: each for name, each in EXERCISES.items() if name.partition(".")[0] == chapter}
@@ -94,9 +98,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Number:
-    """A prediction by number: right within a factor of 1 ± `within`; misconceptions: why -> value.
+    """A prediction by number: right within a factor of 1 ± `within`.
 
-    misconceptions maps a name to (the number it leads to, what the reader is told).
+    misconceptions: the name of a mistake -> (the number it leads to, what the reader is told).
     """
 
     right: float
@@ -117,7 +121,7 @@ class Number:
             return Verdict("right", f". {self.well_done}")
         for name, (number, why) in self.misconceptions.items():
             if self._near(value, number):
-                return Verdict("wrong", f": {_words(name)}. {why}", misconception=name)
+                return Verdict("wrong", f". {why}", misconception=name)
         side = "small" if value < self.right else "large"
         return Verdict("wrong", f": {value:g} is too {side}.")
 
@@ -125,14 +129,20 @@ class Number:
         return abs(value - target) <= self.within * abs(target)
 
 
+def call(answer: Callable, *case: Any) -> Any:
+    """How an answer is used unless the exercise says otherwise: called on the inputs."""
+    return answer(*case)
+
+
 @dataclass(frozen=True)
 class Code:
     """An exercise answered by a function (or, with `run`, by a class).
 
     reference: the right function; its parameters name the inputs in what the reader is told.
-    cases: makes the inputs, tuples from the smallest to the largest; run under a fixed seed.
-    misconceptions: wrong functions, each with a docstring addressed to the reader.
-    given: in a debugging exercise the function as handed out: handing it back is no attempt.
+    cases: makes the inputs, tuples from the smallest to the largest, under a fixed seed. Numbers
+        that are equal, mirrored or symmetric hide mistakes: every wrong formula must show.
+    misconceptions: functions that make typical mistakes; the docstring is what the reader is told.
+    given: in a debugging exercise the function that was handed out, word for word.
     run: how an answer is used, `run(answer, *case)`; by default it is called.
     """
 
@@ -141,93 +151,174 @@ class Code:
     well_done: str
     misconceptions: Sequence[Callable] = ()
     given: Callable | None = None
-    run: Callable = lambda answer, *case: answer(*case)
+    run: Callable = call
     tolerance: float = 1e-4
 
     def examine(self, answer: Any) -> Verdict:
-        if answer is ... or answer is None or any(map(_is_stub, _codes(answer))):
+        if _untouched(answer):
             return _not_attempted()
         if not callable(answer):
             return Verdict("wrong", f": expected a function, got {describe(answer)}.")
         with torch.random.fork_rng(devices=[]):
             return self._judge(answer)
 
-    def _judge(self, answer: Callable) -> Verdict:
-        torch.manual_seed(0)
-        cases = list(self.cases())
-        expected = [self._outcome(self.reference, case) for case in cases]
-        got = [self._outcome(answer, case) for case in cases]
-        if self._same(got, expected):
-            return Verdict("right", f". {self.well_done}")
-        if self.given and self._same(got, [self._outcome(self.given, case) for case in cases]):
-            return Verdict("not attempted", " yet: this behaves just as the code you were given.")
-        if any(map(_left_open, got)):
-            return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
-        for wrong in self.misconceptions:
-            if self._same(got, [self._outcome(wrong, case) for case in cases]):
-                told = " ".join(inspect.getdoc(wrong).split())
-                name = wrong.__name__
-                return Verdict("wrong", f": {_words(name)}. {told}", misconception=name)
-        i = next(
-            i for i in range(len(cases)) if not self._same(got[i : i + 1], expected[i : i + 1])
-        )
-        return Verdict("wrong", self._counter_example(answer, cases[i], got[i], expected[i]))
+    def inputs(self) -> list[tuple]:
+        """The cases, the same ones each time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return list(self.cases())
 
-    def _outcome(self, answer: Callable, case: tuple) -> Any:
+    def outcome(self, answer: Callable, case: tuple) -> Any:
         """What the answer makes of its own copy of the inputs: a value, or the error it raised."""
         torch.manual_seed(1)
         inputs = deepcopy(case)
         try:
             value = self.run(answer, *inputs)
+            value = list(value) if isinstance(value, Iterator) else value
         except Exception as error:  # whatever a reader's code may raise
             return error
         return ChangedInput() if not agree(inputs, case, 0) else value
 
+    def _judge(self, answer: Callable) -> Verdict:
+        cases = self.inputs()
+        expected = [self.outcome(self.reference, case) for case in cases]
+        got = [self.outcome(answer, case) for case in cases]
+        if self._same(got, expected):
+            return Verdict("right", f". {self.well_done}")
+        if self.given and self._same(got, [self.outcome(self.given, case) for case in cases]):
+            return self._as_given(answer)
+        if any(map(_left_open, got)):
+            return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
+        for wrong in self.misconceptions:
+            if self._same(got, [self.outcome(wrong, case) for case in cases]):
+                return Verdict("wrong", f". {_told(wrong)}", misconception=wrong.__name__)
+        return Verdict("wrong", self._counter_example(answer, cases, got, expected))
+
     def _same(self, ours: Sequence, theirs: Sequence) -> bool:
         return all(agree(a, b, self.tolerance) for a, b in zip(ours, theirs, strict=True))
 
-    def _counter_example(self, answer: Callable, case: tuple, got: Any, expected: Any) -> str:
+    def _as_given(self, answer: Callable) -> Verdict:
+        """The verdict on an answer that gives the values of the faulty code handed out."""
+        if _body(answer) in (None, _body(self.given)):
+            return Verdict("not attempted", " yet: this is still the code you were given.")
+        why = (
+            ". You changed the code, but it gives the same values as before. Do two of your changes"
+        )
+        return Verdict("wrong", f"{why} cancel each other?", misconception=self.given.__name__)
+
+    def _counter_example(self, answer: Callable, cases: list, gots: list, expecteds: list) -> str:
+        wrong = [
+            i
+            for i, pair in enumerate(zip(gots, expecteds, strict=True))
+            if not agree(*pair, self.tolerance)
+        ]
+        got, expected = gots[wrong[0]], expecteds[wrong[0]]
         names = list(inspect.signature(self.reference).parameters)
-        pairs = zip(names, case, strict=False)  # trailing defaults need not be given
+        pairs = zip(names, cases[wrong[0]], strict=False)  # trailing defaults need not be given
         inputs = ", ".join(f"{name} = {describe(value)}" for name, value in pairs)
         if isinstance(got, ChangedInput):
-            return ": it changes its input in place. Return a new tensor instead."
+            return ": it changes its input in place. Return a new value and leave the input alone."
         if got is None:
             return ": it returns nothing. Does it end in `return`?"
         if isinstance(got, Exception):
             return f": with {inputs}, {_blame(answer, got)}"
-        hint = relation(got, expected, self.tolerance)
+        hint = relation([gots[i] for i in wrong], [expecteds[i] for i in wrong], self.tolerance)
         return f": with {inputs}, {first_difference(got, expected, self.tolerance)}.{hint}"
 
 
-def with_gradients(name: str, **inputs: int) -> Callable:
-    """A `run` for what must teach: the answer's value, and the gradient of its sum by each input.
+@dataclass(frozen=True)
+class Target:
+    """A capstone, answered by a function or class that trains or samples and must reach a number.
 
-    inputs: what it is called -> its place in the case. No gradient counts as one of 0.
+    reference: a solution that reaches it.
+    run: uses the answer, `run(answer) -> number`, under a fixed seed and in at most 20 s; it
+        raises `Unusable` with one line for the reader where there is nothing to measure.
+    bound: the number to reach, from above (`most`) or below; the exercise says where it is from.
+    meaning: what the number is, as in "a held-out loss of".
+    misconceptions: quick tests of an answer, `test(answer) -> bool`, made before the run; one that
+        says True has found its mistake, and its docstring is what the reader is told.
+    """
+
+    reference: Callable
+    run: Callable[[Callable], float]
+    bound: float
+    meaning: str
+    well_done: str
+    most: bool = True
+    misconceptions: Sequence[Callable[[Callable], bool]] = ()
+
+    def examine(self, answer: Any) -> Verdict:
+        if _untouched(answer):
+            return _not_attempted()
+        if not callable(answer):
+            return Verdict("wrong", f": expected a function or a class, got {describe(answer)}.")
+        with torch.random.fork_rng(devices=[]):
+            return self._judge(answer)
+
+    def _judge(self, answer: Callable) -> Verdict:
+        for mistake in self.misconceptions:
+            if self._shows(mistake, answer):
+                return Verdict("wrong", f". {_told(mistake)}", misconception=mistake.__name__)
+        torch.manual_seed(0)
+        try:
+            value = float(self.run(answer))
+        except Exception as error:  # whatever a reader's code may raise
+            if _left_open(error):
+                return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
+            why = f"{error}" if isinstance(error, Unusable) else _blame(answer, error)
+            return Verdict("wrong", f": {why}")
+        reached = f"{self.meaning} {value:.4g}"
+        side = "at most" if self.most else "at least"
+        if value <= self.bound if self.most else value >= self.bound:
+            return Verdict("right", f": {reached}, and {side} {self.bound:g} was asked for. "
+                           f"{self.well_done}")  # fmt: skip
+        return Verdict("wrong", f": {reached}; the target is {side} {self.bound:g}.")
+
+    @staticmethod
+    def _shows(mistake: Callable[[Callable], bool], answer: Callable) -> bool:
+        torch.manual_seed(0)
+        try:
+            return bool(mistake(answer))
+        except Exception:  # a test that the answer doesn't survive finds nothing; the run tells why
+            return False
+
+
+Exercise = Code | Choice | Number | Target
+
+
+def with_gradients(name: str, **inputs: int) -> Callable:
+    """A `run` for what is trained: the answer's value, and the gradient of its sum by each input.
+
+    inputs: what it is called -> its place in the case, a tensor or a network, whose parameters
+    are then taken. A missing gradient counts as one of 0.
     """
 
     def run(answer: Callable, *case: Any) -> Any:
-        learns = {place: case[place].clone().requires_grad_() for place in inputs.values()}
-        handed = [learns[i].clone() if i in learns else each for i, each in enumerate(case)]
+        handed, learned = list(case), {}
+        for each, place in inputs.items():
+            if isinstance(case[place], nn.Module):
+                learned |= {f"{each}.{n}": p for n, p in case[place].named_parameters()}
+            else:
+                learned[each] = case[place].clone().requires_grad_()
+                handed[place] = learned[each].clone()
         value = answer(*handed)
         if value is None:
             return None
         if not agree(handed, case, 0):
             return ChangedInput()
-        taught = isinstance(value, torch.Tensor) and value.requires_grad
-        gradients = (
-            torch.autograd.grad(
-                value.sum(), list(learns.values()), allow_unused=True, materialize_grads=True
-            )
-            if taught
-            else map(torch.zeros_like, learns.values())
-        )
-        names = [f"d{name}/d{each}" for each in inputs]
-        return {name: value.detach() if taught else value} | dict(
-            zip(names, gradients, strict=True)
-        )
+        gradients = [torch.zeros_like(each) for each in learned.values()]
+        if isinstance(value, torch.Tensor) and value.requires_grad:
+            kwargs = {"allow_unused": True, "materialize_grads": True}
+            gradients = torch.autograd.grad(value.sum(), list(learned.values()), **kwargs)
+            value = value.detach()
+        names = [f"d{name}/d{each}" for each in learned]
+        return {name: value} | dict(zip(names, gradients, strict=True))
 
     return run
+
+
+class Unusable(ValueError):
+    """A capstone's answer gives nothing to measure; the text is what the reader is told."""
 
 
 class ChangedInput:
@@ -241,8 +332,25 @@ def _not_attempted() -> Verdict:
     return Verdict("not attempted", " yet. Replace the `...` above and run this cell again.")
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def _told(mistake: Callable) -> str:
+    """What the reader is told: the docstring in one line, without Markdown's asterisks."""
+    return re.sub(r"\*(\w[^*]*)\*", r"\1", " ".join(inspect.getdoc(mistake).split()))
+
+
+def _untouched(answer: Any) -> bool:
+    return answer is ... or answer is None or any(map(_is_stub, _codes(answer)))
+
+
+def _body(function: Callable) -> str | None:
+    """The function's code without its name and docstring; None where the source isn't at hand."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    body = tree.body[0].body if isinstance(tree.body[0], ast.FunctionDef) else tree.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        body = body[1:]
+    return "\n".join(map(ast.dump, body))
 
 
 def _codes(answer: Any) -> list[CodeType]:
@@ -252,12 +360,12 @@ def _codes(answer: Any) -> list[CodeType]:
 
 
 def _left_open(outcome: Any) -> bool:
-    """Whether a `...` came out, or was calculated with: not one that picks from a tensor."""
+    """Whether a `...` was returned or used in a calculation (`x[..., 0]` is neither)."""
     return outcome is ... or (isinstance(outcome, Exception) and "ellipsis" in str(outcome).lower())
 
 
 def _is_stub(code: CodeType) -> bool:
-    """Whether the body is no more than a docstring and `...`: it loads a constant and returns."""
+    """Whether the body is only a docstring and `...`: it loads a constant and returns."""
     steps = list(dis.get_instructions(code))
     constants = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
     others = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
