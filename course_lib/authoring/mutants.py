@@ -124,10 +124,12 @@ def _mutated(function: ast.FunctionDef, trained: bool) -> Iterator[tuple[str, as
     """(what was changed, the function with that change), for each change in each place."""
     symbols = sorted(_symbols(function))
     seen: Counter[str] = Counter()
-    for node, places in list(_expressions(function)):
+    for node, places, measured in _expressions(function):
         old = ast.unparse(node)
         seen[old] += 1
-        changes = {ast.unparse(new): new for new in _changes(node, symbols, trained)}
+        changes = {ast.unparse(new): new for new in _changes(node, symbols)}
+        if _is_quantity(node) and not measured:
+            changes |= {ast.unparse(new): new for new in _wrapped(node, trained)}
         for text, new in changes.items():
             number = f" ({seen[old]})" if seen[old] > 1 else ""
             yield f"{old} => {text}{number}", _with(function, places, new)
@@ -143,24 +145,33 @@ def _symbols(function: ast.FunctionDef) -> set[str]:
     return {argument.arg for argument in function.args.args} | set(stored)
 
 
-def _expressions(function: ast.FunctionDef) -> Iterator[tuple[ast.expr, list]]:
-    """Each expression that is read, with the path that leads to it from the function."""
+def _expressions(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, list, bool]]:
+    """Each expression that is read, the path that leads to it, and whether only its size counts."""
 
-    def walk(node: ast.AST, path: list) -> Iterator[tuple[ast.expr, list]]:
+    def walk(node: ast.AST, path: list, measured: bool = False) -> Iterator[tuple]:
         if isinstance(node, ast.expr) and isinstance(getattr(node, "ctx", None), ast.Store):
             return
         if isinstance(node, (ast.expr, ast.keyword)):
-            yield node, path
+            yield node, path, measured
+        measured = _measures(node)
         for field, value in ast.iter_fields(node):
             if isinstance(value, list):
                 for i, each in enumerate(value):
                     if isinstance(each, ast.AST):
-                        yield from walk(each, [*path, (field, i)])
+                        yield from walk(each, [*path, (field, i)], measured)
             elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
-                yield from walk(value, [*path, (field, None)])
+                yield from walk(value, [*path, (field, None)], measured)
 
     for i, statement in enumerate(function.body):
         yield from walk(statement, [("body", i)])
+
+
+def _measures(node: ast.AST) -> bool:
+    """Whether this is `x.shape`, `len(x)`, `torch.ones_like(x)`: x's numbers don't matter there."""
+    if isinstance(node, ast.Call):
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        return name == "len" or name.endswith("_like")
+    return isinstance(node, ast.Attribute) and node.attr in ("shape", "ndim")
 
 
 def _with(function: ast.FunctionDef, places: list, new: ast.AST) -> ast.FunctionDef:
@@ -177,7 +188,7 @@ def _with(function: ast.FunctionDef, places: list, new: ast.AST) -> ast.Function
     return ast.fix_missing_locations(changed)
 
 
-def _changes(node: ast.AST, symbols: list[str], trained: bool) -> Iterator[ast.AST]:
+def _changes(node: ast.AST, symbols: list[str]) -> Iterator[ast.AST]:
     """All that can be done to one expression."""
     match node:
         case ast.keyword(arg=name, value=value) if name in NAMES:
@@ -220,8 +231,6 @@ def _changes(node: ast.AST, symbols: list[str], trained: bool) -> Iterator[ast.A
         case ast.Subscript(value=value, slice=ast.Slice(lower=lower, upper=upper, step=step)):
             for low, high in ((None, upper), (lower, None)):
                 yield ast.Subscript(value, ast.Slice(low, high, step), ast.Load())
-    if _is_quantity(node):
-        yield from _wrapped(node, trained)
 
 
 def _is_quantity(node: ast.AST) -> bool:
