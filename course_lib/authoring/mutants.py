@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, FunctionType
 
+import torch
+
 from course_lib.teaching.check import EXERCISES, Code, call
 from course_lib.teaching.compare import agree
 
@@ -94,9 +96,10 @@ def mutants(exercise: Code) -> Iterator[Mutant]:
         for name, function in functions.items()
     }
     trained = exercise.run is not call  # then its gradients are compared
+    seen: Counter[str] = Counter()
     for name, tree in trees.items():
-        for change, mutated in _mutated(tree, trained):
-            namespace = dict(reference.__globals__)
+        for change, mutated in _mutated(tree, trained, seen):
+            namespace = reference.__globals__ | {"detached": _detached}
             for each, other in (trees | {name: mutated}).items():
                 code = compile(ast.Module([other], []), f"<mutant of {each}>", "exec")
                 exec(code, namespace)
@@ -120,10 +123,18 @@ def _with_helpers(function: FunctionType) -> list[FunctionType]:
     return found
 
 
-def _mutated(function: ast.FunctionDef, trained: bool) -> Iterator[tuple[str, ast.FunctionDef]]:
+def _detached(value: torch.Tensor) -> torch.Tensor:
+    """What a mutant calls to cut a gradient; where none flows there is nothing to cut."""
+    if not value.requires_grad:
+        raise ValueError("no gradient flows here")
+    return value.detach()
+
+
+def _mutated(
+    function: ast.FunctionDef, trained: bool, seen: Counter[str]
+) -> Iterator[tuple[str, ast.FunctionDef]]:
     """(what was changed, the function with that change), for each change in each place."""
     symbols = sorted(_symbols(function))
-    seen: Counter[str] = Counter()
     for node, places, measured in _expressions(function):
         old = ast.unparse(node)
         seen[old] += 1
@@ -250,7 +261,7 @@ def _wrapped(node: ast.expr, trained: bool) -> Iterator[ast.expr]:
     yield ast.BinOp(node, ast.Add(), ast.Constant(1))
     yield ast.BinOp(node, ast.Sub(), ast.Constant(1))
     if trained:
-        yield ast.Call(ast.Attribute(node, "detach", ast.Load()), [], [])
+        yield ast.Call(ast.Name("detached", ast.Load()), [node], [])
 
 
 def main() -> None:

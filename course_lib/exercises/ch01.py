@@ -216,8 +216,8 @@ def weighed(x0, xt, alpha_s, sigma_s, sigma_t, c, b):
 
 
 def beta_where_beta_tilde_belongs(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
-    """The mean is right. Your variance is b, the variance of the step forward; knowing x0 makes the way
-    back less uncertain: multiply by sigma_s² / sigma_t², as in (1.8)."""
+    """The mean is right. Your variance is b, the variance of the step forward; knowing x0 makes the
+    way back less uncertain: multiply by sigma_s² / sigma_t², as in (1.8)."""
     mean, _ = step_back(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t)
     return mean, sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
 
@@ -341,7 +341,8 @@ EXERCISES = {
     "1.5": Code(
         step_back,
         ways_back,
-        "With s one step before t these are (1.8) and (1.9); with s = 0 it is x0, without any spread.",
+        "With s one step before t these are (1.8) and (1.9); with s = 0 it is x0, without any "
+        "spread.",
         [
             beta_where_beta_tilde_belongs,
             noise_added_is_a_plain_difference,

@@ -53,8 +53,8 @@ def half_in_nats(log_p, dimensions):
 
 
 def the_picture_stretched_once(log_p, dimensions):
-    """You added log2(127.5) once for the whole picture. Every dimension is stretched, so the picture
-    pays it once for each of them."""
+    """You added log2(127.5) once for the whole picture. Every dimension is stretched, so the
+    picture pays it once for each of them."""
     return (-log_p / log(2) + log(127.5) / log(2)) / dimensions
 
 
@@ -365,15 +365,15 @@ EXERCISES = {
     "2.5": Choice(
         "b",
         {
-            "a": "That would be so if the two times had to share the same weights. Here each has its "
-            "own, so neither can gain at the other's expense.",
-            "b": "At each time the best prediction is the mean of the target given xt, and a positive "
-            "weight on a sum of squares doesn't move its minimum. Weights matter only where times "
-            "compete for the same weights of the network.",
-            "c": "A weight on the loss is not a factor on the prediction: 100 times a sum of squares "
-            "has its minimum where the sum itself has.",
-            "d": "Half of this is right: nothing changes at t = 0.9. But look at t = 0.1 by itself: "
-            "where is 100 times a sum of squares smallest?",
+            "a": "That would be so if the two times had to share the same weights. Here each has "
+            "its own, so neither can gain at the other's expense.",
+            "b": "At each time the best prediction is the mean of the target given xt, and a "
+            "positive weight on a sum of squares doesn't move its minimum. Weights matter only "
+            "where times compete for the same weights of the network.",
+            "c": "A weight on the loss is not a factor on the prediction: 100 times a sum of "
+            "squares has its minimum where the sum itself has.",
+            "d": "Half of this is right: nothing changes at t = 0.9. But look at t = 0.1 by "
+            "itself: where is 100 times a sum of squares smallest?",
         },
     ),
 }

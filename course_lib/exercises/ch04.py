@@ -162,8 +162,8 @@ def softmax_over_the_queries(q, k, v):
 
 
 def root_of_the_number_of_positions(q, k, v):
-    """The softmax is right now, but you divide by the root of N, the number of positions. What makes
-    the scores grow is the number of products in each, the width d."""
+    """The softmax is right now, but you divide by the root of N, the number of positions. What
+    makes the scores grow is the number of products in each, the width d."""
     return (q @ k.mT / q.shape[1] ** 0.5).softmax(dim=2) @ v
 
 
@@ -174,8 +174,9 @@ def softmax_over_the_batch(q, k, v):
 
 
 def not_scaled(q, k, v):
-    """You don't scale the scores at all. Each is a sum of d products, so their spread grows like √d.
-    In a wide layer the softmax then puts all its weight on one position and passes no gradient."""
+    """You don't scale the scores at all. Each is a sum of d products, so their spread grows like
+    √d. In a wide layer the softmax then puts all its weight on one position and passes no
+    gradient."""
     return (q @ k.mT).softmax(dim=2) @ v
 
 
@@ -215,8 +216,8 @@ def strides_forgotten(layers):
 
 
 def kernels_added(layers):
-    """You add whole kernels. They overlap: the second 3 × 3 sees one more pixel on each side, not another
-    3 × 3 next to the first. Add kernel - 1."""
+    """You add whole kernels. They overlap: the second 3 × 3 sees one more pixel on each side, not
+    another 3 × 3 next to the first. Add kernel - 1."""
     pixels, jump = 1, 1
     for kernel, stride in layers:
         pixels += kernel * jump
@@ -342,8 +343,8 @@ EXERCISES = {
             "pixels. Nothing tells it that this picture is larger, so it can't draw larger.",
             "c": "It learned what strokes look like within the region it sees at once. It draws "
             "such strokes everywhere, but they don't form a digit.",
-            "d": "Something would have to keep the four quarters apart, but all kernels slide across "
-            "the borders between them.",
+            "d": "Something would have to keep the four quarters apart, but all kernels slide "
+            "across the borders between them.",
         },
     ),
 }

@@ -191,8 +191,8 @@ def clamped_as_a_whole(mu, logvar, free):
 
 
 def clamped_from_above(mu, logvar, free):
-    """You take the smaller of the two. That stops penalising dimensions that encode too much. You want
-    no reward for encoding less than `free`: take the larger of the two."""
+    """You take the smaller of the two. That stops penalising dimensions that encode too much. You
+    want no reward for encoding less than `free`: take the larger of the two."""
     return numbers_kl(mu, logvar).mean(0).clamp(max=free).sum()
 
 
@@ -220,7 +220,8 @@ def floats_without_a_gradient(mu, logvar, free):
 
 
 def nothing_free(mu, logvar, free):
-    """That is the ordinary KL term: `free` isn't used. Clamp each dimension's mean KL from below."""
+    """That is the ordinary KL term: `free` isn't used. Clamp each dimension's mean KL from
+    below."""
     return numbers_kl(mu, logvar).mean(0).sum() + 0 * free
 
 
@@ -270,8 +271,8 @@ def divided_by_the_variance(mu, logvar):
 
 
 def one_number_for_all(mu, logvar):
-    """You computed one number for all channels, as Stable Diffusion does. Here each channel has its own:
-    average over dims 0, 2 and 3 and leave dim 1."""
+    """You computed one number for all channels, as Stable Diffusion does. Here each channel has its
+    own: average over dims 0, 2 and 3 and leave dim 1."""
     scale = (mu.var() + logvar.exp().mean()).rsqrt()
     return mu.mean().expand(mu.shape[1]), scale.expand(mu.shape[1])
 
@@ -363,14 +364,14 @@ EXERCISES = {
     "5.5": Choice(
         "c",
         {
-            "a": "It gives the best samples, yet its loss is not the lowest. The network predicts the "
-            "noise: how easy is that when there is hardly anything else to see?",
+            "a": "It gives the best samples, yet its loss is not the lowest. The network predicts "
+            "the noise: how easy is that when there is hardly anything else to see?",
             "b": "Where the latent is twenty times as strong as the noise, the noise is hard to "
-            "see, and to predict it the network must know the latent very exactly. That loss is the "
-            "highest.",
-            "c": "The network sees hardly anything but noise, so predicting the noise is trivial, and "
-            "the loss falls far below the others'. It measures how easy the task is, not how good "
-            "the samples are.",
+            "see, and to predict it the network must know the latent very exactly. That loss is "
+            "the highest.",
+            "c": "The network sees hardly anything but noise, so predicting the noise is trivial, "
+            "and the loss falls far below the others'. It measures how easy the task is, not how "
+            "good the samples are.",
             "d": "The units change how much of what the network sees is noise at each time, so "
             "they change the task, and with it the loss.",
         },
