@@ -56,7 +56,7 @@ def survivors(exercise: Code) -> list[str]:
 
     def accepted(answer: Callable) -> bool:
         pairs = zip(reversed(cases), reversed(expected), strict=True)  # large cases see the most
-        with _line_limit(10_000):
+        with _line_limit(2_000):
             return all(
                 agree(exercise.outcome(answer, case), right, exercise.tolerance)
                 for case, right in pairs
@@ -141,6 +141,7 @@ def _mutated(
         changes = {ast.unparse(new): new for new in _changes(node, symbols)}
         if _is_quantity(node) and not measured:
             changes |= {ast.unparse(new): new for new in _wrapped(node, trained)}
+        changes.pop(old, None)
         for text, new in changes.items():
             number = f" ({seen[old]})" if seen[old] > 1 else ""
             yield f"{old} => {text}{number}", _with(function, places, new)
@@ -182,7 +183,7 @@ def _measures(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         return name == "len" or name.endswith("_like")
-    return isinstance(node, ast.Attribute) and node.attr in ("shape", "ndim")
+    return isinstance(node, ast.Attribute) and node.attr in ("shape", "ndim", "numel")
 
 
 def _with(function: ast.FunctionDef, places: list, new: ast.AST) -> ast.FunctionDef:

@@ -11,11 +11,11 @@ from course_lib.teaching.check import Code, Number, with_gradients
 
 
 def longest_pieces(word, vocabulary):
-    pieces = []
-    while word:
-        fitting = [piece for piece in vocabulary if word.startswith(piece)]
-        pieces.append(max(fitting, key=len, default=word[0]))
-        word = word[len(pieces[-1]) :]
+    pieces, start = [], 0
+    while start < len(word):
+        fitting = [piece for piece in vocabulary if word.startswith(piece, start)]
+        pieces.append(max(fitting, key=len, default=word[start]))
+        start += len(pieces[-1])
     return pieces
 
 
@@ -77,6 +77,7 @@ def words_and_pieces():
         ("unstoppable", ["un", "u", "stop", "st", "able", "pable", "op", "p"]),
         ("redder", ["red", "de", "redd", "er", "der"]),
         ("oöööne", ["o", "one", "on", "ne"]),
+        ("catalogs", ["cat", "alog", "at", "a", "s", "log"]),
     ]
 
 

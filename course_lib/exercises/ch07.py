@@ -92,10 +92,11 @@ def keys_as_values(q, k, v, lengths):
 
 def questions_and_words():
     one = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[[2.0, 1.0], [0.0, 1.0], [1.0, 5.0]]])
-    few = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    few = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(2, 5, 6)
     return [
         (*one, torch.tensor([[[1.0, 0.0], [0.0, 3.0], [7.0, 7.0]]]), torch.tensor([2])),
         (*few, torch.tensor([3, 5])),
+        (*few[:2], few[1].flip(0), torch.tensor([4, 2])),
     ]
 
 

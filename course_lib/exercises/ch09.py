@@ -235,8 +235,8 @@ def only_the_difference(network, z, timestep, context, empty, scale):
 
 def guidances():
     one = torch.ones(1, 1, 1, 1)
-    few = torch.randn(2, 2, 2, 2), torch.tensor([400.0, 900.0])
-    contexts = torch.randn(2, 3, 2), torch.randn(2, 3, 2)
+    few = torch.randn(3, 2, 2, 2), torch.tensor([400.0, 900.0, 50.0])
+    contexts = torch.randn(3, 3, 2), torch.randn(3, 3, 2)
     return [
         (TinyNetwork(), one, torch.tensor([500.0]), torch.ones(1, 1, 1), torch.zeros(1, 1, 1), 3.0),
         (TinyNetwork(), *few, *contexts, 1.0),

@@ -63,6 +63,7 @@ def relation(gots: Sequence, expecteds: Sequence, tolerance: float) -> str:
     pairs = [_first_wrong_part(*pair, tolerance) for pair in zip(gots, expecteds, strict=True)]
     if not all(isinstance(x, Tensor) and x.numel() for pair in pairs for x in pair):
         return ""
+    pairs = [(got.double(), expected.double()) for got, expected in pairs]
 
     def leads_there(step: Callable[[Tensor, Tensor], Tensor]) -> bool:
         return all(agree(step(got, expected), expected, tolerance) for got, expected in pairs)
@@ -75,9 +76,7 @@ def relation(gots: Sequence, expecteds: Sequence, tolerance: float) -> str:
         return " The numbers are right, but the shape is not." if same else ""
     if leads_there(lambda got, _: -got):
         return " Only the sign is wrong."
-    got, expected = (
-        torch.cat([x.double().flatten() for x in side]) for side in zip(*pairs, strict=True)
-    )
+    got, expected = (torch.cat([x.flatten() for x in side]) for side in zip(*pairs, strict=True))
     size = got.square().sum()
     factor = float((got * expected).sum() / size) if size > 0 else 0.0
     if factor and got.numel() > 1 and agree(got * factor, expected, tolerance):

@@ -121,6 +121,11 @@ def test_a_bag_of_colours_leaves_as_much():
     torch.testing.assert_close(best, pictures.mean(1, keepdim=True).expand_as(pictures))
 
 
+def tokens_read(weights):
+    entropy = -torch.xlogy(weights, weights).sum(-1)
+    return entropy.mean(-1).exp()
+
+
 def test_tokens_read_is_the_exponential_of_the_entropy():
     """(7.7)"""
     weights = torch.randn(2, 3, 9, 5).double().softmax(-1)
@@ -128,6 +133,15 @@ def test_tokens_read_is_the_exponential_of_the_entropy():
     torch.testing.assert_close(tokens_read(weights), entropy.mean(2).exp())
     assert tokens_read(torch.full((1, 1, 4, 6), 1 / 6)).item() == pytest.approx(6)
     assert tokens_read(torch.eye(6).reshape(1, 1, 6, 6)).item() == 1
+
+
+def test_positions_reached_is_the_same_for_columns():
+    """Exercise 7.4: torch's entropy of each token's shares over the positions."""
+    weights = torch.randn(2, 3, 9, 5).double().softmax(-1)
+    shares = torch.distributions.Categorical(weights.transpose(2, 3))  # it normalises
+    torch.testing.assert_close(positions_reached(weights), shares.entropy().exp())
+    even = torch.full((1, 1, 9, 2), 0.5)
+    torch.testing.assert_close(positions_reached(even), torch.full((1, 1, 2), 9.0))
 
 
 def test_the_popular_reader_mixes_samples_and_the_mended_one_does_not():
@@ -142,7 +156,9 @@ def test_the_popular_reader_mixes_samples_and_the_mended_one_does_not():
     torch.testing.assert_close(read[0], read[2])
     theirs = nn.MultiheadAttention(8, 4, batch_first=True).double()
     theirs.load_state_dict(layer.state_dict())
-    torch.testing.assert_close(read_all_words(pixels, words, layer), theirs(pixels, words, words)[0])
+    torch.testing.assert_close(
+        read_all_words(pixels, words, layer), theirs(pixels, words, words)[0]
+    )
 
 
 def test_log_of_the_number_of_tokens_is_the_largest_entropy():
