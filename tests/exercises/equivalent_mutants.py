@@ -41,6 +41,9 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
     "3.2": {
         SQUARED: [
             "std => -std",
+            "alpha_t => -alpha_t (2)",
+            "alpha_s => -alpha_s",
+            "sigma_s => -sigma_s (2)",
             "sigma_t => -sigma_t (4)",
             "alpha_t / alpha_s * sigma_s => -(alpha_t / alpha_s * sigma_s)",
             "alpha_t / alpha_s => -(alpha_t / alpha_s)",
@@ -57,8 +60,12 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "end => end ** 0.5",
         ],
         "after the last step x is x0": ["x => x0 (4)"],
+        "in a list written twice, the entries come first in the same order": [
+            "indices => 2 * indices (4)"
+        ],
     },
     "4.1": {
+        "a cosine has no sign": ["angles => -angles"],
         "the number of channels is even": ["channels => channels + 1"],
         "arange takes a float, too": ["channels // 2 => channels / 2"],
     },
@@ -85,7 +92,7 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "mu => -mu",
         ]
     },
-    "5.3": {SQUARED: ["mu => -mu (2)"]},
+    "5.3": {SQUARED: ["mu => -mu", "mu => -mu (2)"]},
     "5.4": {
         "a variance changes neither with the sign nor with the mean": [
             "mu => -mu",

@@ -19,7 +19,7 @@ EXERCISES = {
     ).EXERCISES.items()
 }
 CODE = {number: each for number, each in EXERCISES.items() if isinstance(each, Code)}
-WORDS = {number: each for number, each in EXERCISES.items() if not isinstance(each, Code)}
+WORDS = {number: each for number, each in EXERCISES.items() if isinstance(each, Choice | Number)}
 
 
 @pytest.mark.parametrize("number", CODE)
