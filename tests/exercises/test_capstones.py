@@ -134,7 +134,7 @@ FAILURES = [
     ("5.6", Averaged, None),
     ("7.6", NoWords, "words_not_read"),
     ("7.6", FirstWordOnly, None),
-    ("7.6", OverPositions, None),
+    ("7.6", OverPositions, "positions_mixed"),
     ("8.6", from_the_condition, "scale_counted_from_the_condition"),
     ("8.6", never_guided, "scale_counted_from_the_condition"),
     ("8.6", half_the_scale, None),
