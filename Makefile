@@ -4,6 +4,8 @@
 # make test-matrix    the tests under the oldest torch as well: tests/MATRIX.md
 # make notebooks      run the notebooks, bring them into the one form they have in git, and fill
 #                     the README's tables
+# make checksums      after `course train NAME --publish`: the models in data/checkpoints are from
+#                     now on the ones that ship, for `course doctor`
 # make parity         measure the agreement with diffusers and transformers: tests/PARITY.md
 # make refusals       count the bad input that the tests see refused: tests/REFUSALS.md
 # make bench          the course beside its peers, in time: tests/benchmarks/RESULTS.md
@@ -23,7 +25,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test test-matrix notebooks parity refusals bench wheelhouse clean FORCE
+.PHONY: lab demo test test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
@@ -43,6 +45,9 @@ test-matrix:
 notebooks: .venv/dev.stamp
 	$(THREADS) $(RUN) course_lib.authoring.notebooks $(ARGS)
 	$(RUN) course_lib.authoring.readme
+
+checksums:
+	cd data/checkpoints && sha256sum *.safetensors > SHA256SUMS
 
 parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \

@@ -1,3 +1,27 @@
-"""From DDPM to Stable Diffusion: the companion package of the course."""
+"""From DDPM to Stable Diffusion: the companion package of the course.
+
+Importing it, before torch is imported, makes torch's threads wait briefly for each other. Between
+two operations an OpenMP thread keeps its core busy while it waits for the others. Beside one busy
+program that made a training step 25 times slower (tests/benchmarks/LOG.md).
+"""
+
+import os
+import sys
 
 __version__ = "1.0.0"
+
+SHORT_WAITS = {
+    "GOMP_SPINCOUNT": "1000",  # looks at a variable, some µs: GNU's runtime, torch for Linux
+    "KMP_BLOCKTIME": "1",  # ms: LLVM's and Intel's runtimes, torch for macOS, Windows and conda
+}
+TORCH_FIRST = "COURSE_TORCH_FIRST"  # for `course doctor`, also where a notebook starts it
+
+
+def set_short_waits() -> None:
+    """Set what the user did not; or note that torch, which reads it only once, is here already."""
+    if {"OMP_WAIT_POLICY", *SHORT_WAITS} & os.environ.keys():
+        return
+    os.environ.update({TORCH_FIRST: "1"} if "torch" in sys.modules else SHORT_WAITS)
+
+
+set_short_waits()

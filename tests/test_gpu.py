@@ -7,19 +7,22 @@ from dataclasses import replace
 import pytest
 import torch
 
+from course_lib.cli import cost_check
 from course_lib.common import devices
-from course_lib.common.cuda_graphs import Replays
+from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.cuda_graphs import Captured, CudaGraphs
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, sample
 from course_lib.models import CLIP, AutoencoderKL, TextUNet, UNet, attention_maps
 from course_lib.models.classifier import Classifier
-from course_lib.pipelines import image_to_image, inpaint, load_pipeline, text_to_image
-from course_lib.recipes import RECIPES
+from course_lib.pipelines import image_to_image, inpaint, text_to_image
+from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.recipes.scenes import to
-from course_lib.training import load_checkpoint, train
+from course_lib.training import train
 from course_lib.training.optimizers import Muon
 from course_lib.training.scale import cost
 from course_lib.training.scale.recompute import blocks, recompute
+from tests.training import flat
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CAPTIONS = ["a large red circle on a blue background", "three small green rings"]
@@ -109,63 +112,60 @@ def inputs(seed: int, batch: int = 2) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("whole", [False, True])
-def test_replays_give_the_same_gradients(whole, half):
+def test_replays_give_the_same_gradients(half):
     """Of a loss that asks twice, for inputs and weights that change from step to step."""
     plain, quick = a_unet(), a_unet()
-    replays = Replays([quick] if whole else blocks(quick))
+    graphs = CudaGraphs(quick, blocks(quick))
     for step in range(3):
         grads = []
-        for unet, around in ((plain, nullcontext()), (quick, replays)):
+        for unet, around in ((plain, nullcontext()), (quick, graphs)):
             with around, torch.autocast("cuda", torch.bfloat16, half):
-                answer = unet(*inputs(step)) - 2 * unet(*inputs(step + 10))
-                answer.float().square().mean().backward()
+                out = unet(*inputs(step)) - 2 * unet(*inputs(step + 10))
+                out.float().square().mean().backward()
             grads.append([p.grad.clone() for p in unet.parameters()])
             unet.zero_grad()
             with torch.no_grad():
                 torch._foreach_mul_(list(unet.parameters()), 1.01)
         torch.testing.assert_close(*grads, **(HALF if half else CLOSE))
-    assert {len(kinds) for kinds in replays.recordings.values()} == {2}  # one for each call
+    assert {len(part.graphs) for _, _, part in graphs.places} == {2}  # one for each call
 
 
-def test_replays_answer_the_same_while_sampling():
+def test_a_captured_network_samples_the_same():
     unet = a_unet().eval()
-    process, replays = Diffusion("straight", "flow"), Replays([unet])
-    drawn = {}
-    for name, around in (("plain", nullcontext()), ("first", replays), ("again", replays)):
-        with around:
-            some = [inputs(seed, batch) for seed, batch in ((0, 2), (1, 3), (2, 2))]
-            drawn[name] = [sample(process, unet, x, c, sampler="heun") for x, _, c in some]
+    process, captured, drawn = Diffusion("straight", "flow"), Captured(unet), {}
+    for name, network in (("plain", unet), ("first", captured), ("again", captured)):
+        batches = [inputs(seed, batch) for seed, batch in ((0, 2), (1, 3), (2, 2))]
+        drawn[name] = [sample(process, network, x, c, sampler="heun") for x, _, c in batches]
     torch.testing.assert_close(drawn["first"], drawn["plain"], **CLOSE)
     torch.testing.assert_close(drawn["again"], drawn["plain"], **CLOSE)
-    assert len(replays.recordings[unet]) == 2  # a batch of two, and one of three
+    assert len(captured.graphs) == 2  # a batch of two, and one of three
 
 
-def test_who_watches_a_network_sees_every_call():
+def test_hooks_see_every_call():
     unet, seen = a_unet().eval(), {}
-    for name, around in (("plain", nullcontext()), ("replays", Replays([unet]))):
-        with torch.no_grad(), around:
-            unet(*inputs(0))
+    for name, network in (("plain", unet), ("captured", Captured(unet))):
+        with torch.no_grad():
+            network(*inputs(0))
             with attention_maps(unet) as maps:
-                unet(*inputs(1))
-                unet(*inputs(2))
+                network(*inputs(1))
+                network(*inputs(2))
         seen[name] = dict(maps)
-    torch.testing.assert_close(seen["replays"], seen["plain"], **CLOSE)
+    torch.testing.assert_close(seen["captured"], seen["plain"], **CLOSE)
 
 
-def test_a_training_that_replays_learns_the_same():
+def test_a_training_with_cuda_graphs_learns_the_same():
     """Two batches a step: the second's gradients are added to those of the first."""
     losses, models, process = [], [], Diffusion("straight", "flow")
 
     def loss(network, context):
         return process.loss(network, torch.ones(4, 3, 16, 16).to(context), context)
 
-    for replay in (False, True):
-        how = dict(steps=4, warmup=0, lr=1e-3, accumulate=2, replay=replay)
-        run = train(a_unet(), loss, lambda index: torch.randn(4, 5, 16), **how)
+    for graphs in (False, True):
+        how = dict(steps=4, warmup=0, lr=1e-3, accumulate=2, cuda_graphs=graphs)
+        run = flat.begin(a_unet(), loss, lambda index: torch.randn(4, 5, 16), **how)
         losses.append([step.loss for step in run])
         models.append(copy.deepcopy(run.model))
-        assert bool(run.replays.recordings) == replay
+        assert bool(run.engine.graphs.places) == graphs
     torch.testing.assert_close(*losses, **CLOSE)
     with torch.no_grad():  # a copy has weights of its own, and is as any other model
         one, other = (model(*inputs(5)) for model in models)
@@ -189,11 +189,11 @@ def test_every_recipe_learns(name):
     """The mean loss of steps 21 to 30 is below that of the first ten."""
     recipe = RECIPES[name]()
     recipe.pool = 4
-    run = recipe.begin(steps=30, device="cuda", warmup=5)
+    run = recipe.begin(steps=30, device="cuda")
     losses = [step.loss for step in run]
     assert next(run.model.parameters()).device.type == "cuda"
     assert sum(losses[20:]) < sum(losses[:10])
-    pictures, captions = recipe.pictures(run.ema)
+    pictures, captions = recipe.samples(run.ema)
     assert len(pictures) == len(captions) and pictures.device.type == "cpu"
 
 
@@ -203,19 +203,22 @@ def test_a_network_learns_in_every_precision(precision):
     unet = UNet(1, channels=16, multipliers=(1, 2), attention=(False, False))
     process = Diffusion("straight", "flow")
     clean = torch.ones(32, 1, 8, 8)
-    run = train(unet, process.loss, lambda i: clean, steps=60, lr=3e-3, precision=precision)
+    how = dict(steps=60, lr=3e-3, precision=precision)
+    run = flat.begin(unet, process.loss, lambda i: clean, **how)
     losses = [step.loss for step in run]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 
 def test_a_process_for_a_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
+    count = torch.cuda.device_count()
+    for name, value in dict(RANK=count, WORLD_SIZE=count + 1, LOCAL_RANK=count).items():
+        monkeypatch.setenv(name, str(value))
     with pytest.raises(RuntimeError, match=r"'cuda:\d' was asked for, but here there is cuda:0"):
         train(UNet(1), lambda model, x: x, lambda i: None, steps=1, device="cuda")
 
 
 def test_the_cost_check_names_the_gpu(monkeypatch):
-    monkeypatch.setattr(cost, "check", lambda name, processes: 1.0)
+    monkeypatch.setattr(cost_check, "check", lambda name, processes: 1.0)
     work = replace(cost.measure(RECIPES["digits-ddpm"](), repeats=1), batches=1)
-    *_, line = cost.checks(work, "digits-ddpm", "h100")
+    *_, line = cost_check.checks(work, "digits-ddpm", "h100")
     assert line.startswith(f"check: {torch.cuda.get_device_name()}, predicted as h100: 0.")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.diffusion import (
     DDPM,
     Diffusion,
@@ -24,9 +25,10 @@ from course_lib.diffusion import (
 from course_lib.diffusion.analytic import GaussianMixture
 from course_lib.diffusion.schedules import Table
 from course_lib.evaluation import PromptOracle
+from course_lib.evaluation.distances import floor, frechet_distance
 from course_lib.models import AutoencoderKL, ImageEncoder, Tokenizer, UNet
 from course_lib.pipelines import image_to_image, inpaint, text_to_image
-from course_lib.training import load_checkpoint, save_checkpoint
+from course_lib.recipes import RECIPES
 
 CARD = dict(seed=0, steps=1)
 SMALL = dict(channels=8, multipliers=(1,), patch=4, attention=False)
@@ -84,7 +86,15 @@ CASES = {
         lambda: VAE.fit_scaling(torch.zeros(1, 3, 4, 4)),
         "one number a channel has no spread",
     ),
-    "a seed of 80 bits": (lambda: generators([2**80]), "at most 64 bits, got [1208"),
+    "a seed of 80 bits": (lambda: generators([2**80]), "from 0 to 4294967295; got 1208"),
+    "a seed of 33 bits for a distance": (
+        lambda: floor(frechet_distance, torch.eye(4), 2, seed=2**32),
+        "from 0 to 4294967295; got 4294967296",
+    ),
+    "a seed of 33 bits for a training": (
+        lambda: RECIPES["digits-ddpm"]().begin(seed=2**32),
+        "from 0 to 4294967295; got 4294967296",
+    ),
     "noise of whole numbers": (lambda: sample(PROCESS, UNET, X.int()), "floating point"),
     "rising times": (lambda: sample(PROCESS, UNET, X, spacing=[0.1, 0.5]), "fall"),
     "a wrong count of generators": (

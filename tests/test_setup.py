@@ -82,13 +82,13 @@ def test_makefile_reads_the_same_two_lists():
 
 
 def test_whatever_the_package_imports_is_declared():
-    """The notebook tool alone may use what comes with the extra `dev`."""
+    """The tools for authors alone may use what comes with the extra `dev`."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
     dev = {r.name for r in DEV}
     undeclared = {}
     for path in (ROOT / "course_lib").rglob("*.py"):
-        allowed = declared | (dev if path.parent.name == "teaching" else set())
+        allowed = declared | (dev if path.parent.name == "authoring" else set())
         foreign = imports(path) - allowed - sys.stdlib_module_names - {"course_lib"}
         undeclared |= {path.name: foreign} if foreign else {}
     assert undeclared == {}
@@ -102,28 +102,6 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module)
     return {name.partition(".")[0] for name in names}
-
-
-def test_rooms_import_only_from_rooms_below():
-    """The floors of the README's "How the code is laid out", bottom to top."""
-    floors = [
-        {"names", "paths", "refusals", "machine", "replays"},
-        {"devices"},
-        {"diffusion", "models", "datasets"},
-        {"training", "evaluation", "stable_diffusion"},
-        {"pipelines"},
-        {"report", "cost"},
-        {"teaching", "doctor"},
-        {"cli"},
-    ]
-    floor_of = {room: level for level, rooms in enumerate(floors) for room in rooms}
-    ours = re.compile(r"^(?: {4})*from course_lib(?:\.| import )(\w+)", re.MULTILINE)
-    for path in (ROOT / "course_lib").rglob("*.py"):
-        room = path.relative_to(ROOT / "course_lib").parts[0].removesuffix(".py")
-        text = path.read_text("utf-8")
-        others = set() if room in ("__init__", "machine") else {*ours.findall(text)} - {room}
-        above = {other for other in others if floor_of[other] >= floor_of[room]}
-        assert not above, f"{path.name} in {room} imports {above}"
 
 
 def test_no_file_names_a_package_registry_or_this_machine():

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from course_lib import cli
 from course_lib.authoring import readme
+from course_lib.cli import app
+from course_lib.evaluation.metrics import Metric, to_card
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
@@ -25,15 +26,21 @@ def test_a_table_is_made_anew_whether_it_was_empty_or_not(monkeypatch):
 
 
 def test_a_figure_stands_in_its_row_and_column(monkeypatch):
-    metrics = {"count": 500, "test_loss": 0.9, "single, new pairs": 0.975, "single: shape": 0.99}
-    metrics |= {"pair, new combinations: psnr": 34.37, "pair, new combinations": 0.9}
+    single, pair = dict(kind="single"), dict(kind="pair")
+    pairs, combinations = dict(split="new pairs"), dict(split="new combinations")
+    metrics = [
+        Metric("test_loss", 0.9, 500),
+        Metric("right", 0.975, 500, (0.95, 0.99), **single, **pairs),
+        Metric("shape", 0.99, 500, (0.98, 1.0), **single, **combinations),
+        Metric("psnr", 34.37, 500, (34.0, 35.0), **pair, **combinations),
+        Metric("right", 0.96, 500, (0.94, 0.98), **single, **combinations),
+    ]
     monkeypatch.setattr(readme, "published", lambda: ["digits-ddpm", "scenes-latent"])
-    monkeypatch.setattr(readme, "read_card", lambda name: {"metrics": metrics})
+    monkeypatch.setattr(readme, "read_card", lambda name: {"metrics": to_card(metrics)})
     assert readme.figures()[2:] == [
-        "| `scenes-latent` single |  | 97.5 % |",
-        "| `scenes-latent` single: shape | 99.0 % |  |",
+        "| `scenes-latent` single: right | 96.0 % (94.0 to 98.0) | 97.5 % (95.0 to 99.0) |",
+        "| `scenes-latent` single: shape | 99.0 % (98.0 to 100.0) |  |",
         "| `scenes-latent` pair: psnr | 34.4 dB |  |",
-        "| `scenes-latent` pair | 90.0 % |  |",
     ]
 
 
@@ -47,7 +54,7 @@ def test_its_links_lead_somewhere():
 def test_the_commands_it_shows_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {*re.findall(r"(?:^|`)make ([a-z][\w-]*)", TEXT, re.MULTILINE)} <= {*targets}
-    commands = {command.callback.__name__ for command in cli.app.registered_commands}
+    commands = {command.callback.__name__ for command in app.app.registered_commands}
     assert {*re.findall(r"(?:^|`|/)course (\w+)", TEXT, re.MULTILINE)} <= commands
 
 

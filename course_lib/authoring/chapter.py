@@ -1,8 +1,7 @@
-"""What a notebook must be to count as a chapter; `faults` says what is missing.
+"""What makes a notebook a chapter; `faults` lists what is missing.
 
-The parts and their order are those of the course's guide to writing a chapter: title with promise,
-picture and objectives; set-up; sections; an explorable; exercises; what good looks like; check
-yourself; summary.
+The parts and their order: title with promise, picture and objectives; set-up; sections; an
+explorable; exercises; what good looks like; check yourself; summary.
 """
 
 import re
@@ -16,19 +15,21 @@ from course_lib.teaching.style import PNG_LIMIT
 
 SIZE_LIMIT = 1_500_000
 RUNNING = re.compile(r"running [^·\n]*?on \d+ CPU cores?")
-EXERCISE = re.compile(r"### Exercise (\d+\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n")
+EXERCISE = re.compile(
+    r"### Exercise (\d+\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n"
+)
 PARTS = ("## Exercises", "## What good looks like", "## Check yourself", "## Summary")
 FORBIDDEN = re.compile(r"^\s*!|^\s*%(%bash|%sh|pip|conda|system|sx)|\bsys\.path\b", re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|work|tmp|Users|mnt|opt|usr)/|[A-Z]:\\\\")
 
 
 def faults(path: Path) -> list[str]:
-    """All that keeps this notebook from being a finished chapter, one line each; [] is good."""
+    """What is missing from or wrong in a chapter, one line each; [] if it is finished."""
     notebook = nbformat.read(path, as_version=4)
     return [
         f"{path.name}: {fault}"
-        for look in (faults_of_form, faults_of_cells, faults_of_parts, faults_of_exercises)
-        for fault in look(notebook, path)
+        for check in (faults_of_form, faults_of_cells, faults_of_parts, faults_of_exercises)
+        for fault in check(notebook, path)
     ]
 
 
@@ -37,7 +38,7 @@ def faults_of_form(notebook: NotebookNode, path: Path):
     if digest != code_digest(notebook):
         yield "its outputs were not made from its present code; run `make notebooks`"
     if nbformat.writes(canonical(notebook)).strip() != path.read_text("utf-8").strip():
-        yield "it is not in the one form; run `make notebooks`"
+        yield "it is not in the canonical form; run `make notebooks`"
     if path.stat().st_size > SIZE_LIMIT:
         yield f"it has {path.stat().st_size} bytes, limit {SIZE_LIMIT}"
     for number, picture in enumerate(pictures(notebook), 1):
@@ -74,14 +75,14 @@ def faults_of_parts(notebook: NotebookNode, path: Path):
         "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"),
     )
     if not re.match(r"# \d+ · ", header.source):
-        yield "it does not open with its title, `# 09 · ...`"
+        yield "it does not start with its title, `# 09 · ...`"
     if not re.search(rf"!\[[^\]]+\]\(figures/{path.stem}\.png\)", header.source):
-        yield f"its first cell does not show figures/{path.stem}.png with a text in words"
+        yield f"its first cell does not show figures/{path.stem}.png with a description"
     figure = path.parent / "figures" / f"{path.stem}.png"
     if not hero(notebook) or not figure.exists() or figure.read_bytes() != hero(notebook):
-        yield "no cell tagged `hero` made the figure it promises"
+        yield "no cell tagged `hero` makes the figure in its first cell"
     if not RUNNING.search(header.source):
-        yield "its first cell does not say how long it runs"
+        yield "its first cell does not say how long the notebook runs"
     if "](notation.md)" not in header.source:
         yield "its first cell does not link [notation](notation.md)"
     if not 3 <= len(re.findall(r"^- ", header.source, re.MULTILINE)) <= 5:

@@ -1,8 +1,8 @@
-"""`python -m course_lib.authoring.notebooks [NB...]`: run chapters and bring them into one form.
+"""`python -m course_lib.authoring.notebooks [NB...]`: run chapters, save them in canonical form.
 
-Notebooks are committed executed, since most readers meet them on a code-hosting page. Each one runs
-from a clean kernel, then loses all that differs from run to run or from machine to machine, so that
-a difference in git is a difference a person made. What still keeps it from being a chapter is told.
+Notebooks are committed executed, since most readers first see them on a code-hosting page. Each one
+runs in a clean kernel. Then everything is removed that differs between runs or machines, so that a
+difference in git is one that a person made. What is missing from a chapter is listed.
 """
 
 import argparse
@@ -27,11 +27,11 @@ CELL_SECONDS = 300
 def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
     """Run all cells in a new kernel; the seconds it took. CellExecutionError at the first failure.
 
-    The outputs are written into the notebook that was given, and show a reader who has solved
-    nothing yet, whatever whoever runs this has solved.
+    The outputs are written into the given notebook. They are those of a reader who has solved no
+    exercise yet, whatever the person who runs this has solved.
     """
     os.environ.update(TQDM_MININTERVAL="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the times that a chapter states are a CPU's
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # chapters state running times on a CPU
     os.environ["COURSE_PROGRESS"] = os.path.join(tempfile.gettempdir(), f"none-{os.getpid()}.json")
     client = NotebookClient(
         notebook,
@@ -46,14 +46,18 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them, in tens: '40 s', '1 min 50 s'."""
+    """Seconds in words, to the nearest ten.
+
+    >>> duration(107)
+    '1 min 50 s'
+    """
     tens = max(10, round(seconds / 10) * 10)
     minutes, rest = divmod(tens, 60)
     return " ".join([f"{minutes} min"] * (minutes > 0) + [f"{rest} s"] * (rest > 0))
 
 
 def make(path: Path) -> float:
-    """Execute the notebook at `path`, rewrite it in the one form; the seconds it took to run."""
+    """Run the notebook at `path` and save it in canonical form; the seconds it took to run."""
     notebook = nbformat.read(path, as_version=4)
     seconds = execute(notebook, path.parent)
     header = notebook.cells[0]
@@ -70,7 +74,7 @@ def make(path: Path) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the notebooks named (all by default); exit status 1 if one fails or has faults."""
+    """Make the given notebooks (default: all); exit status 1 if one fails or has faults."""
     parser = argparse.ArgumentParser(prog="make notebooks", description=__doc__.split("\n")[0])
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all in notebooks/")
     paths, bad = parser.parse_args(arguments).notebooks, 0

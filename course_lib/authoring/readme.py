@@ -1,7 +1,7 @@
-"""`python -m course_lib.authoring.readme`: fill the README's tables from what was measured.
+"""`python -m course_lib.authoring.readme`: fill in the README's tables.
 
-Running times come from the chapters' headers, figures from the checkpoints' cards; nobody types
-them. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
+Running times come from the chapters' headers, metrics from the checkpoints' cards, and modules and
+tests from the chapters' imports. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import nbformat
 
+from course_lib.authoring import course_map
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
-from course_lib.common.paths import CHECKPOINTS
-from course_lib.training import published, read_card
+from course_lib.common.checkpoints import find, published, read_card
+from course_lib.evaluation.metrics import Metric, from_card
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
-    """A row for each notebook: its title, and the time that its header says it runs."""
+    """A row for each notebook: its title and its running time, as its header states it."""
     rows = ["| chapter | runs in (2 CPU cores) |", "|---|---|"]
     for path in sorted(folder.glob("[0-9]*.ipynb")):
         header = nbformat.read(path, as_version=4).cells[0].source
@@ -29,10 +30,10 @@ def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
 
 
 def models() -> list[str]:
-    """A row for each shipped checkpoint: how large it is, and what its training took."""
+    """A row for each shipped checkpoint: its size, and how long it was trained."""
     rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
     for name in published():
-        card, size = read_card(name), (CHECKPOINTS / f"{name}.safetensors").stat().st_size
+        card, size = read_card(name), find(name).stat().st_size
         rows.append(
             f"| `{name}` | {card['parameters']:,} | {size / 1e6:.1f} MB | {card['steps']:,} "
             f"| {card['wall_minutes']:.1f} | {where(card)} |"
@@ -46,38 +47,39 @@ def where(card: dict) -> str:
 
 
 def figures() -> list[str]:
-    """What `course evaluate` measured on held-out scenes, one column for each way to hold out."""
+    """What `course evaluate` measured on held-out scenes, a column for each held-out split."""
     rows = [f"| | {' | '.join(SPLITS)} |", "|---|---|---|"]
     for name in filter(lambda name: name.startswith("scenes-"), published()):
-        cells: dict[str, dict[str, float]] = {}
-        for key, value in read_card(name).get("metrics", {}).items():
-            kind, split, what = FIGURE.fullmatch(key).groups(default="")
-            if split or what:
-                cells.setdefault(kind + what, {})[split or SPLITS[0]] = value
-        for what, values in cells.items():
-            shown = (show(values[split]) if split in values else "" for split in SPLITS)
+        cells: dict[str, dict[str, Metric]] = {}
+        for metric in from_card(read_card(name)):
+            if metric.split:
+                cells.setdefault(f"{metric.kind}: {metric.property}", {})[metric.split] = metric
+        for what, found in cells.items():
+            shown = (show(found[split]) if split in found else "" for split in SPLITS)
             rows.append(f"| `{name}` {what} | {' | '.join(shown)} |")
     return rows
 
 
 SPLITS = ("new combinations", "new pairs")
-# "single, new pairs: read right", "single: shape", "test_loss"
-FIGURE = re.compile(rf"([\w ]+)(?:, ({'|'.join(SPLITS)}))?(: [\w ]+)?")
 
 
-def show(value: float) -> str:
-    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.1f} dB"
+def show(metric: Metric) -> str:
+    if metric.property == "psnr":
+        return f"{metric.value:.1f} dB"
+    low, high = metric.interval
+    return f"{100 * metric.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 TABLES: dict[str, Callable[[], list[str]]] = {
     "chapters": chapters,
     "models": models,
     "figures": figures,
+    "map": course_map.table,
 }
 
 
 def filled(text: str) -> str:
-    """The README's text with every table made anew."""
+    """The README's text with every table filled in."""
 
     def table(found: re.Match) -> str:
         return "\n".join([f"<!-- {found[1]} -->", *TABLES[found[1]](), "<!-- end -->"])

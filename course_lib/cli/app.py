@@ -5,6 +5,7 @@ disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Ev
 imported by the command that needs it, so that `course --help` answers at once.
 """
 
+import logging
 import os
 import sys
 import time
@@ -33,6 +34,8 @@ DEMO = [
     "three small red circles on a white background",
     "four small purple diamonds on an orange background",
 ]
+
+JUPYTER = ROOT / "course_lib" / "teaching" / "jupyter"  # defaults: JupyterLab asks for no news
 
 Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
@@ -71,6 +74,8 @@ def lab(context: typer.Context) -> None:
     for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in a folder of their own
         if path := os.environ.get(name):
             os.environ[name] = os.path.abspath(path)
+    defaults = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH", "")]
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, defaults))
     os.chdir(ROOT)
     from jupyterlab.labapp import main as jupyterlab
 
@@ -119,7 +124,10 @@ def sample(
         str, typer.Option(help="a shipped model, or Stable Diffusion 1: a folder or .safetensors")
     ] = "scenes-latent",
     tokenizer: Annotated[
-        Path | None, typer.Option(help="for a single file: the folder of vocab.json, merges.txt")
+        Path | None,
+        typer.Option(
+            help="for a single file: the folder of its tokenizer (tokenizer.json or vocab.json)"
+        ),
     ] = None,
     size: Annotated[
         int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")
@@ -148,11 +156,14 @@ def draw(
     """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
     import torch
 
-    from course_lib.pipelines import load_pipeline, text_to_image
+    from course_lib.common.checks import torch_seeds
+    from course_lib.pipelines import text_to_image
+    from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
+    torch_seeds(seed, seed + count - 1)
     if published := is_published(model):
         pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:
@@ -186,9 +197,10 @@ def is_published(model: str) -> bool:
 def open_published(model, tokenizer, size, device):
     """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
     from course_lib.common.devices import pick_device
-    from course_lib.pipelines import load_published
+    from course_lib.pipelines import check_size, load_published
     from course_lib.pipelines.stable_diffusion.memory import check_memory
 
+    check_size(size)
     device = pick_device(device)
     typer.echo(check_memory(model, size, device))
     return load_published(model, tokenizer, size, device)
@@ -240,42 +252,43 @@ def train(
     """
     from tqdm import tqdm
 
-    from course_lib.common.checkpoints import CHECKPOINTS
+    from course_lib.common.checkpoints import CHECKPOINTS, check_place, locate
     from course_lib.common.files import make_folder
     from course_lib.recipes import make_recipe
 
+    folder = folder or Path("outputs") / name
+    path = locate(name if publish else folder / f"{name}.safetensors")
+    check_place(path, data is not None)
     recipe = make_recipe(name, data)
     if until is not None and not (0 < until <= 1 and data is None):
         raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
-    folder = folder or Path("outputs") / name
     if publish:
         make_folder(CHECKPOINTS)  # refused before the training, not after it
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
     counts = dict(desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
-    bar = tqdm(run, **counts, disable=not run.leads)
+    bar = tqdm(run, **counts, disable=not run.is_main)
     try:
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
-            if step.index % recipe.look_every == 0 or step.index == run.steps:
-                right = look(recipe, run, folder, bool(until)) if run.leads else 0.0
-                if until and run.mean(right) * run.processes >= until:  # the leader's look, for all
+            if step.index % recipe.sample_every == 0 or step.index == run.steps:
+                right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
+                if until and run.engine.sum(right) >= until:  # the leader's look, for all
                     break
     except KeyboardInterrupt:
         bar.close()
-        if run.leads:
+        if run.is_main:
             again = "the same command" + " without --fresh" * fresh
             typer.echo(f"Stopped at step {run.done}; {again} goes on from the last one kept.")
         raise typer.Exit(130) from None
-    run.part()
-    if not run.leads:
+    run.close()
+    if not run.is_main:
         return
     typer.echo(f"Measuring {name} ...")
     told = {"--data": data, "--steps": steps, "--until": until}
     told = [f"{option} {value}" for option, value in told.items() if value is not None]
     command = " ".join([f"course train {name}", *told])
-    path = None if publish else folder / f"{name}.safetensors"
-    path = recipe.publish(run, path, command=command)
+    recipe.publish(run, path, command=command)
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
 
 
@@ -283,11 +296,9 @@ def look(recipe, run, folder: Path, judge: bool) -> float:
     """Draw what the averaged model makes now; the share of it that is right, if that is asked."""
     from tqdm import tqdm
 
-    from course_lib.recipes.report import score
-
-    images, titles = recipe.pictures(run.ema)
+    images, titles = recipe.samples(run.ema)
     write_grid(folder / f"step_{run.done:06d}.png", images, titles, columns=8)
-    right = score(recipe, run.ema) if judge else 0.0
+    right = recipe.score(run.ema) if judge else 0.0
     if judge:
         tqdm.write(f"step {run.done}: {right:.1%} right after {run.seconds / 60:.1f} minutes")
     return right
@@ -304,23 +315,27 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure a trained model again and set the figures beside those of its card."""
+    from course_lib.common.checkpoints import amend_card, load_checkpoint
     from course_lib.common.registry import choose
+    from course_lib.evaluation.metrics import from_card, to_card
     from course_lib.recipes import RECIPES
-    from course_lib.recipes.report import measure
-    from course_lib.training import amend_card, load_checkpoint
 
     recipe = choose("recipe", name, RECIPES)()
     if count < 2:  # one picture has no spread, and no distance to others
         raise ValueError(f"count must be at least 2, got {count}")
     model = load_checkpoint(type(recipe.model()), weights or name, device)
-    recorded = model.card.get("metrics", {})
-    typer.echo(f"| {name} | now, {count} samples | card, {recorded.get('count', '?')} |")
-    typer.echo("|---|---|---|")
-    figures = measure(recipe, model, count)
-    for figure, value in figures.items():
-        typer.echo(f"| {figure} | {show(value)} | {show(recorded.get(figure))} |")
+    recorded = {metric.label: metric for metric in from_card(model.card)}
+    typer.echo(f"| {name} | now | samples | 95 % interval | card |")
+    typer.echo("|---|---|---|---|---|")
+    metrics = recipe.measure(model, count)
+    for metric in metrics:
+        low, high = map(show, metric.interval or ("", ""))
+        interval = f"{low} to {high}" if metric.interval else ""
+        before = show(recorded[metric.label].value) if metric.label in recorded else ""
+        row = metric.label, show(metric.value), metric.count, interval, before
+        typer.echo(f"| {' | '.join(map(str, row))} |")
     if write:
-        amend_card(weights or name, metrics={"count": count} | figures)
+        amend_card(weights or name, metrics=to_card(metrics))
 
 
 @app.command()
@@ -341,7 +356,7 @@ def cost(
     from course_lib.training.scale import cost as model
 
     recipe, card = choose("recipe", name, RECIPES)(), choose("GPU", gpu, model.GPUS)
-    batches = recipe.settings.get("accumulate", 1)
+    batches = recipe.settings["scale"].accumulate
     if gpus < 1 or batches % gpus:
         raise ValueError(
             f"gpus must be at least 1, and share the {batches} batches of a step of {name} "
@@ -351,8 +366,11 @@ def cost(
     work = model.measure(recipe)
     for line in model.report(work, card, gpu, gpus):
         typer.echo(line)
-    for line in model.checks(work, name, gpu) if check else ():
-        typer.echo(line)
+    if check:
+        from course_lib.cli.cost_check import checks
+
+        for line in checks(work, name, gpu):
+            typer.echo(line)
 
 
 def show(value) -> str:
@@ -364,12 +382,26 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a Windows pipe may know no ✓
         if stream:  # None where it was closed
             stream.reconfigure(errors="replace")
+    show_warnings()
     try:
         app(prog_name="course")
     except ValueError as error:
         refuse(error, 2)
     except (OSError, RuntimeError) as error:
         refuse(error, 1)
+
+
+def show_warnings() -> None:
+    """What is logged comes on stderr, one line each, and none twice: a grid is drawn in parts."""
+    said = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        return not (line in said or said.add(line))
+
+    handler = logging.StreamHandler()
+    handler.addFilter(is_new)
+    logging.basicConfig(format="course: warning: %(message)s", handlers=[handler])
 
 
 def refuse(error: Exception, status: int) -> None:

@@ -6,14 +6,17 @@ Each check is a small function from facts (`course_lib.cli.machine`) to one Find
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+import course_lib
 from course_lib.cli import machine
-from course_lib.common.paths import CHECKPOINTS, DATA, ROOT
+from course_lib.common.memory import free_memory
+from course_lib.common.paths import CHECKPOINTS, DATA, ROOT, SHIPPED, way_back
 
 GIB = 2**30
 REINSTALL = "pip install -c constraints.txt -e ."
@@ -66,6 +69,18 @@ def check_torch(facts: dict) -> Finding:
     if "torch" not in facts:
         return Finding("FAIL", "torch", f"does not import: {facts['error']}", REINSTALL)
     return ok("torch", f"{facts['torch']}, {facts['threads']} CPU threads")
+
+
+def check_waits(environment: Mapping[str, str]) -> Finding:
+    """How torch's threads wait for each other: briefly, or as the user has set it."""
+    if course_lib.TORCH_FIRST in environment:
+        says = "torch was imported before course_lib in what started this: slow on a busy machine"
+        settings = " ".join(f"{name}={value}" for name, value in course_lib.SHORT_WAITS.items())
+        mend = f"open notebooks with `course lab`, or set {settings} before you start their server"
+        return Finding("WARN", "waits", says, mend)
+    names = ("OMP_WAIT_POLICY", *course_lib.SHORT_WAITS)
+    settings = [f"{name}={environment[name]}" for name in names if name in environment]
+    return ok("waits", f"of torch's threads for each other: {', '.join(settings)}")
 
 
 def check_torchvision(facts: dict, version: str | None, needed: list[Requirement]) -> Finding:
@@ -142,7 +157,7 @@ def check_kernel(program: str | None, python: str) -> Finding:
     return ok("kernel", "notebooks start this Python")
 
 
-def same_path(one: str, other: str) -> bool:
+def same_path(one: str | Path, other: str | Path) -> bool:
     return os.path.normcase(os.path.abspath(one)) == os.path.normcase(os.path.abspath(other))
 
 
@@ -156,17 +171,24 @@ def check_course(facts: dict, notebooks: int) -> Finding:
     return ok("course", f"{notebooks} chapters")
 
 
-def check_checkpoints(state: dict[str, str], shipped: list[str]) -> Finding:
-    """Every trained model is there, and its bytes are those of its card.
-
-    state: name -> what is wrong with it; shipped: the names that must be there.
-    """
-    state = dict.fromkeys(shipped, "is missing") | state
+def check_checkpoints(state: dict[str, str], mend: str) -> Finding:
+    """Every shipped model is there, and is the one that shipped. state: name -> what is wrong."""
     bad = [f"{name} {wrong}" for name, wrong in state.items() if wrong]
-    if bad:
-        mend = "git checkout -- data/checkpoints, or copy that folder anew"
-        return Finding("FAIL", "checkpoints", "; ".join(bad), mend)
+    if bad or not state:
+        says = "; ".join(bad) or "the list of the shipped ones, SHA256SUMS, is missing"
+        return Finding("FAIL", "checkpoints", says, mend)
     return ok("checkpoints", f"all {len(state)} are intact")
+
+
+def check_own_models(folder: str, state: dict[str, str]) -> Finding:
+    """A reader's own models, in COURSE_DATA, are whole. state: name -> what is wrong with it."""
+    if bad := [f"{name} {wrong}" for name, wrong in state.items() if wrong]:
+        mend = f"train it again, or delete its files in {folder}: a shipped model takes its place"
+        return Finding("FAIL", "own models", "; ".join(bad), mend)
+    if state:
+        says = f"{', '.join(state)} in {folder}: chapters use them instead of the shipped ones"
+        return Finding("WARN", "own models", says, "to see the chapters' models, unset COURSE_DATA")
+    return ok("own models", "none")
 
 
 def examine() -> Iterator[Finding]:
@@ -174,16 +196,20 @@ def examine() -> Iterator[Finding]:
     needed = machine.requirements_in(ROOT / "pyproject.toml")
     yield check_python(sys.version_info[:3])
     yield check_packages(needed, {r.name: machine.version_of(r.name) for r in needed})
-    yield check_memory(machine.free_memory())
+    yield check_memory(free_memory())
     error = machine.write_error(DATA)
     yield check_writable("data/" if DATA == ROOT / "data" else str(DATA), error)
     yield check_disk(shutil.disk_usage(ROOT if error else DATA).free)
     yield check_kernel(machine.default_kernel(), sys.executable)
     facts = machine.probe()
     yield check_torch(facts)
+    yield check_waits(os.environ)
     torchvision = machine.version_of("torchvision"), machine.requirements_of("torchvision")
     yield check_torchvision(facts, *torchvision)
     yield check_gpu(facts, shutil.which("nvidia-smi") is not None)
     yield check_course(facts, len(list((ROOT / "notebooks").glob("[0-9]*.ipynb"))))
-    shipped = machine.inspect_checkpoints(CHECKPOINTS)
-    yield check_checkpoints(shipped, facts.get("recipes", []))
+    sums = machine.read_sums(SHIPPED / "SHA256SUMS")
+    shipped = machine.inspect_checkpoints(SHIPPED, sums) if sums else {}
+    yield check_checkpoints(shipped, way_back())
+    own = {} if same_path(CHECKPOINTS, SHIPPED) else machine.inspect_checkpoints(CHECKPOINTS)
+    yield check_own_models(str(CHECKPOINTS), own)

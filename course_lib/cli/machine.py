@@ -13,7 +13,6 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 from packaging.requirements import Requirement
 
 PROBE = """
@@ -46,8 +45,7 @@ else:
     except BaseException as error:
         facts["gpu_error"] = last_line(error)
     try:
-        from course_lib.recipes import RECIPES
-        facts["recipes"] = [name for name, recipe in RECIPES.items() if recipe.ships]
+        import course_lib.recipes
     except BaseException as error:
         facts["course_error"] = f"{type(error).__name__}: {last_line(error)}"
 print("FACTS" + json.dumps(facts))
@@ -86,18 +84,6 @@ def requirements_in(pyproject: Path) -> list[Requirement]:
     return [*map(Requirement, tomllib.loads(pyproject.read_text())["project"]["dependencies"])]
 
 
-def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes to be had, also in a container that may use fewer than the machine has."""
-    free = psutil.virtual_memory().available
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        pages = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = int(pages["inactive_file"])  # of files that were read; given up when asked for
-    except (OSError, ValueError, KeyError):  # no such container, or its limit is the word "max"
-        return free
-    return min(free, limit - used + cached)
-
-
 def write_error(folder: Path) -> str | None:
     """Why nothing can be written to the folder; None if it can."""
     try:
@@ -121,18 +107,31 @@ def default_kernel() -> str | None:
         return None
 
 
-def inspect_checkpoints(folder: Path) -> dict[str, str]:
-    """Each checkpoint in the folder with what is wrong with it; "" if its bytes are intact."""
+def inspect_checkpoints(folder: Path, sums: dict[str, str] | None = None) -> dict[str, str]:
+    """Each checkpoint in the folder with what is wrong with it; "" if its bytes are intact.
+
+    sums: of the weights that must be there, by name (see `read_sums`).
+    """
+    sums = sums or {}
     files = [path for kind in ("json", "safetensors") for path in folder.glob(f"*.{kind}")]
-    return {name: damage(folder, name) for name in sorted({path.stem for path in files})}
+    found = sorted({path.stem for path in files})
+    return dict.fromkeys(sums, "is missing") | {n: damage(folder, n, sums.get(n)) for n in found}
 
 
-def damage(folder: Path, name: str) -> str:
+def read_sums(file: Path) -> dict[str, str]:
+    """{"scenes-vae": "41c32143…", …}, from lines as `sha256sum` writes them; {} without a list."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    return {Path(line.split()[1]).stem: line.split()[0] for line in lines if len(line.split()) == 2}
+
+
+def damage(folder: Path, name: str, shipped: str | None = None) -> str:
     try:
         card = json.loads((folder / f"{name}.json").read_text("utf-8"))
         weights = (folder / f"{name}.safetensors").read_bytes()
-        intact = hashlib.sha256(weights).hexdigest() == card["sha256"]
-        return "" if intact else "does not match its checksum"
+        digest = hashlib.sha256(weights).hexdigest()
+        if digest != card["sha256"]:
+            return "does not match its checksum"
+        return "" if shipped in (None, digest) else "is not the shipped model"
     except FileNotFoundError as error:
         return f"lacks {Path(error.filename).name}"
     except (OSError, ValueError, KeyError, TypeError) as error:

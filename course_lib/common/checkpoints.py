@@ -11,6 +11,7 @@ belong together are refused.
 import hashlib
 import json
 import platform
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -20,10 +21,7 @@ from torch import nn
 from course_lib.common.checks import finite
 from course_lib.common.devices import pick_device
 from course_lib.common.files import make_folder, write_files
-from course_lib.common.paths import CHECKPOINTS
-from course_lib.common.registry import choose
-
-ADVICE = "bring back both files (git checkout -- data/checkpoints), or train the model again"
+from course_lib.common.paths import CHECKPOINTS, SHIPPED, way_back
 
 
 def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = False, **card) -> Path:
@@ -32,9 +30,10 @@ def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = Fal
     A bare name goes to `data/checkpoints`. The model has `kwargs`, which rebuild it. `half` stores
     matrices and kernels in float16; vectors (biases, norms, a latent's scale) stay as they are.
     Further keywords go into the card. ValueError for weights that are not finite, or that float16
-    cannot hold.
+    cannot hold, and for a model of other pictures that would go among the shipped ones.
     """
     path = locate(name_or_path)
+    check_place(path, "pictures" in (card.get("settings", {}).get("data") or {}))
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     for name, weights in tensors.items():
         finite(name, weights)
@@ -63,13 +62,13 @@ def load_checkpoint(
     checkpoint of another class, or weights that the class no longer fits; RuntimeError for a
     device that is not there.
     """
-    device, path = pick_device(device), locate(name_or_path)
+    device, path = pick_device(device), find(name_or_path)
     card, weights = read_checkpoint(path)
     if card["class"] != cls.__name__:
         raise ValueError(f"{path} holds a {card['class']}, not a {cls.__name__}")
     try:
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then overwritten
-            model = cls(**card["kwargs"])
+            model = cls(**card["kwargs"]).float()  # whatever torch's default is
         tensors = load(weights)
         for name, weight in tensors.items():
             finite(f"{path}, {name}", weight)
@@ -78,37 +77,41 @@ def load_checkpoint(
         )
     except (TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path} does not fit {cls.__name__}: {reason}; {ADVICE}") from error
+        raise ValueError(f"{path} does not fit {cls.__name__}: {reason}; {advice(path)}") from error
     model.card = card
     return model.to(device).eval()
 
 
 def read_checkpoint(name_or_path: str | Path) -> tuple[dict, bytes]:
     """The card and the weights' bytes, once they are known to belong together."""
-    path = locate(name_or_path)
-    if not path.exists() and not card_of(path).exists():
+    path = find(name_or_path)
+    if not here(path):
         raise FileNotFoundError(missing(path))
     for file in (path, card_of(path)):
         if not file.exists():
-            raise FileNotFoundError(f"{file} is missing beside its other half; {ADVICE}")
+            raise FileNotFoundError(f"{file} is missing beside its other half; {advice(path)}")
     card, weights = read_card(path), path.read_bytes()
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise ValueError(
-            f"{path} does not match its card's checksum, after damage or half a save; {ADVICE}"
+            f"{path} does not match its card's checksum, after damage or half a save; "
+            f"{advice(path)}"
         )
     return card, weights
 
 
 def read_card(name_or_path: str | Path) -> dict:
     """The card alone; ValueError where it is no card."""
-    path = card_of(locate(name_or_path))
+    path = card_of(find(name_or_path))
     try:
         card = json.loads(path.read_bytes())
-        card["class"], card["kwargs"], card["sha256"], dict(card.get("metrics", {}))
+        card["class"], card["kwargs"], card["sha256"]
+        [*card.get("metrics", [])], dict(card.get("settings", {}))
     except FileNotFoundError:
-        raise FileNotFoundError(missing(locate(name_or_path))) from None
+        raise FileNotFoundError(missing(find(name_or_path))) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a checkpoint's card ({error!r}); {ADVICE}") from error
+        raise ValueError(
+            f"{path} is not a checkpoint's card ({error!r}); {advice(path)}"
+        ) from error
     return card
 
 
@@ -119,18 +122,52 @@ def render_card(card: dict) -> bytes:
 def amend_card(name_or_path: str | Path, **facts) -> None:
     """Replace facts of a card, such as its metrics after a new measurement."""
     card = read_card(name_or_path) | facts
-    write_files({card_of(locate(name_or_path)): render_card(card)})
+    write_files({card_of(find(name_or_path)): render_card(card)})
 
 
 def published() -> list[str]:
-    """The names in `data/checkpoints`."""
-    return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
+    """The names that `load_checkpoint` finds: the shipped models and those of COURSE_DATA."""
+    folders = {CHECKPOINTS, SHIPPED}
+    return sorted({path.stem for folder in folders for path in folder.glob("*.safetensors")})
+
+
+def check_components(model: nn.Module, components: dict[str, nn.Module]) -> None:
+    """Refuse components other than those that a text-to-image model's card says it was trained on.
+
+    A model without a card, which is still being trained, and a card that names none go with any.
+    """
+    data = getattr(model, "card", {}).get("settings", {}).get("data")
+    trained_on = data if isinstance(data, dict) else {}
+    for component, part in components.items():
+        then, now = trained_on.get(component), part.card["sha256"]
+        if then not in (None, now):
+            raise ValueError(
+                f"the text-to-image model was trained on {component} {str(then)[:8]}, but "
+                f"{find(component)} is {now[:8]}: bring back that {component}, or train the model "
+                "again"
+            )
+
+
+def find(name_or_path: str | Path) -> Path:
+    """Where a model's weights are read: as `locate` says, or else, by name, among the shipped."""
+    path = locate(name_or_path)
+    shipped = SHIPPED / path.name
+    return shipped if is_name(name_or_path) and not here(path) and here(shipped) else path
+
+
+def here(path: Path) -> bool:
+    return path.exists() or card_of(path).exists()
+
+
+def is_name(name_or_path: str | Path) -> bool:
+    path = Path(name_or_path)
+    return len(path.parts) == 1 and path.suffix != ".safetensors"
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Where the weights are: a bare name's in `data/checkpoints`, a path's where it says."""
+    """Where the weights go: a bare name's to `data/checkpoints`, a path's where it says."""
     path = Path(name_or_path)
-    folder = CHECKPOINTS if len(path.parts) == 1 and path.suffix != ".safetensors" else path.parent
+    folder = CHECKPOINTS if is_name(path) else path.parent
     return folder / f"{path.name.removesuffix('.safetensors')}.safetensors"
 
 
@@ -138,19 +175,35 @@ def card_of(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def missing(path: Path) -> str:
-    """One line for a checkpoint that is not there: how to make it, or the nearest name."""
-    from course_lib.recipes import RECIPES  # they load checkpoints themselves
+def check_place(path: Path, own_pictures: bool) -> None:
+    """Refuse a model of a reader's own pictures a place among the shipped ones."""
+    if own_pictures and is_shipped(path):
+        raise ValueError(
+            f"{path.stem}, trained on your own pictures, would take the place of the shipped model "
+            f"in {SHIPPED}: first set COURSE_DATA to a folder for your own models"
+        )
 
-    if path.parent == CHECKPOINTS and path.stem in RECIPES:
-        return f"{path.stem} is not in {CHECKPOINTS}: `course train {path.stem} --publish` makes it"
-    if path.parent != CHECKPOINTS or not published():
+
+def advice(path: Path) -> str:
+    """What to do about a damaged pair of files."""
+    way = f" ({way_back()})" if is_shipped(path) else " from a copy"
+    return f"bring back both files{way}, or train the model again"
+
+
+def is_shipped(path: Path) -> bool:
+    return path.parent.is_dir() and SHIPPED.is_dir() and path.parent.samefile(SHIPPED)
+
+
+def missing(path: Path) -> str:
+    """One line for a checkpoint that is not there: the nearest name, or how it is made."""
+    if path.parent != CHECKPOINTS or path.stem in published():
         return f"there is no checkpoint {path}"
-    try:
-        choose("checkpoint", path.stem, dict.fromkeys(published()))
-    except ValueError as error:
-        return f"{error} (in {CHECKPOINTS})"
-    return f"{path} is missing"
+    near = get_close_matches(path.stem, published(), n=1)
+    guess = f"did you mean {near[0]!r}? Or " if near else ""
+    return (
+        f"{path.stem} is not in {CHECKPOINTS}: {guess}`course train {path.stem} --publish` makes "
+        "it, if that is a recipe"
+    )
 
 
 def halve(weights: torch.Tensor, name: str) -> torch.Tensor:

@@ -15,6 +15,13 @@ def whole_numbers(least: int, **values: int) -> None:
             raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
 
 
+def torch_seeds(*seeds: int) -> None:
+    """ValueError unless torch tells each seed from all others: on a CPU it reads 32 bits of it."""
+    for seed in seeds:
+        if seed % 1 or not 0 <= seed < 2**32:
+            raise ValueError(f"a seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
+
+
 def alike(name: str, x: Tensor, other: str, y: Tensor) -> None:
     """ValueError unless x can be combined with y, number by number."""
     if x.shape != y.shape:

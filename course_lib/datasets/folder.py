@@ -10,10 +10,17 @@ is the convention of Hugging Face's image folders. A `CaptionedFolder` offers wh
     recipe = ScenesVAE(CaptionedFolder("my_pictures"))
 
 or, from the command line, `course train scenes-vae --data my_pictures`.
+
+No data is skipped silently: a picture or an archive without a line in the metadata is refused by
+name. Only these are skipped: hidden files and folders (`._cat.jpg`, `.thumbnails`), the pictures
+that a training draws into its own folder, and files that are neither pictures nor archives.
 """
 
 import json
-from collections.abc import Iterable
+import mimetypes
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +32,7 @@ from course_lib.common.checks import whole_numbers
 from course_lib.datasets.order import endless
 
 EXAMPLE = '{"file_name": "cat.jpg", "text": "a grey cat"}'
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
 class CaptionedFolder:
@@ -33,7 +40,7 @@ class CaptionedFolder:
 
     Everything is read and checked at once, so that no training fails half way.
     Raises FileNotFoundError for a missing folder, metadata or picture; OSError for a picture that
-    can't be read; ValueError for metadata that isn't as above, or pictures without a caption.
+    can't be read; ValueError for metadata that isn't as above, or that leaves a picture out.
     """
 
     def __init__(self, folder: str | Path, size: int = 64, column: str = "text", seed: int = 0):
@@ -41,8 +48,12 @@ class CaptionedFolder:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
         folder = Path(folder)
         entries = list(_entries(folder, column))
-        _refuse_uncaptioned(folder, {path for path, _ in entries})
-        pictures = [read_picture(path, path, size) for path, _ in entries]  # each (size, size, 3)
+        self.paths = [path for path, _ in entries]
+        if others := leftovers(folder, self.paths):
+            raise ValueError(f"{folder}: metadata.jsonl has no line for {others}")
+        if not entries:
+            raise ValueError(f"{folder / 'metadata.jsonl'} lists no pictures")
+        pictures = [read_picture(path, path, size) for path in self.paths]  # each (size, size, 3)
         self.pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)  # uint8
         self.captions = [caption for _, caption in entries]
         whole_numbers(0, seed=seed)
@@ -75,8 +86,15 @@ def _entries(folder: Path, column: str):
     for number, line in ((n, line) for n, line in enumerate(lines, 1) if line.strip()):
         try:
             entry = json.loads(line)
-            path, caption = folder / entry["file_name"], entry[column].strip()
-        except (ValueError, KeyError, TypeError, AttributeError):
+            name, caption = entry["file_name"], entry[column].strip()
+            path = folder / name
+            (name + caption).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(
+                f"{metadata}, line {number}: {half!r} is half of a character (a lone surrogate)"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             expected = EXAMPLE.replace('"text"', f'"{column}"')
             raise ValueError(
                 f"{metadata}, line {number}: expected such as {expected}, got {line[:80]!r}"
@@ -88,18 +106,72 @@ def _entries(folder: Path, column: str):
         yield path, caption
 
 
-def _refuse_uncaptioned(folder: Path, captioned: set[Path]):
-    pictures = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    forgotten = [str(p.relative_to(folder)) for p in pictures if p not in captioned]
-    if forgotten:
-        some = ", ".join(forgotten[:3]) + (", …" if len(forgotten) > 3 else "")
-        raise ValueError(f"{folder}: {len(forgotten)} pictures have no caption: {some}")
-    if not captioned:
-        raise ValueError(f"{folder / 'metadata.jsonl'} lists no pictures")
+def leftovers(folder: Path, taken: Iterable[Path]) -> str:
+    """Names of the pictures and archives in a folder that are not taken, at most 3; "" if none."""
+    taken = {_identity(path) for path in taken}
+    others = [
+        path.relative_to(folder).as_posix()
+        for path in visible(folder)
+        if _identity(path) not in taken and holds_pictures(path.name, partial(path.open, "rb"))
+    ]
+    return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for every path to one file: a link, `more/../cat.jpg`, CAT.JPG on some systems."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def visible(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """The files in a folder and its subfolders, except hidden ones and a training's pictures."""
+    above = (*above, folder.resolve())  # a link may lead back to one of these
+    for path in sorted(folder.iterdir()):
+        if hidden(path.name) or _drawn(path):
+            continue
+        if path.is_dir() and path.resolve() not in above:
+            yield from visible(path, above)
+        elif path.is_file():
+            yield path
+
+
+def hidden(name: str) -> bool:
+    """Whether a file, or a folder on the path to it, begins with a dot: `.thumbnails/cat.jpg`."""
+    return re.search(r"(^|/)\.[^./]", name) is not None
+
+
+def _drawn(path: Path) -> bool:
+    """Whether a training drew this picture: `step_000250.png` next to the training's log."""
+    return bool(re.fullmatch(r"step_\d+\.png", path.name)) and (path.parent / "log.jsonl").is_file()
+
+
+def holds_pictures(name: str, open_file: Callable[[], BinaryIO]) -> bool:
+    """Whether a file is a picture or an archive, by its name or else because Pillow can open it.
+
+    The name is enough for `cat.heic`, which Pillow can't read: it must be refused, not skipped.
+    """
+    name = name.lower()
+    kind = mimetypes.guess_type(name)[0] or ""
+    pillow = Image.registered_extensions().get(Path(name).suffix) in Image.OPEN
+    if pillow or kind.startswith("image/") or name.endswith(ARCHIVES):
+        return True
+    if kind.startswith("text/") or kind == "application/json":
+        return False
+    with open_file() as file:
+        try:
+            Image.open(file)
+        except Image.DecompressionBombError:
+            return True
+        except Exception:  # Pillow's readers raise various errors for a file that isn't theirs
+            return False
+        return True
 
 
 def read_picture(file: Path | BinaryIO, name: str | Path, size: int) -> np.ndarray:
-    """One picture, upright, on white where transparent: (size, size, 3) uint8."""
+    """One picture, upright, on white where transparent: (size, size, 3) uint8.
+
+    Of several frames or pages, the first.
+    """
     try:
         with Image.open(file) as image:
             if image.mode[0] in "IF":  # Pillow would cut such numbers off, not scale them

@@ -3,19 +3,23 @@
     shards/000.tar      cat.jpg   cat.txt   trip/sea.png   trip/sea.txt   ...
     shards/001.tar      ...
 
-is WebDataset's convention (Aizman et al. 2019): files that share a name up to its dot belong
-together, a picture and, as .txt, its caption. `Shards` offers what `CaptionedFolder` offers, so
-`course train scenes-vae --data shards` is all there is to it.
+is WebDataset's convention (Aizman et al. 2019): a picture and, as .txt, its caption share a name,
+up to its last dot. `Shards` offers what `CaptionedFolder` offers, so `course train scenes-vae
+--data shards` is all there is to it.
+
+No data is skipped silently. These are refused by name: a picture without a caption, a caption
+without a picture, two of the same name, a link, a second tar appended to the first, and a picture
+or an archive next to the shards. Only hidden files and files of other kinds are skipped.
 
 The shards are dealt to as many `streams` as a training has batches a step, and the positions, a
 batch at a time, to the streams in turn. So of several processes each opens shards of its own; and
 since a position alone says which picture it is, a resumed training goes on where it ended.
 """
 
+import posixpath
 import tarfile
-from collections import defaultdict
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +28,7 @@ import numpy as np
 import torch
 
 from course_lib.common.checks import whole_numbers
-from course_lib.datasets.folder import SUFFIXES, read_picture
+from course_lib.datasets.folder import hidden, holds_pictures, leftovers, read_picture
 from course_lib.datasets.order import positions, shuffled
 
 
@@ -40,8 +44,9 @@ class Shards:
     """The pictures and captions of all `*.tar` in a folder, by endless position.
 
     In each round a stream's shards, and the pictures in each, come in another order. Raises
-    FileNotFoundError where there are no shards, ValueError for fewer shards than streams; once a
-    shard is read, OSError if it or a picture is damaged, ValueError for a missing caption.
+    FileNotFoundError where there are no shards, ValueError for fewer shards than streams or for
+    pictures next to the shards; once a shard is read, OSError if it or a picture is damaged,
+    ValueError for data that would be skipped, such as a picture without a caption.
     """
 
     def __init__(
@@ -50,11 +55,15 @@ class Shards:
         for name, value in {"size": size, "batch_size": batch_size, "streams": streams}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.paths = sorted(Path(folder).glob("*.tar"))
+        self.paths = shards_in(folder)
         if not self.paths:
             raise FileNotFoundError(f"there are no shards, files such as 000.tar, in {folder}")
         if len(self.paths) < streams:
             raise ValueError(f"{len(self.paths)} shards in {folder} can't feed {streams} streams")
+        if others := leftovers(Path(folder), self.paths):
+            raise ValueError(
+                f"{folder}: {others} would be skipped: move it out of the folder of shards"
+            )
         self.size, self.batch_size, self.streams = size, batch_size, streams
         whole_numbers(0, seed=seed)
         self.seed = seed
@@ -96,32 +105,65 @@ class Shards:
         return pixels.float() / 127.5 - 1, [self.caption(index) for index in indices]
 
 
+def shards_in(folder: str | Path) -> list[Path]:
+    """The tar files in a folder, in order."""
+    files = filter(Path.is_file, Path(folder).glob("*"))
+    return sorted(p for p in files if p.suffix.lower() == ".tar" and not hidden(p.name))
+
+
 def contents(path: Path) -> list[Sample]:
     """The samples of a shard, in its order, from the headers alone."""
-    files = defaultdict(dict)  # "trip/sea" -> {".png": (start, size), ".txt": (start, size)}
+    pictures, captions = {}, {}  # "trip/sea" -> ("trip/sea.png", (start, size))
+    for name, place, open_file in _files(path):
+        stem, suffix = posixpath.splitext(name)
+        is_caption = suffix.lower() == ".txt"
+        if is_caption or holds_pictures(name, open_file):
+            known = captions if is_caption else pictures
+            if stem in known:
+                kind = "caption" if is_caption else "picture"
+                raise ValueError(f"{name} in {path} is a second {kind} named {stem}")
+            known[stem] = name, place
+    for stem, (name, _) in pictures.items():
+        if stem not in captions or not captions[stem][1][1]:
+            raise ValueError(f"{name} in {path} has no caption, {stem}.txt")
+    for stem, (name, _) in captions.items():
+        if stem not in pictures:
+            raise ValueError(f"{name} in {path} has no picture")
+    if not pictures:
+        raise ValueError(f"the shard {path} holds no pictures")
+    return [Sample(stem, place, captions[stem][1]) for stem, (_, place) in pictures.items()]
+
+
+def _files(path: Path) -> Iterator[tuple]:
+    """The name of each visible file in a shard, its (start, size) and a function to open it."""
     try:
         with tarfile.open(path, "r:") as tar:
-            for member in filter(tarfile.TarInfo.isfile, tar):
-                folder, slash, name = member.name.rpartition("/")
-                stem, dot, suffix = name.partition(".")
-                place = member.offset_data, member.size
-                files[folder + slash + stem][dot + suffix.lower()] = place
+            for member in tar:
+                name, place = posixpath.normpath(member.name), (member.offset_data, member.size)
+                if member.isdir() or hidden(name):
+                    continue
+                if not member.isfile() or member.issparse():
+                    raise ValueError(
+                        f"{name} in {path} is a link or a special file: pack the files themselves "
+                        "(tar --dereference --hard-dereference)"
+                    )
                 if sum(place) > path.stat().st_size:
                     raise tarfile.ReadError("unexpected end of data")
-            if read(path, tar.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end mark where its last file ends")
+                yield name, place, partial(tar.extractfile, member)
+            _check_end(path, tar.offset)
     except tarfile.TarError as error:
         raise OSError(f"cannot read the shard {path}: {error}") from error
-    samples = []
-    for name, parts in files.items():
-        picture = next((parts[suffix] for suffix in parts if suffix in SUFFIXES), None)
-        if picture and not parts.get(".txt", (0, 0))[1]:
-            raise ValueError(f"{name} in {path} has no caption, {name}.txt")
-        if picture:
-            samples.append(Sample(name, picture, parts[".txt"]))
-    if not samples:
-        raise ValueError(f"the shard {path} holds no pictures")
-    return samples
+
+
+def _check_end(path: Path, end: int) -> None:
+    """Raise ReadError unless the shard ends here, with at least one block of zeros."""
+    with open(path, "rb") as file:
+        file.seek(end)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end mark where its last file ends")
+        while block := file.read(2**20):
+            if block.strip(b"\0"):
+                raise tarfile.ReadError("there is more after its end mark, such as a second tar")
 
 
 def read(path: Path, start: int, size: int) -> bytes:

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from course_lib.common.checks import torch_seeds
+
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
-    """One random generator for each sample; those on "cpu" are the same on every machine."""
-    if any(seed % 1 or not -(2**63) <= seed < 2**64 for seed in seeds):
-        raise ValueError(f"seeds must be whole numbers of at most 64 bits, got {list(seeds)}")
+    """One random generator for each sample; those on "cpu" are the same on every machine.
+
+    seeds: from 0 to 2**32 - 1. ValueError beyond, where torch would repeat the noise of others.
+    """
+    torch_seeds(*seeds)
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
 
 
@@ -17,7 +21,10 @@ def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -
     """Standard normal noise in float32, (B, *shape), each sample from its own generator."""
     if not generators:
         raise ValueError("noise needs at least one generator, one for each sample; got none")
-    return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators])
+    kind = dict(dtype=torch.float32)  # whatever torch's default is
+    return torch.stack(
+        [torch.randn(*shape, generator=g, device=g.device, **kind) for g in generators]
+    )
 
 
 def one_each(generators: Sequence[torch.Generator], x: Tensor) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import finite
+from course_lib.common.checks import finite, torch_seeds
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -63,6 +63,7 @@ def floor(
     """
     if not 2 <= count <= len(real) - 2:
         raise ValueError(f"count is {count}, expected 2 to {len(real) - 2} of {len(real)} features")
+    torch_seeds(seed)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(real), generator=generator) for _ in range(repeats)]
     scores = [distance(real[order[:count]], real[order[count:]]) for order in orders]

@@ -1,1 +1,21 @@
-"""Recorded studies: each makes a result file that a chapter shows. Run one with `python -m`."""
+"""Recorded studies: trainings that take too long for a chapter, each run once per seed.
+
+unet_ablation           chapter 04: digits, with parts of the U-Net switched off
+quality_over_time       chapter 09: the two scene recipes, graded while they train
+pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
+text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
+reference_runs          what good looks like: every recipe with three seeds
+
+`python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
+and `teaching.results` the format. Chapters read the results and never import this folder.
+"""
+
+__all__ = [
+    "budget",
+    "pixel_vs_latent",
+    "quality_over_time",
+    "reference_runs",
+    "study",
+    "text_to_image_ablation",
+    "unet_ablation",
+]

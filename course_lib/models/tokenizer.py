@@ -1,11 +1,12 @@
 """Tokenizer: from a caption to token ids of one fixed length, and back."""
 
 import json
-from difflib import get_close_matches
 
 import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from course_lib.common.registry import FINAL, near, short, unknown_words
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 WORD = tokenizers.Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
@@ -16,7 +17,8 @@ class Tokenizer:
 
     A caption becomes start, its tokens, end, and ends again up to `length`; "" is the null
     caption. Lower-case. ValueError for a caption that is too long or has words that are not among
-    `words` (which BPE could spell, but no network has seen); `words=None` allows any.
+    `words` (which BPE could spell, but no network has seen); `words=None` allows any. Punctuation
+    at the end that is not among `words` is dropped.
     vocabulary: {token: id}, start and end last; merges: pairs of tokens, the earliest first.
     """
 
@@ -53,6 +55,7 @@ class Tokenizer:
 
     def encode(self, caption):
         """Ids of one caption, start to end, not padded: list of int."""
+        caption = self.without_final(caption)
         self.check_words(caption)
         ids = [self.start, *self.bpe.encode(caption, add_special_tokens=False).ids, self.end]
         if len(ids) > self.length:
@@ -86,22 +89,20 @@ class Tokenizer:
         kept = [i for i in ids.tolist() if i not in (self.start, self.end)]
         return self.bpe.decode(kept).replace(WORD_END, " ").replace(" ,", ",").strip()
 
+    def without_final(self, caption):
+        """The caption without its final punctuation, unless captions in training had it."""
+        start = caption.rstrip(FINAL)
+        end = caption[len(start) :].strip()
+        known = self.words is None or (end in self.words and end != ",")  # none ends in a comma
+        return caption if known or not start else start
+
     def check_words(self, caption):
         if self.words is None:
             return
         unknown = dict.fromkeys(word for word in split(caption) if word not in self.words)
         if unknown:
-            near = {word: get_close_matches(word, self.words, n=1) for word in unknown}
-            named = [
-                f"{short(word)!r}" + (f" (did you mean {found[0]!r}?)" if found else "")
-                for word, found in near.items()
-            ]
-            more = f" and {len(named) - 8} more" if len(named) > 8 else ""
-            raise ValueError(f"unknown words: {', '.join(named[:8])}{more}")
-
-
-def short(text, most=60):
-    return text if len(text) <= most else text[: most - 1] + "…"
+            meant = {word: found[0] for word in unknown if (found := near(word, self.words))}
+            raise ValueError(unknown_words(unknown, meant))
 
 
 def bpe(model):

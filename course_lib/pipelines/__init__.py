@@ -1,21 +1,18 @@
 """Trained networks put together: text in, picture out."""
 
+from course_lib.pipelines.edit import image_to_image, inpaint
 from course_lib.pipelines.text_to_image import (
     LatentDiffusion,
-    as_pipeline,
-    image_to_image,
-    inpaint,
-    load_pipeline,
+    check_size,
     load_published,
     text_to_image,
 )
 
 __all__ = [
     "LatentDiffusion",
-    "as_pipeline",
+    "check_size",
     "image_to_image",
     "inpaint",
-    "load_pipeline",
     "load_published",
     "text_to_image",
 ]

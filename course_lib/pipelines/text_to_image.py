@@ -5,33 +5,33 @@
 
 Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
 picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
+What can be drawn but is unlike anything in training is drawn with a warning, in one line by
+Python's `logging`.
 """
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.cuda_graphs import Captured, worth_capturing
 from course_lib.common.devices import autocast, has_bf16, pick_device
-from course_lib.common.registry import choose
+from course_lib.common.registry import short
 from course_lib.diffusion import (
     Diffusion,
     generators,
     guided,
     initial_noise,
     sample,
-    time_grid,
 )
-from course_lib.models import CLIP, AutoencoderKL, Pixels, PromptEncoder, TextUNet, UNet
+from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
-from course_lib.recipes import RECIPES
-from course_lib.training import load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class LatentDiffusion:
 
     size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
     sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
+    scales: from which guidance to which it is useful; review(caption): what training never showed
+    of a caption, in words, or None, or ValueError for one with unknown words. Where these two are
+    not known, nothing is refused and nothing warned of.
     """
 
     process: Diffusion
@@ -50,6 +53,8 @@ class LatentDiffusion:
     scale: float = 4.0
     sampler: str = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
+    scales: tuple[float, float] = (-math.inf, math.inf)
+    review: Callable[[str], str | None] = lambda caption: None
 
     @property
     def device(self) -> torch.device:
@@ -60,34 +65,6 @@ class LatentDiffusion:
         """The shape of one picture's latent (C, h, w)."""
         side = self.size // self.vae.factor
         return self.vae.latent_channels, side, side
-
-
-def load_pipeline(name: str = "scenes-latent", device: str | torch.device = "cpu"):
-    """The shipped text-to-image model of that name, ready to draw.
-
-    Raises ValueError for a name that is no latent text-to-image recipe or a damaged checkpoint,
-    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
-    """
-    device = pick_device(device)
-    latent = {key: recipe for key, recipe in RECIPES.items() if hasattr(recipe, "components")}
-    recipe = choose("text-to-image model", name, latent)
-    vae, clip = recipe.components
-    return as_pipeline(
-        recipe,
-        model=load_checkpoint(TextUNet, name, device),
-        vae=load_checkpoint(AutoencoderKL, vae, device) if vae else Pixels().to(device),
-        clip=load_checkpoint(CLIP, clip, device),
-    )
-
-
-def as_pipeline(recipe, model: TextUNet, vae: AutoencoderKL | Pixels, clip: CLIP):
-    """The networks as the recipe, a `ScenesDiffusion` or its class, samples with them.
-
-    Of CLIP it takes the tokenizer: its text encoder has learned on, in the model.
-    """
-    words = PromptEncoder(clip.tokenizer, model.text)
-    how = dict(size=recipe.size, scale=recipe.scale, sampler=recipe.sampler)
-    return LatentDiffusion(recipe.process, model.unet, vae, words, **how)
 
 
 def load_published(
@@ -102,13 +79,18 @@ def load_published(
     FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64;
     RuntimeError for a device that is not there.
     """
-    if size < 64 or size % 64:
-        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
+    check_size(size)
     device = pick_device(device)
     dtype = torch.bfloat16 if has_bf16(device) else torch.float32
     process, unet, vae, clip = load_stable_diffusion(path, tokenizer, dtype)
     parts = unet.to(device), vae.to(device), clip.to(device)
     return LatentDiffusion(process, *parts, size=size, scale=7.5, spacing=times)
+
+
+def check_size(size: int) -> None:
+    """Stable Diffusion halves its latents three times, and they are 8 times smaller: 64 in all."""
+    if size < 64 or size % 64:
+        raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
 
 
 @torch.no_grad()
@@ -130,81 +112,12 @@ def text_to_image(
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = usual(model, steps) | given(sampling)
-    with quickly(model):
+    with autocast(model.device):
         z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
 
-@torch.no_grad()
-def image_to_image(
-    model: LatentDiffusion,
-    images: Tensor,
-    captions: Sequence[str],
-    seeds: Sequence[int] | None = None,
-    *,
-    strength: float = 0.6,
-    scale: float | None = None,
-    negative: str = "",
-    steps: int = 20,
-    sampler: str | None = None,
-    spacing: str = "trailing",
-) -> Tensor:
-    """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
-
-    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
-    level keeps. That share of the steps is taken.
-    """
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength must lie in (0, 1], got {strength}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    network, context, draws = prepare(model, captions, seeds, scale, negative)
-    z = encode(model, images, len(context))
-    noise = initial_noise(draws, model.latent).to(model.device)
-    left = max(1, math.ceil(round(strength * steps, 9)))  # 0.07 · 100 > 7 in floats
-    times = time_grid(model.process.schedule, left, spacing, start=strength)
-    zt = model.process.add_noise(z, times[0], noise)
-    how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
-    with quickly(model):
-        z = sample(model.process, network, zt, context, **how)
-    return model.vae.decode(z).clamp(-1, 1)
-
-
-@torch.no_grad()
-def inpaint(
-    model: LatentDiffusion,
-    images: Tensor,
-    mask: Tensor,
-    captions: Sequence[str],
-    seeds: Sequence[int] | None = None,
-    *,
-    scale: float | None = None,
-    negative: str = "",
-    steps: int = 20,
-    **sampling,
-) -> Tensor:
-    """`images` with what the mask covers painted anew; every other pixel stays as it is.
-
-    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
-    x0 is put in place of the network's, so that the known part of x_t is its exact noising.
-    A latent cell is painted anew where the mask touches any of its pixels.
-    """
-    network, context, draws = prepare(model, captions, seeds, scale, negative)
-    known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
-    cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
-    noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = usual(model, steps) | given(sampling)
-    with quickly(model):
-        z = sample(
-            *(model.process, network, noise, context, steps),
-            clip=lambda x0: torch.where(cells, x0, known),
-            generators=draws,
-            **sampling,
-        )
-    return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
-
-
-# --- what the three share --------------------------------------------------------------------
+# --- what all pipelines share --------------------------------------------------------------------
 
 
 def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
@@ -216,20 +129,31 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
+    remarks = look_over(model, captions, scale, negative)
     empty = model.clip.context([negative])  # (1, L, D)
-    guide, dtype = guided(model.unet, empty, scale), next(model.unet.parameters()).dtype
+    unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
+    guide, dtype = guided(unet, empty, scale), next(model.unet.parameters()).dtype
 
     def network(x: Tensor, timestep: Tensor, context: Tensor) -> Tensor:
         return guide(x.to(dtype), timestep, context.to(dtype))
 
-    return network, model.clip.context(captions), generators(seeds)
+    context = model.clip.context(captions)
+    for remark in remarks:
+        logger.warning(remark)
+    return network, context, generators(seeds)
 
 
-@contextmanager
-def quickly(model: LatentDiffusion) -> Iterator[None]:
-    """Inside, the U-Net answers as fast as the device can: bf16, or replays, where they pay."""
-    with autocast(model.device), Replays([model.unet] if pays(model.unet) else []):
-        yield
+def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
+    """What of this training never showed, one line each; ValueError for unknown words."""
+    remarks = []
+    for caption in dict.fromkeys([*captions, negative]):
+        if reason := model.review(caption):
+            remarks.append(f"training showed nothing like {short(caption)!r}: {reason}")
+    low, high = model.scales
+    if not low <= scale <= high and any(caption != negative for caption in captions):
+        useful = f"the useful range of this model, {low:g} to {high:g}"
+        remarks.append(f"guidance {scale:g} is outside {useful}: fewer pictures will be right")
+    return remarks
 
 
 def usual(model: LatentDiffusion, steps: int) -> dict:
@@ -248,14 +172,3 @@ def encode(model: LatentDiffusion, images: Tensor, count: int) -> Tensor:
         wanted = (count, 3, model.size, model.size)
         raise ValueError(f"images are {tuple(images.shape)}, expected {wanted}, one a caption")
     return model.vae.encode(images.to(model.device))
-
-
-def check_mask(mask: Tensor, images: Tensor) -> Tensor:
-    """The mask as (B or 1, 1, H, W) of bool; ValueError unless it fits and holds 0 and 1 only."""
-    batch, _, height, width = images.shape
-    if tuple(mask.shape) not in {(b, 1, height, width) for b in (1, batch)}:
-        wanted = (batch, 1, height, width)
-        raise ValueError(f"mask is {tuple(mask.shape)}, expected {wanted} or one for all")
-    if not ((mask == 0) | (mask == 1)).all():
-        raise ValueError(f"a mask holds 0 (keep) and 1 (paint), got values up to {mask.max()}")
-    return mask.bool()

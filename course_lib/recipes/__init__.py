@@ -1,26 +1,26 @@
-"""The course's named trainings: `course train NAME`, or `RECIPES[NAME]().begin(...)`."""
+"""The course's named trainings: `course train NAME`, or `RECIPES[NAME]().begin(...)`.
 
+A family of recipes is one file here; its `RECIPES` lists those that have a name of their own.
+"""
+
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
+import torch
+
+from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.devices import pick_device
 from course_lib.common.registry import choose
 from course_lib.datasets.folder import CaptionedFolder
-from course_lib.datasets.shards import Shards
-from course_lib.recipes.digits import DigitsClasses, DigitsDDPM, DigitsVAE
-from course_lib.recipes.features import ScenesFeatures
+from course_lib.datasets.shards import Shards, shards_in
+from course_lib.pipelines import LatentDiffusion
 from course_lib.recipes.recipe import Recipe
-from course_lib.recipes.scenes import (
-    ScenesCLIP,
-    ScenesLatent,
-    ScenesPixel,
-    ScenesVAE,
-)
 
 RECIPES: dict[str, type[Recipe]] = {
     recipe.name: recipe
-    for recipe in (
-        *(DigitsDDPM, DigitsClasses, DigitsVAE),
-        *(ScenesFeatures, ScenesVAE, ScenesCLIP, ScenesLatent, ScenesPixel),
-    )
+    for module in iter_modules(__path__)
+    for recipe in getattr(import_module(f"{__name__}.{module.name}"), "RECIPES", ())
 }
 
 
@@ -30,7 +30,7 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
     folder: of pictures with metadata.jsonl (see `datasets.folder`), or of tar files (see `shards`).
 
     Raises ValueError for an unknown name, and for a folder where a recipe needs other data: digits
-    are told apart by labels, and the features are learned from the scenes' own answers.
+    are told apart by labels, and the features are learned from what is known of each scene.
     """
     recipe = choose("recipe", name, RECIPES)
     if folder is None:
@@ -38,13 +38,24 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
     if not recipe.takes_folder:
         able = ", ".join(name for name, recipe in RECIPES.items() if recipe.takes_folder)
         raise ValueError(f"{name} can't learn from a folder of captioned pictures; {able} can")
-    if list(Path(folder).glob("*.tar")):
-        streams = recipe.settings.get("accumulate", 1)
-        made = recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
-    else:
-        made = recipe(CaptionedFolder(folder, recipe.size))
-    made.data_folder = Path(folder).resolve().name
-    return made
+    if shards_in(folder) and not (Path(folder) / "metadata.jsonl").exists():
+        streams = recipe.settings["scale"].accumulate
+        return recipe(Shards(folder, recipe.size, recipe.batch_size, streams))
+    return recipe(CaptionedFolder(folder, recipe.size))
 
 
-__all__ = ["RECIPES", "Recipe", "make_recipe"]
+def load_pipeline(
+    name: str = "scenes-latent", device: str | torch.device = "cpu"
+) -> LatentDiffusion:
+    """The shipped text-to-image model of that name, ready to draw.
+
+    Raises ValueError for a name that is no text-to-image recipe or a damaged checkpoint,
+    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
+    """
+    device = pick_device(device)
+    able = {name: recipe for name, recipe in RECIPES.items() if recipe.draws_captions}
+    recipe = choose("text-to-image model", name, able)()
+    return recipe.pipeline(load_checkpoint(type(recipe.model()), name, device))
+
+
+__all__ = ["RECIPES", "Recipe", "load_pipeline", "make_recipe"]

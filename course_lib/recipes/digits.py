@@ -18,10 +18,12 @@ from course_lib.diffusion import (
     initial_noise,
     sample,
 )
+from course_lib.evaluation.metrics import Metric, mean, proportion
 from course_lib.models import VAE, UNet
 from course_lib.models.vae import gaussian_kl
 from course_lib.recipes.recipe import Recipe
-from course_lib.training.loop import seeded
+from course_lib.training import Optimizer, Scale
+from course_lib.training.seeding import seeded
 
 SIZE = 16  # pixels; the originals have 8
 NULL = 10  # the class that stands for "any digit"
@@ -46,7 +48,9 @@ class DigitsDDPM(Digits):
 
     name = "digits-ddpm"
     goal = "like_real"
-    settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
+    settings: ClassVar = dict(
+        steps=2000, optimizer=Optimizer(lr=2e-3), ema=0.995, scale=Scale(precision="auto")
+    )
     process = Diffusion("linear", "eps")
 
     def model(self) -> nn.Module:
@@ -58,14 +62,15 @@ class DigitsDDPM(Digits):
     def loss(self, model: nn.Module, images: Tensor) -> Tensor:
         return self.process.loss(model, images)
 
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         return draw(self.process, model, range(40), where(model)), [""] * 40
 
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
-        return {
-            "test_loss": diffusion_loss(self.process, model, self.test_images),
-            "like_real": like_real(draw(self.process, model, range(count), where(model)), self),
-        }
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
+        images = draw(self.process, model, range(count), where(model))
+        return [
+            diffusion_loss(self.process, model, self.test_images),
+            proportion("like_real", like_real(images, self), count),
+        ]
 
 
 class DigitsClasses(Digits):
@@ -88,7 +93,7 @@ class DigitsClasses(Digits):
         images, labels = data
         return self.process.loss(model, images, drop_condition(labels, NULL, p=0.1))
 
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         wanted = torch.arange(40) % 10
         return self.draw(model, wanted), [str(digit) for digit in wanted.tolist()]
 
@@ -96,15 +101,16 @@ class DigitsClasses(Digits):
         network, device = guided(model, NULL, self.scale), where(model)
         return draw(self.process, network, range(len(wanted)), device, wanted.to(device))
 
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
         wanted = torch.arange(count) % 10
         images = self.draw(model, wanted)
-        return {
-            "test_loss": diffusion_loss(self.process, model, self.test_images, self.test_labels),
-            "like_real": like_real(images, self),
-            "right_digit": right_digit(images, wanted, self),
-            "right_digit_of_real": right_digit(self.test_images, self.test_labels, self),
-        }
+        of_real = right_digit(self.test_images, self.test_labels, self)
+        return [
+            diffusion_loss(self.process, model, self.test_images, self.test_labels),
+            proportion("like_real", like_real(images, self), count),
+            proportion("right_digit", right_digit(images, wanted, self), count),
+            proportion("right_digit_of_real", of_real, len(self.test_images)),
+        ]
 
 
 class DigitsVAE(Digits):
@@ -112,7 +118,9 @@ class DigitsVAE(Digits):
 
     name = "digits-vae"
     goal = "like_real"
-    settings: ClassVar = dict(steps=2000, lr=2e-3, ema=0.995, precision="auto")
+    settings: ClassVar = dict(
+        steps=2000, optimizer=Optimizer(lr=2e-3), ema=0.995, scale=Scale(precision="auto")
+    )
     variance = 0.02  # of the decoder's pixels: how much a grey level may be off
 
     def model(self) -> nn.Module:
@@ -125,21 +133,22 @@ class DigitsVAE(Digits):
         return model.loss(images, kl_weight=self.variance)[0]
 
     @torch.no_grad()
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         real = self.test_images[:20]
         again = model.decode(model.encode(real.to(where(model)))[0]).cpu()
         return torch.cat([real, again]), ["real"] * 20 + ["again"] * 20
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
         mu, logvar = model.encode(self.test_images.to(where(model)))
         error = (model.decode(mu).cpu() - self.test_images).square().mean().item()
         z = initial_noise(generators(range(count)), (model.latent,))
-        return {
-            "psnr": 10 * math.log10(4 / error),  # dB; pixels span 2
-            "nats": gaussian_kl(mu, logvar).sum(1).mean().item(),
-            "like_real": like_real(model.decode(z.to(where(model))).cpu(), self),
-        }
+        images = model.decode(z.to(where(model))).cpu()
+        return [
+            Metric("psnr", 10 * math.log10(4 / error), len(mu)),  # dB; pixels span 2
+            mean("nats", gaussian_kl(mu, logvar).sum(1)),
+            proportion("like_real", like_real(images, self), count),
+        ]
 
 
 def draw(process: Diffusion, network, seeds, device, context: Tensor | None = None) -> Tensor:
@@ -151,13 +160,14 @@ def draw(process: Diffusion, network, seeds, device, context: Tensor | None = No
 @torch.no_grad()
 def diffusion_loss(
     process: Diffusion, model: nn.Module, images: Tensor, labels: Tensor | None = None
-) -> float:
+) -> Metric:
     """The training loss on other images, four times each, at fixed times and with fixed noise."""
     device = where(model)
     with seeded(0, 0, device):
-        images = images.repeat(4, 1, 1, 1)
+        images, count = images.repeat(4, 1, 1, 1), len(images)
         labels = None if labels is None else labels.repeat(4).to(device)
-        return process.loss(model, images.to(device), labels, times="antithetic").item()
+        loss = process.loss(model, images.to(device), labels, times="antithetic").item()
+        return Metric("test_loss", loss, count)
 
 
 def nearest(images: Tensor, recipe: Digits) -> tuple[Tensor, Tensor]:
@@ -179,3 +189,6 @@ def right_digit(images: Tensor, wanted: Tensor, recipe: Digits) -> float:
 
 def where(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
+
+
+RECIPES = DigitsDDPM, DigitsClasses, DigitsVAE

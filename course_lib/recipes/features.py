@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from course_lib.datasets.scenes import Scenes, render
 from course_lib.datasets.scenes.grammar import COLOURS, SHAPES, SIZES, Scene
+from course_lib.evaluation.metrics import Metric, share
 from course_lib.models.classifier import Classifier
 from course_lib.recipes.scenes import ScenesRecipe, to
+from course_lib.training import Optimizer, Scale
 
 QUESTIONS = [
     *(f"on {colour}" for colour in COLOURS),
@@ -38,7 +40,12 @@ class ScenesFeatures(ScenesRecipe):
 
     name = "scenes-features"
     goal = "pictures_right"
-    settings = dict(steps=1200, lr=3e-3, optimizer="muon", ema=0.99, precision="auto")
+    settings = dict(
+        steps=1200,
+        optimizer=Optimizer("muon", lr=3e-3),
+        ema=0.99,
+        scale=Scale(precision="auto"),
+    )
     takes_folder = False  # it needs the answers, and these only a scene can give
 
     def model(self) -> nn.Module:
@@ -60,7 +67,7 @@ class ScenesFeatures(ScenesRecipe):
         return F.binary_cross_entropy_with_logits(model(images), truth)
 
     @torch.no_grad()
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """Held-out pictures, each with the answers above one half."""
         images, _ = self.examples(Scenes(self.size, "new combinations"), range(24))
         says = model(to(model, images)).cpu() > 0
@@ -69,12 +76,15 @@ class ScenesFeatures(ScenesRecipe):
         ]
 
     @torch.no_grad()
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """Held-out pictures: answers right, and pictures of which every answer is right."""
         images, truth = self.examples(Scenes(self.size, "new combinations"), range(count))
         says = torch.cat([model(to(model, part)).cpu() > 0 for part in images.split(100)])
         right = says == (truth > 0.5)
-        return {
-            "answers_right": right.float().mean().item(),
-            "pictures_right": right.all(1).float().mean().item(),
-        }
+        return [
+            Metric("answers_right", right.float().mean().item(), count),
+            share("pictures_right", right.all(1)),
+        ]
+
+
+RECIPES = (ScenesFeatures,)

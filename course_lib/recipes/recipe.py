@@ -3,8 +3,8 @@
     recipe = choose("recipe", "digits-ddpm", RECIPES)()
     run = recipe.begin(folder="outputs/digits-ddpm")    # goes on where that folder ends
     for step in run:
-        if step.index % recipe.look_every == 0:
-            images, titles = recipe.pictures(run.ema)   # (N, C, H, W) in [-1, 1]
+        if step.index % recipe.sample_every == 0:
+            images, titles = recipe.samples(run.ema)   # (N, C, H, W) in [-1, 1]
     recipe.publish(run)
 
 `begin(steps=…)` is the same recipe with its learning rate squeezed into fewer steps. To see only
@@ -14,6 +14,7 @@ recorded training.
 
 import json
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from course_lib.common.checkpoints import save_checkpoint
-from course_lib.training.loop import Training, train
+from course_lib.common.checks import torch_seeds
+from course_lib.evaluation.metrics import Metric, mean_share, to_card
+from course_lib.pipelines import LatentDiffusion
+from course_lib.training import Folder, Training, train
 
 
 class Recipe(ABC):
@@ -29,12 +33,13 @@ class Recipe(ABC):
 
     name: str  # of the recipe and of its checkpoint
     settings: ClassVar[dict]  # keywords of `train`
-    goal: str | None = None  # the figure of `measure`, a share, that says how good the model is
+    goal: str | None = None  # the property, a share, that says how good the model is
     half = True  # publish matrices and kernels in float16
-    look_every = 250  # steps between two looks at `pictures`
+    save_every = 250  # steps between two saved states
+    sample_every = 250  # steps between two looks at `samples`
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
-    data_folder: str | None = None  # its name
+    draws_captions = False  # whether its model is a text-to-image model, with a `pipeline`
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -49,25 +54,46 @@ class Recipe(ABC):
         """The scalar to minimise."""
 
     @abstractmethod
-    def pictures(self, model: nn.Module) -> tuple[Tensor, list[str]]:
+    def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """What the model makes now: images (N, C, H, W) in [-1, 1], with a title for each."""
 
     @abstractmethod
-    def measure(self, model: nn.Module, count: int) -> dict[str, float]:
-        """The figures of the card, from `count` samples; continuous integration repeats them."""
+    def measure(self, model: nn.Module, count: int) -> list[Metric]:
+        """The card's metrics, from `count` samples (of each kind and split)."""
 
-    def begin(self, **changes) -> Training:
-        """The training, ready to iterate over; `changes` override settings: steps, folder, …"""
-        settings = self.settings | {"data": self.made_of()} | changes
-        settings["warmup"] = min(settings.get("warmup", 100), settings["steps"] // 10)
+    def score(self, model: nn.Module, count: int = 32) -> float:
+        """The one share, 0 to 1, by which a training is judged: `course train --until`."""
+        return mean_share(self.measure(model, count), self.goal)
+
+    def pipeline(self, model: nn.Module) -> LatentDiffusion:
+        """The text-to-image pipeline around this model of the recipe's."""
+        raise ValueError(f"{self.name} is not a text-to-image model")
+
+    def begin(
+        self, *, folder: str | Path | None = None, resume: bool = True, **changes
+    ) -> Training:
+        """The training, ready to iterate over.
+
+        folder: keeps its state and its log, and is resumed unless resume=False.
+        changes: override settings: steps, seed, device, optimizer, ema, scale.
+        """
+        settings = self.settings | changes
+        warmup = min(settings["optimizer"].warmup, settings["steps"] // 10)
+        settings["optimizer"] = replace(settings["optimizer"], warmup=warmup)
+        if folder is not None:
+            folder = Folder(folder, self.save_every, resume, self.data_fingerprint())
+        torch_seeds(seed := settings.get("seed", 0))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.get("seed", 0))
+            torch.manual_seed(seed)
             model = self.model()
-        return train(model, self.loss, self.batch, **settings)
+        return train(model, self.loss, self.batch, folder=folder, **settings)
 
-    def made_of(self) -> str | None:
-        """What the data is of, if not the course's own: a training goes on with the same alone."""
-        return self.data_folder
+    def data_fingerprint(self) -> dict[str, str] | None:
+        """What else the batches depend on: names with checksums. A resumed training needs the same.
+
+        "pictures" are a reader's own.
+        """
+        return None
 
     def publish(
         self,
@@ -82,8 +108,8 @@ class Recipe(ABC):
         """
         facts = {
             "command": command or f"course train {self.name}",
-            "metrics": {"count": count} | self.measure(run.ema, count),
-            "curve": curve(run.folder / "log.jsonl") if run.folder else [],
+            "metrics": to_card(self.measure(run.ema, count)),
+            "curve": curve(run.folder.log) if run.folder else [],
         }
         return save_checkpoint(name_or_path or self.name, run.ema, self.half, **run.card, **facts)
 

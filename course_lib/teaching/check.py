@@ -45,6 +45,9 @@ def check(number: str, answer: Any) -> None:
     """Print whether this answer is right, and if not, why; never raise, so the notebook runs on.
 
     A right answer in the reader's own cell is recorded for `progress`.
+
+    >>> check("99.1", ...)
+    ✗ no chapter has an exercise '99.1'; expected for example '9.2'
     """
     try:
         verdict = examine(number, answer)
@@ -70,7 +73,7 @@ def exercises(number: str) -> Mapping[str, "Exercise"]:
     chapter = str(number).partition(".")[0]
     found = {name: each for name, each in EXERCISES.items() if name.partition(".")[0] == chapter}
     if not found:
-        raise ValueError(f"no chapter has an exercise {number!r}; expected e.g. '9.2'")
+        raise ValueError(f"no chapter has an exercise {number!r}; expected for example '9.2'")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Drawings of how the parts fit together."""
+"""Schematics of how the components fit together."""
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -30,7 +30,7 @@ ARROWS = [
 
 @styled
 def components_figure() -> Figure:
-    """Caption to picture, each part with the number of the chapter that builds it."""
+    """From caption to picture, each component with the number of the chapter that builds it."""
     figure = Figure(figsize=(9.4, 2.6))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")

@@ -1,8 +1,8 @@
 """From adversarial networks to latent diffusion: what was published when, and what it reported.
 
-Dates are the months that arXiv's identifiers spell (2006.11239: June 2020); some papers were shown
-at a workshop before. Fréchet distances are those that each paper reports for itself on CIFAR-10;
-papers differ in details of how they measure, so read differences of a few tenths as noise.
+Dates are the months in arXiv's identifiers (2006.11239 is June 2020); some papers were presented at
+a workshop earlier. Fréchet distances are those that each paper reports for its own model on
+CIFAR-10. Papers measure in slightly different ways, so differences of a few tenths mean nothing.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ LANES = {"adversarial": ORANGE, "diffusion": BLUE, "words and latents": GREEN}
 
 @dataclass(frozen=True)
 class Event:
-    """arxiv: its identifier; idea: in a line; fid: on CIFAR-10, with where the paper says so."""
+    """A paper. idea: in one line; fid: on CIFAR-10; source: where the paper reports it."""
 
     lane: str
     name: str
@@ -35,13 +35,13 @@ EVENTS = [
     Event("words and latents", "VAE", "Kingma & Welling", "1312.6114",
           "a latent space one can sample from"),
     Event("adversarial", "GAN", "Goodfellow et al.", "1406.2661",
-          "two networks, one forging, one judging"),
+          "two networks, a generator and a discriminator"),
     Event("diffusion", "diffusion", "Sohl-Dickstein et al.", "1503.03585",
           "destroy data by small noise steps, learn to reverse them"),
     Event("adversarial", "DCGAN", "Radford et al.", "1511.06434",
           "convolutional GANs that train"),
     Event("adversarial", "SN-GAN", "Miyato et al.", "1802.05957",
-          "a steadier judge", "21.7", "table 2"),
+          "a discriminator that trains stably", "21.7", "table 2"),
     Event("adversarial", "BigGAN", "Brock et al.", "1809.11096",
           "scale: ImageNet at up to 512×512 pixels"),
     Event("diffusion", "NCSN", "Song & Ermon", "1907.05600",
@@ -63,7 +63,7 @@ EVENTS = [
     Event("diffusion", "EDM", "Karras et al.", "2206.00364",
           "the design choices taken apart", "1.79", "abstract, class-conditional"),
     Event("words and latents", "classifier-free guidance", "Ho & Salimans", "2207.12598",
-          "forget the caption sometimes, exaggerate it later"),
+          "drop the caption sometimes, exaggerate it when sampling"),
     Event("diffusion", "flow matching", "Lipman et al.", "2210.02747",
           "straight paths from noise to data"),
 ]  # fmt: skip
@@ -77,7 +77,7 @@ def timeline_figure() -> Figure:
     seen = dict.fromkeys(LANES, 0)
     for event in EVENTS:
         colour, height = LANES[event.lane], heights[event.lane]
-        lift = (0.16, -0.16, 0.34, -0.34)[seen[event.lane] % 4]  # labels take turns
+        lift = (0.16, -0.16, 0.34, -0.34)[seen[event.lane] % 4]  # labels alternate above and below
         seen[event.lane] += 1
         lanes.plot(event.year, height, "o", color=colour, markersize=6)
         lanes.plot([event.year] * 2, [height, height + lift], color=GREY, linewidth=0.6)

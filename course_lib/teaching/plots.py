@@ -1,9 +1,10 @@
-"""The course's figures: one style, colours a colour-blind reader can tell apart, labels in words.
+"""The course's figures: one style, colours that colour-blind readers can tell apart.
 
-Each `..._figure` function builds a matplotlib `Figure`, and `show` puts it on
-the page. No function touches pyplot's global state, so the command line can use them as they are.
+Each `..._figure` function builds a matplotlib `Figure`, and `show` displays it in a notebook. No
+function uses pyplot's global state, so the command line can call them too.
 """
 
+import functools
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -15,13 +16,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from course_lib.teaching.lettering import columns as columns_of
+from course_lib.teaching.lettering import drawable, families
 from course_lib.teaching.style import COLOURS, DASHES, GREY, PNG_LIMIT, canvas, png, styled
 
 
 def pixels(images: Tensor) -> Tensor:
-    """Images (B, 1 or 3, H, W) in [-1, 1] -> (B, H, W, 3) in [0, 1]; what overshoots is clipped.
+    """Images (B, 1 or 3, H, W) in [-1, 1] -> (B, H, W, 3) in [0, 1], clipped.
 
-    ValueError: another shape, or whole numbers (pictures in 0..255).
+    ValueError: another shape, or integers (pictures in 0..255).
+
+    >>> pixels(torch.zeros(1, 1, 2, 2)).shape
+    torch.Size([1, 2, 2, 3])
     """
     if not isinstance(images, Tensor):
         raise ValueError(f"images must be a tensor (B, 1 or 3, H, W), got {type(images).__name__}")
@@ -44,11 +50,13 @@ def grid_figure(
     column_labels: Sequence[str] | None = None,
     cell: float = 1.3,
 ) -> Figure:
-    """A grid of pictures, each with its caption beneath.
+    """A grid of images, each with its caption below, as it was typed.
 
-    images (B, 1 or 3, H, W) in [-1, 1]; captions: B texts, wrapped to the picture's width;
-    columns: 8 at most unless told; row_labels, column_labels: at the left and on top;
-    cell: a picture's width in inches. ValueError: images of another kind, a list too short.
+    images (B, 1 or 3, H, W) in [-1, 1]; captions: B strings, wrapped to the width of an image;
+    columns: at most 8 by default; row_labels on the left, column_labels on top;
+    cell: the width of an image in inches. ValueError: images of another kind, a list too short.
+
+    >>> show(grid_figure(torch.zeros(2, 3, 8, 8), ["left", "right"]))  # doctest: +SKIP
     """
     rgb, count = pixels(images), len(images)
     columns = columns or min(count, 8)
@@ -61,56 +69,62 @@ def grid_figure(
         if labels is not None and len(labels) != expected:
             raise ValueError(f"{name} must hold {expected} texts, got {len(labels)}")
 
-    line, gap = 0.155, 0.12  # inches: a line of 8-point text, the room between pictures
-    wrapped = [_wrap(caption, cell) for caption in ([""] * count if captions is None else captions)]
+    line, gap = 0.155, 0.12  # inches: a line of 8-point text, the space between images
+    letters = max(8, int(cell * 15))  # of 8 points, to the width of an image
+    wrapped = [_wrap(text, letters) for text in ([""] * count if captions is None else captions)]
+    above = [_wrap(label, letters) for label in column_labels or []]
+    beside = [_wrap(label, 24) for label in row_labels or []]
+    title = drawable(title or "")
     below = line * max(text.count("\n") + bool(text) for text in wrapped)
-    beside = [textwrap.fill(label, 24) for label in row_labels or []]
-    widest = max((len(line) for label in beside for line in label.split("\n")), default=0)
+    widest = max((columns_of(line) for label in beside for line in label.split("\n")), default=0)
     left = gap + (0.05 + 0.075 * widest if beside else 0)
     top = gap + (0.3 if title else 0)
-    if column_labels:
-        top += line * (1.2 + max(_wrap(label, cell).count("\n") for label in column_labels))
+    if above:
+        top += line * (1.2 + max(label.count("\n") for label in above))
     step_x, step_y = cell + gap, cell + below + gap
     width, height = left + columns * step_x, top + rows * step_y
     if title:
-        width = max(width, 0.092 * len(title))
+        width = max(width, 0.092 * columns_of(title))
 
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
+    family = families("".join([title, *wrapped, *above, *beside]))
+    write = functools.partial(axes.text, family=family, parse_math=False)
     for i in range(count):
         x, y = left + i % columns * step_x, top + i // columns * step_y
         box = (x, x + cell, y + cell, y)
         axes.imshow(rgb[i].numpy(), extent=box, interpolation="nearest", aspect="auto")
         axes.add_patch(Rectangle((x, y), cell, cell, fill=False, edgecolor=GREY, linewidth=0.5))
-        axes.text(x + cell / 2, y + cell + 0.04, wrapped[i], size=8, ha="center", va="top")
+        write(x + cell / 2, y + cell + 0.04, wrapped[i], size=8, ha="center", va="top")
     for row, label in enumerate(beside):
         y = top + row * step_y + cell / 2
-        axes.text(left - 0.08, y, label, size=9, ha="right", va="center")
-    for column, label in enumerate(column_labels or []):
+        write(left - 0.08, y, label, size=9, ha="right", va="center")
+    for column, label in enumerate(above):
         x = left + column * step_x + cell / 2
-        axes.text(x, top - 0.05, _wrap(label, cell), size=9, ha="center", va="bottom")
+        write(x, top - 0.05, label, size=9, ha="center", va="bottom")
     if title:
-        axes.text(gap, gap, title, size=11, ha="left", va="top")
+        write(gap, gap, title, size=11, ha="left", va="top")
     axes.set(xlim=(0, width), ylim=(height, 0))
     return figure
 
 
-def _wrap(text: str, inches: float) -> str:
-    """The text in lines that fit under a picture of that width, at 8 points."""
-    return "\n".join(textwrap.wrap(str(text), max(8, int(inches * 15))))
+def _wrap(text: str, width: int) -> str:
+    """The text in lines of so many letters; a wide one counts as two."""
+    text = "".join(letter + "\0" * (columns_of(letter) - 1) for letter in drawable(str(text)))
+    return "\n".join(textwrap.wrap(text, width)).replace("\0", "")
 
 
 def as_image(figure: Figure, alt: str = "", limit: int | None = PNG_LIMIT) -> Image:
-    """The figure as a notebook displays it, sharp on any screen; `alt` says it in words.
+    """The figure as a notebook displays it, sharp on any screen; `alt` describes it in words.
 
-    limit: bytes of the PNG; None where it is looked at and not kept.
+    limit: the PNG's maximal size in bytes; None if it won't be saved in the notebook.
     """
     return Image(png(figure, limit), width=int(figure.get_figwidth() * 90), alt=alt or None)
 
 
 def show(figure: Figure, alt: str = "") -> None:
-    """Put the figure on the notebook's page."""
+    """Display the figure in the notebook; `alt` describes it for those who can't see it."""
     display(as_image(figure, alt))
 
 
@@ -122,7 +136,7 @@ def show_grid(
     alt: str = "",
     **layout,
 ) -> None:
-    """`grid_figure`, shown; `layout` are its other keywords."""
+    """Display a `grid_figure`; `layout`: its other keywords."""
     show(grid_figure(images, labels, title, **layout), alt)
 
 
@@ -137,9 +151,11 @@ def curves_figure(
     log_x: bool = False,
     log_y: bool = False,
 ) -> Figure:
-    """Curves by name, each (xs, ys), told apart by colour and by dashes.
+    """Curves by name, each (xs, ys), distinguished by colour and dashes.
 
-    smooth: mean over so many neighbouring points, with the points themselves faint behind.
+    smooth: average over this many neighbouring points, with the raw curve faint behind.
+
+    >>> figure = curves_figure({"loss": ([1, 2, 3], [1.0, 0.5, 0.4])}, "Training", "step", "loss")
     """
     figure, axes = canvas()
     for i, (name, (xs, ys)) in enumerate(curves.items()):
@@ -161,12 +177,12 @@ def curves_figure(
 def strip_figure(
     path: Sequence[Tensor], title: str, captions: Sequence[str] | None = None, columns: int = 8
 ) -> Figure:
-    """A trajectory as film strips: `columns` moments of it from left to right, one row a sample.
+    """A trajectory as film strips: a row for each sample, `columns` steps from left to right.
 
-    path: the pictures (B, C, H, W) of each moment, first to last; captions: B texts at the left.
+    path: the images (B, C, H, W) at each step, first to last; captions: B strings at the left.
     """
     if not len(path):
-        raise ValueError("a strip needs at least one moment of the path, got none")
+        raise ValueError("path: expected the images of at least one step, got none")
     moments = np.linspace(0, len(path) - 1, min(columns, len(path))).round().astype(int)
     frames = torch.stack([path[i] for i in moments], dim=1).flatten(0, 1)  # (B·columns, C, H, W)
     steps = [f"step {i}" if i else "noise" for i in moments]
@@ -179,16 +195,16 @@ def strip_figure(
 def attention_figure(
     image: Tensor, words: Sequence[str], heat: Tensor, title: str = "", columns: int = 8
 ) -> Figure:
-    """A picture, then for each word the picture lit only where the word was read.
+    """An image, then for each word the image lit up where the network attended to that word.
 
-    image (1, C, H, W) in [-1, 1]; heat (len(words), h, w), at least 0; each map is shown relative
-    to its own largest value, as the maps' sums differ by word.
+    image (1, C, H, W) in [-1, 1]; heat (len(words), h, w), at least 0. Each map is scaled by its
+    own range, since the maps of different words have different sums.
     """
     if len(words) != len(heat):
-        raise ValueError(f"{len(words)} words, but {len(heat)} maps")
+        raise ValueError(f"heat: expected a map for each of {len(words)} words, got {len(heat)}")
     height, width = image.shape[2:]
     heat = F.interpolate(heat[:, None].float().cpu(), (height, width), mode="bilinear")
     low, high = heat.amin((1, 2, 3), keepdim=True), heat.amax((1, 2, 3), keepdim=True)
     light = 0.12 + 0.88 * (heat - low) / (high - low).clamp(min=1e-8)  # (words, 1, H, W)
-    lit = (image.cpu() + 1) * light - 1  # black where unread
+    lit = (image.cpu() + 1) * light - 1  # black where nothing attended to the word
     return grid_figure(torch.cat([image.cpu(), lit]), ["the picture", *words], title, columns)

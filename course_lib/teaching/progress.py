@@ -1,7 +1,7 @@
 """`progress(1)`, the last line of chapter 01: which of its exercises you have solved.
 
-`course progress` shows all chapters, `course progress --reset` begins anew. An exercise is solved
-when `check` says so of the reader's own cell; running the solution below it does not count.
+`course progress` shows all chapters, and `course progress --reset` starts over. An exercise is
+solved when `check` accepts one of the reader's own cells; running the solution doesn't count.
 """
 
 import json
@@ -20,8 +20,8 @@ HEADING = re.compile(r"### Exercise (\d+\.\d+) · (\w+) · ([★☆]+) · (\d+ m
 
 
 @dataclass(frozen=True)
-class Asked:
-    """An exercise as the chapter's page announces it."""
+class Heading:
+    """An exercise as its heading in the chapter announces it."""
 
     number: str
     kind: str = ""
@@ -30,7 +30,7 @@ class Asked:
 
 
 def progress(chapter: int | str) -> None:
-    """Print the table of one chapter's exercises; never raise, so the notebook runs on."""
+    """Print which exercises of a chapter are solved; never raise, so the notebook runs on."""
     try:
         print("\n".join(table(int(chapter))))
     except (ValueError, TypeError, OverflowError, OSError) as error:
@@ -39,45 +39,44 @@ def progress(chapter: int | str) -> None:
 
 def table(chapter: int) -> Iterator[str]:
     """A line for the chapter, one for each of its exercises, and how many are solved."""
-    title, all_asked = chapter_page(chapter)
+    title, headings = chapter_page(chapter)
     done = solved()
     yield f"{chapter:02} · {title}" if title else f"chapter {chapter:02}"
-    for each in all_asked:
+    for each in headings:
         state = "right" if each.number in done else "not attempted"
         words = "solved" if each.number in done else "not yet"
         yield f"{MARKS[state]} {each.number}  {each.kind:8}{each.stars}  {words}"
-    count = sum(each.number in done for each in all_asked)
-    yield f"{count} of {len(all_asked)} solved. All chapters: `course progress` in a terminal."
+    count = sum(each.number in done for each in headings)
+    yield f"{count} of {len(headings)} solved. All chapters: `course progress` in a terminal."
 
 
 def overview() -> Iterator[str]:
-    """A line for each chapter there is, and the total: what `course progress` prints."""
+    """A line for each chapter and the total: what `course progress` prints."""
     done, found, total = solved(), 0, 0
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        title, all_asked = chapter_page(int(path.name[:2]))
-        marks = [MARKS["right" if each.number in done else "not attempted"] for each in all_asked]
+        title, headings = chapter_page(int(path.name[:2]))
+        marks = [MARKS["right" if each.number in done else "not attempted"] for each in headings]
         count = marks.count(MARKS["right"])
         found, total = found + count, total + len(marks)
         yield f"{path.name[:2]} · {title:32} {' '.join(marks):12} {count} of {len(marks)}"
     yield f"{found} of {total} exercises solved"
 
 
-def chapter_page(chapter: int) -> tuple[str, list[Asked]]:
-    """The chapter's title and exercises, in the order asked; ValueError if there is none.
+def chapter_page(chapter: int) -> tuple[str, list[Heading]]:
+    """The chapter's title and its exercises in order; ValueError if it has none.
 
-    The exercises are those that have a check; what their headings say is read off the notebook
-    where it lies beside the package.
+    The exercises are those with a check; their headings are read from the notebook, if it is there.
     """
     cells = [text for path in NOTEBOOKS.glob(f"{chapter:02}_*.ipynb") for text in prose(path)]
     titles = [found.group(2).strip() for text in cells if (found := TITLE.match(text))]
-    headings = [Asked(*found.groups()) for text in cells if (found := HEADING.match(text))]
-    known = {each.number: each for each in headings}
+    found = [HEADING.match(text) for text in cells]
+    known = {each[1]: Heading(*each.groups()) for each in found if each}
     numbers = exercises(f"{chapter}.1")
-    return "".join(titles[:1]), [known.get(number, Asked(number)) for number in numbers]
+    return "".join(titles[:1]), [known.get(number, Heading(number)) for number in numbers]
 
 
 def prose(path: Path) -> list[str]:
-    """The Markdown cells of a notebook; none where it cannot be read."""
+    """The Markdown cells of a notebook; none if it can't be read."""
     try:
         cells = json.loads(path.read_text("utf-8"))["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]

@@ -1,8 +1,8 @@
-"""Which exercises this reader has solved: one small file, theirs alone, that nothing depends on.
+"""Which exercises this reader has solved, in one small file that nothing else depends on.
 
-It is `data/progress.json`, which git ignores, or the file that COURSE_PROGRESS names. A reader
-without it has solved nothing yet; one that is damaged or cannot be written costs one line of text
-and is left as it is.
+The file is `data/progress.json`, which git ignores, or the one that COURSE_PROGRESS names. Without
+it, nothing is solved yet. If it is damaged or can't be written, the reader is told in one line and
+the file stays unchanged.
 """
 
 import json
@@ -19,7 +19,7 @@ ADVICE = "`course progress --reset` starts a new one"
 
 
 def solved() -> set[str]:
-    """The numbers of the exercises solved so far; ValueError in one line for a damaged file."""
+    """The numbers of the exercises solved so far; ValueError in one line if the file is damaged."""
     try:
         numbers = json.loads(PROGRESS.read_text("utf-8"))["solved"]
         if not all(re.fullmatch(r"\d+\.\d+", number) for number in numbers):
@@ -32,13 +32,13 @@ def solved() -> set[str]:
 
 
 def record(number: str) -> str:
-    """Keep that the exercise is solved; '' or, where that could not be kept, why in one line."""
+    """Save that the exercise is solved; '', or why that failed, in one line."""
     try:
         before = solved()
         if number not in before:
             write(before | {number})
     except (ValueError, OSError) as error:
-        return f"Your progress is not kept: {' '.join(str(error).split())}."
+        return f"Your progress is not saved: {' '.join(str(error).split())}."
     return ""
 
 
@@ -49,11 +49,11 @@ def write(numbers: set[str]) -> None:
 
 
 def forget() -> None:
-    """Begin anew: the file is removed, damaged or not."""
+    """Start over: remove the file, damaged or not."""
     PROGRESS.unlink(missing_ok=True)
 
 
 def readers_own(cell: FrameType) -> bool:
-    """Whether this frame runs a notebook's cell that the reader wrote: no solution, no script."""
+    """Whether this frame runs a cell that the reader wrote, not a solution and not a script."""
     first = linecache.getline(cell.f_code.co_filename, 1)  # IPython keeps each cell's source there
     return get_ipython() is not None and not first.startswith("# Solution")

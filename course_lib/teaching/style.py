@@ -1,4 +1,4 @@
-"""The look of the course's figures: colours, fonts, and the size of a picture file."""
+"""The style of the course's figures: colours, fonts, and the size of image files."""
 
 import io
 from functools import wraps
@@ -18,7 +18,7 @@ BLUE, ORANGE, GREEN, RED, PINK, SKY = (
 INK, GREY = "#222222", "#777777"
 COLOURS = [BLUE, ORANGE, GREEN, RED, PINK, SKY]  # Okabe & Ito's palette
 STYLE = {
-    "figure.facecolor": "white",  # opaque: the same figure on a light and on a dark page
+    "figure.facecolor": "white",  # opaque: the same on light and dark pages
     "axes.facecolor": "white",
     "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
     "axes.edgecolor": GREY,
@@ -43,7 +43,7 @@ DPI, PNG_LIMIT = 144, 150_000
 
 
 def styled(function):
-    """The function runs in the course's style and leaves matplotlib's settings as they were."""
+    """A decorator: the function draws in the course's style, and matplotlib's settings stay."""
 
     @wraps(function)
     def inner(*args, **kwargs):
@@ -54,13 +54,16 @@ def styled(function):
 
 
 def use_style() -> None:
-    """The course's style for all figures drawn from here on: a chapter's set-up cell calls it."""
+    """Switch to the course's style for all later figures; a chapter's set-up cell calls this."""
     matplotlib.rcParams.update(STYLE)
 
 
 @styled
 def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7, 3.4), title: str = ""):
-    """An empty figure and its axes, laid out so that nothing overlaps: `figure, axes`."""
+    """An empty figure and its axes, laid out so that nothing overlaps.
+
+    >>> figure, (left, right) = canvas(1, 2, title="Two panels")
+    """
     figure = Figure(figsize=size, layout="constrained")
     if title:
         figure.suptitle(title, size=11, x=0.01, ha="left")
@@ -68,23 +71,23 @@ def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7, 3.4)
 
 
 def png(figure: Figure, limit: int | None = PNG_LIMIT) -> bytes:
-    """The figure as an opaque PNG of at most `limit` bytes; None: of any size, and sooner."""
+    """The figure as an opaque PNG of at most `limit` bytes; None: of any size, which is faster."""
     buffer = io.BytesIO()
-    fast = {"compress_level": 1}  # `shrink` packs it once more
+    fast = {"compress_level": 1}  # `shrink` compresses it again
     figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs=fast)
     return shrink(buffer.getvalue(), limit) if limit else buffer.getvalue()
 
 
 def few_colours(image: Picture.Image) -> Picture.Image:
-    """In 256 colours, rare ones too: median cut, Pillow's default, loses a small blue circle."""
+    """With 256 colours, keeping rare ones; Pillow's default, median cut, loses a small circle."""
     return image.quantize(256, method=Picture.Quantize.MAXCOVERAGE, kmeans=1)
 
 
 def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:
-    """The same PNG without metadata in at most `limit` bytes: fewer colours, then fewer dots.
+    """The same PNG without metadata in at most `limit` bytes: fewer colours, then fewer pixels.
 
-    Drawings, which have few colours, get 256 in any case: a third of the bytes, and looks the same.
-    ValueError where even a quarter of the dots, in 256 colours, is too much.
+    Drawings have few colours and always get 256: a third of the bytes, no visible difference.
+    ValueError if even a quarter of the pixels in 256 colours takes more.
     """
     full = Picture.open(io.BytesIO(picture)).convert("RGB")
     palettes = (256,) if full.getcolors(maxcolors=4096) else (None, 256)
@@ -97,4 +100,4 @@ def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:
             version.save(buffer, format="png", optimize=True)
             if buffer.tell() <= limit:
                 return buffer.getvalue()
-    raise ValueError(f"this figure needs {buffer.tell()} bytes at its coarsest, limit {limit}")
+    raise ValueError(f"figure: expected at most {limit} bytes, got {buffer.tell()} at the least")

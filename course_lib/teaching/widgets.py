@@ -1,4 +1,4 @@
-"""Explorables: a figure with sliders, and the same figure alone on a page without a kernel."""
+"""Explorables: figures with sliders; on a page without a kernel, the figure alone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,26 +17,28 @@ def explorable(
 ) -> None:
     """Show `draw(name=value, ...)` below one control for each name; moving one redraws.
 
-    choices: for each argument of `draw` its values: a slider for numbers, a menu for texts.
-    start: the values at first (default: the first of each). alt: the figure in words.
-    draw should take under 100 ms, so compute beforehand what is slow; each figure is kept.
+    choices: the values of each argument of `draw`: a slider for numbers, a menu for strings.
+    start: the initial values (default: the first of each). alt: the figure in words.
+    draw should take under 100 ms, so compute slow things beforehand; every figure is cached.
+
+        explorable(lambda steps: strip_figure(paths[steps], "Path"), steps=[5, 10, 20])
     """
     for name in start or {}:
-        choose("control", name, choices)  # refuses a name that is none
+        choose("control", name, choices)  # refuses an unknown name
     start = {name: values[0] for name, values in choices.items()} | (start or {})
     controls = {name: _control(name, choices[name], start[name]) for name in choices}
-    kept: dict[tuple, Any] = {}
+    cache: dict[tuple, Any] = {}
 
     def picture(limit: int | None = None) -> Any:
         values = {name: control.value for name, control in controls.items()}
         key = tuple(values.values())
-        if key not in kept:
-            kept[key] = as_image(draw(**values), alt, limit)
-        return kept[key]
+        if key not in cache:
+            cache[key] = as_image(draw(**values), alt, limit)
+        return cache[key]
 
     draw(**{name: values[-1] for name, values in choices.items()})  # fail here, not in a callback
     display(ipywidgets.VBox(list(controls.values())))
-    shown = display(picture(PNG_LIMIT), display_id=True)  # this one is kept in the notebook
+    shown = display(picture(PNG_LIMIT), display_id=True)  # saved in the notebook
     for control in controls.values():
         control.observe(lambda change: shown.update(picture()), names="value")
 

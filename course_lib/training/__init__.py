@@ -1,31 +1,10 @@
-"""Training: the loop, the average of the weights, checkpoints, and the course's named recipes."""
+"""Training: the loop, the average of the weights, the optimisers, and the folder of a run."""
 
-from course_lib.common.checkpoints import (
-    amend_card,
-    load_checkpoint,
-    published,
-    read_card,
-    read_checkpoint,
-    save_checkpoint,
-)
-from course_lib.common.devices import pick_device
-from course_lib.common.paths import CHECKPOINTS
 from course_lib.training.ema import EMA
+from course_lib.training.folder import Folder
 from course_lib.training.loop import Step, Training, train
+from course_lib.training.optimizers import Optimizer
 from course_lib.training.rate import learning_rate
+from course_lib.training.scale.engine import Scale
 
-__all__ = [
-    "CHECKPOINTS",
-    "EMA",
-    "Step",
-    "Training",
-    "amend_card",
-    "learning_rate",
-    "load_checkpoint",
-    "pick_device",
-    "published",
-    "read_card",
-    "read_checkpoint",
-    "save_checkpoint",
-    "train",
-]
+__all__ = ["EMA", "Folder", "Optimizer", "Scale", "Step", "Training", "learning_rate", "train"]

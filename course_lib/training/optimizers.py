@@ -6,9 +6,15 @@ autoencoder, tests/benchmarks/optimizers.py measures.
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
+
+from course_lib.common.checks import whole_numbers
+from course_lib.common.registry import choose
+from course_lib.training.rate import DECAYS, learning_rate
 
 
 def orthogonal(matrices: Tensor, pairs: int = 2) -> Tensor:
@@ -96,3 +102,50 @@ def muon(model: nn.Module, lr, betas, weight_decay) -> list[torch.optim.Optimize
 
 
 OPTIMIZERS = {"adamw": adamw, "muon": muon}
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What makes a step of a gradient: which optimiser, at which learning rate.
+
+    name: "adamw", or "muon" for matrices and kernels and AdamW for the rest.
+    lr: the peak of the learning rate, which rises linearly over `warmup` steps and then decays
+        ("cosine", "linear" or "constant") to end with the last step.
+    betas, weight_decay: AdamW's; Muon takes the weight decay as well.
+    clip: largest norm of the gradient; longer ones are shortened to it.
+
+    Raises ValueError for settings out of range.
+    """
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    warmup: int = 100
+    decay: str = "cosine"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+    def __post_init__(self):
+        choose("optimizer", self.name, OPTIMIZERS)
+        choose("decay", self.decay, DECAYS)
+        whole_numbers(0, warmup=self.warmup)
+        if not isinstance(self.clip, Real) or not self.clip > 0:
+            raise ValueError(
+                f"clip must be a positive bound on the gradient's norm, not {self.clip}"
+            )
+        if not isinstance(self.betas, Sequence) or len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, not {self.betas}")
+
+    @property
+    def settings(self) -> dict:
+        """What a card and a state say of it."""
+        names = asdict(self) | {"betas": list(self.betas)}
+        return {"optimizer": names.pop("name")} | names
+
+    def build(self, model: nn.Module) -> list[torch.optim.Optimizer]:
+        """torch's optimisers for the model's parameters."""
+        return OPTIMIZERS[self.name](model, self.lr, self.betas, self.weight_decay)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of step 0 … steps - 1."""
+        return learning_rate(step, steps, self.lr, self.warmup, self.decay)

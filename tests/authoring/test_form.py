@@ -6,6 +6,7 @@ import re
 
 import nbformat
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
@@ -53,7 +54,14 @@ def test_a_run_leaves_no_trace():
     folded = {"source_hidden": True, "outputs_hidden": True}  # a prediction's answer is its output
     assert solution.metadata == {"tags": ["solution"], "jupyter": folded}
     assert set(book.metadata) == {"kernelspec", "language_info"}
-    assert book.metadata.language_info == {"name": "python"}
+    assert "version" not in book.metadata.language_info
+
+
+def test_a_notebook_exports_as_the_language_that_it_is_in():
+    """nbconvert takes the file's suffix and its own exporter from the notebook."""
+    script, resources = ScriptExporter().from_notebook_node(canonical(a_notebook()))
+    assert resources["output_extension"] == ".py"
+    assert compile(script, "script", "exec")
 
 
 def test_applying_the_form_twice_changes_nothing():

@@ -28,24 +28,24 @@ import diffusers
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from course_lib.recipes.report import milliseconds_per_picture
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common.cuda_graphs import Captured, CudaGraphs, worth_capturing
 from course_lib.common.devices import fast_precision, hardware, pick_device
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
-from course_lib.pipelines import load_pipeline
 from course_lib.pipelines.stable_diffusion import times
 from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
-from course_lib.recipes import RECIPES
-from course_lib.recipes.report import milliseconds_per_picture
-from course_lib.training import train
+from course_lib.recipes import RECIPES, load_pipeline
+from course_lib.training import Optimizer, Scale, train
 from course_lib.training.scale.cost import Kept, again, best, check
+from course_lib.training.scale.recompute import blocks
 
 PAIRS = 7
 FOLDER = Path(__file__).parent
@@ -199,15 +199,15 @@ def networks() -> None:
             compare(what, by_us, by_them, goal)
             ceiling(by_us)
             if DEVICE.type == "cuda":
-                compare(f"{what}, replayed", replayed(by_us, ours), by_them, goal)
+                compare(f"{what}, CUDA graphs", captured(by_us, ours), by_them, goal)
 
 
-def replayed(work: Callable, network: UNet) -> Callable:
-    """The same work, with the network's operations replayed from a recording."""
-    replays = Replays([network])
+def captured(work: Callable, network: UNet) -> Callable:
+    """The same work, with the operations of the network's blocks replayed from CUDA graphs."""
+    graphs = CudaGraphs(network, blocks(network))
 
     def again():
-        with replays:
+        with graphs:
             return work()
 
     return again
@@ -224,7 +224,9 @@ def training_step(channels: int, batch: int, side: int) -> None:
     images = torch.rand(batch, 3, side, side) * 2 - 1
     process = Diffusion("linear", "eps")
     precision = fast_precision(DEVICE)
-    run = train(ours, process.loss, lambda step: images, steps=10**6, lr=1e-4, precision=precision)
+    adamw, scale = Optimizer(lr=1e-4), Scale(precision=precision)
+    how = dict(steps=10**6, optimizer=adamw, scale=scale)
+    run = train(ours, process.loss, lambda step: images, **how)
 
     accelerator = Accelerator(mixed_precision=precision, cpu=DEVICE.type == "cpu")
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-4)
@@ -250,7 +252,7 @@ def training_step(channels: int, batch: int, side: int) -> None:
     size = f"{sum(p.numel() for p in ours.parameters()) / 1e6:.1f} M parameters"
     in_ = "float32" if precision == "no" else precision
     what = f"training step, pixel U-Net ({size}), batch {batch} of {side} × {side}, {in_}"
-    what += ", replayed" * bool(run.replays.recordings)
+    what += ", CUDA graphs" * bool(run.engine.graphs.places)
     compare(what, run.advance, their_step, 1.3)
     ceiling(run.advance)
 
@@ -306,7 +308,9 @@ def whole_pipelines() -> None:
             compare(f"20 guided steps, batch {batch}, {precision}", by_us, by_them, 1.2)
 
 
-def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callable, Callable]:
+def draw_with(
+    ours, theirs, batch, side, text, precision="bf16", capture=True
+) -> tuple[Callable, Callable]:
     """The whole loop over both U-Nets for contexts of shape `text`, checked to agree.
 
     In bf16 ours does as it does for its users: on a CPU the pipeline converts the weights in each
@@ -330,14 +334,15 @@ def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callab
     cuda = DEVICE.type == "cuda"
     ours = copy.deepcopy(ours).to(dtype if cuda else torch.float32)
     own = next(ours.parameters()).dtype
-    guide, words = guided(ours, empty.to(own), 4.0), context.to(own)
+    unet = Captured(ours) if capture and worth_capturing(ours) else ours
+    guide, words = guided(unet, empty.to(own), 4.0), context.to(own)
 
     def network(x, timestep, context):
         return guide(x.to(own), timestep, context)
 
     def by_us():
         fast = torch.autocast(DEVICE.type, torch.bfloat16, half and not cuda)
-        with torch.no_grad(), fast, Replays([by_us.unet] * by_us.replays):
+        with torch.no_grad(), fast:
             return sample(process, network, noise, words, spacing=times(20))
 
     embeds = dict(prompt_embeds=context, negative_prompt_embeds=empty.expand_as(context))
@@ -351,7 +356,7 @@ def draw_with(ours, theirs, batch, side, text, precision="bf16") -> tuple[Callab
             output_type="latent",
         ).images
 
-    by_them.pipe, by_us.unet, by_us.replays = pipe, ours, pays(ours)
+    by_them.pipe, by_us.unet = pipe, ours
     same(by_us(), by_them(), 0.2 if half else 1e-3)  # bf16's roundings, through twenty steps
     return by_us, by_them
 
@@ -371,9 +376,9 @@ def fastest(what: str, ours, theirs, *sizes, goal: float) -> None:
     torch.compiler.reset()
     how = dict(mode="reduce-overhead", fullgraph=True)
     plain, _ = draw_with(ours, theirs, *sizes)
-    by_us, by_them = draw_with(ours, theirs, *sizes)
+    by_us, by_them = draw_with(ours, theirs, *sizes, capture=False)  # the compiler captures
     by_us.unet.to(memory_format=torch.channels_last).compile(**how)
-    pipe, by_us.replays = by_them.pipe, False  # the compiler makes recordings itself
+    pipe = by_them.pipe
     pipe.fuse_qkv_projections(vae=False)
     pipe.unet = torch.compile(pipe.unet.to(memory_format=torch.channels_last), **how)
     compare(f"{what}, bf16, both compiled", by_us, by_them, goal)
@@ -483,7 +488,7 @@ def data() -> None:
     step = min(seconds(run.advance) for _ in range(5))
     torch.manual_seed(0)
     waiting = min(seconds(lambda: recipe.batch(9)) for _ in range(5))
-    share = run.accumulate * waiting / step
+    share = run.engine.scale.accumulate * waiting / step
     note("share of a latent training step spent on data", f"{share:.1%}", "< 2 %")
 
 

@@ -6,7 +6,9 @@ three learning rates. Prints decibels on held-out scenes, and the cost of a step
 
 import argparse
 
+from course_lib.evaluation.metrics import find
 from course_lib.recipes import RECIPES
+from course_lib.training import Optimizer
 
 parser = argparse.ArgumentParser(prog="optimizers.py", description=__doc__.split("\n")[0])
 parser.add_argument("steps", nargs="?", type=int, default=300)
@@ -16,10 +18,10 @@ STEPS = parser.parse_args().steps
 def run(optimizer: str, lr: float) -> tuple[float, float]:
     """(PSNR in dB, seconds) of a short training."""
     recipe = RECIPES["scenes-vae"]()
-    training = recipe.begin(steps=STEPS, optimizer=optimizer, lr=lr)
+    training = recipe.begin(steps=STEPS, optimizer=Optimizer(optimizer, lr=lr))
     for _ in training:
         pass
-    return recipe.measure(training.ema, 300)["psnr"], training.seconds
+    return find(recipe.measure(training.ema, 300), "psnr").value, training.seconds
 
 
 best = {}

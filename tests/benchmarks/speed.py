@@ -16,7 +16,7 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from course_lib.diffusion import Diffusion, trajectory
-from course_lib.experiments.runs import one_of
+from course_lib.experiments.study import one_of
 from course_lib.models import UNet
 from course_lib.models.attention import attend
 from course_lib.training import EMA

@@ -1,9 +1,12 @@
 """The command line: what it writes, and that nobody who mistypes ever sees a traceback."""
 
+import dataclasses
 import io
 import json
+import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,8 +18,10 @@ from PIL import Image
 from torch import nn
 
 from course_lib import cli, pipelines, recipes
-from course_lib.cli import doctor
+from course_lib.cli import app, doctor
+from course_lib.evaluation.metrics import Metric
 from course_lib.teaching import solved
+from course_lib.training import Optimizer, Scale
 
 SAMPLE = ["sample", "a red circle", "a blue square", "--steps", "2", "--device", "cpu"]
 
@@ -39,7 +44,7 @@ def course(monkeypatch, capsys, tmp_path):
 @pytest.fixture
 def toy(monkeypatch, toy_pipeline):
     """The shipped model is the toy one."""
-    monkeypatch.setattr(pipelines, "load_pipeline", lambda name, device: toy_pipeline)
+    monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: toy_pipeline)
 
 
 class Line(nn.Module):
@@ -53,9 +58,10 @@ class Slope(recipes.Recipe):
     """Learns that y = 2 x, in steps of a millisecond."""
 
     name = "slope"
-    settings = dict(steps=6, lr=0.1, ema=0.5, save_every=2)
+    settings = dict(steps=6, optimizer=Optimizer(lr=0.1), ema=0.5, scale=Scale())
+    save_every = 2
     goal = "slope"
-    look_every = 3
+    sample_every = 3
 
     def model(self):
         return Line()
@@ -66,11 +72,11 @@ class Slope(recipes.Recipe):
     def loss(self, model, x):
         return (model.weight * x - 2 * x).square().mean()
 
-    def pictures(self, model):
+    def samples(self, model):
         return torch.zeros(2, 1, 8, 8), ["one", "two"]
 
     def measure(self, model, count):
-        return {"slope": model.weight.item()}
+        return [Metric("slope", model.weight.item(), count)]
 
 
 @pytest.fixture
@@ -125,6 +131,38 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
     assert second == ["a blue square"] * 16
     assert seeds + others == [*range(7, 47), *range(7, 47)]
     assert options == dict(steps=2, scale=2.5, sampler="heun")
+
+
+def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
+    course, monkeypatch, toy_pipeline, tmp_path
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's, which a user lacks
+    model = dataclasses.replace(toy_pipeline, review=lambda text: text and "why", scales=(1, 6))
+    monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: model)
+    done = course(*SAMPLE, "--steps", 1, "--count", 40, "--scale", 40)  # in two parts, 64 and 16
+    assert done.status == 0 and "80 pictures" in done.out
+    assert done.err.splitlines() == [
+        "course: warning: training showed nothing like 'a red circle': why",
+        "course: warning: training showed nothing like 'a blue square': why",
+        "course: warning: guidance 40 is outside the useful range of this model, 1 to 6: "
+        "fewer pictures will be right",
+    ]
+
+
+def test_captions_are_drawn_as_typed(course, toy, monkeypatch, tmp_path):
+    """Those of a published checkpoint, say, whose tokenizer takes any text."""
+    images = torch.zeros(2, 3, 32, 32)
+    monkeypatch.setattr(pipelines, "text_to_image", lambda *given, **options: images)
+    done = course("sample", r"$\frac{ and $", "猫 for $5 or $10", *SAMPLE[3:])
+    assert done.status == 0 and done.err == "", done.err
+    assert size(tmp_path / "outputs/sample.png")
+
+
+@pytest.mark.parametrize(("seed", "count"), [(-1, 1), (2**32, 1), (2**32 - 100, 101)])
+def test_seeds_that_torch_would_repeat_are_refused_before_the_work(course, seed, count):
+    done = course(*SAMPLE, "--seed", seed, "--count", count)
+    assert done.status == 2
+    assert done.err.startswith("course: a seed must be a whole number from 0 to 4294967295; got ")
 
 
 @pytest.fixture
@@ -196,6 +234,37 @@ def test_what_sample_refuses_in_one_line(course, toy, tmp_path, arguments, statu
     assert done.out == ""
 
 
+def test_a_size_is_refused_before_the_memory_is_announced(course, monkeypatch):
+    monkeypatch.setattr(
+        "course_lib.pipelines.stable_diffusion.memory.check_memory", lambda *_: "needs 4 GB"
+    )
+    done = course("sample", "a red fox", "--model", "sd.safetensors", "--size", 100)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "course: size must be a multiple of 64 pixels, got 100\n"
+
+
+@pytest.fixture
+def other_vae(monkeypatch, tmp_path):
+    """COURSE_DATA holds an autoencoder that is a little different from the shipped one."""
+    from course_lib.common import checkpoints
+    from course_lib.models import AutoencoderKL
+
+    vae = checkpoints.load_checkpoint(AutoencoderKL, "scenes-vae")
+    vae.scaling_factor *= 1.1
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path / "mine")
+    checkpoints.save_checkpoint("scenes-vae", vae, half=True)
+
+
+@pytest.mark.parametrize("command", ["sample 'a red circle' --out a.png", "evaluate scenes-latent"])
+def test_an_autoencoder_that_the_model_was_not_trained_on(course, other_vae, tmp_path, command):
+    done = course(*shlex.split(command), "--device", "cpu")
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert re.match(
+        "course: the text-to-image model was trained on scenes-vae 41c32143, but .* is ", done.err
+    )
+    assert not (tmp_path / "a.png").exists()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 def test_a_gpu_that_is_not_there(course):
     done = course("sample", "a red circle", "--device", "cuda", "--out", "a.png")
@@ -231,7 +300,7 @@ def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
         centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
         return render(scenes, centres, radii)
 
-    monkeypatch.setattr(cli, "draw", perfect)
+    monkeypatch.setattr(app, "draw", perfect)
     done = course("demo")
     assert done.status == 0
     assert "finds 8 of 8 as their captions say" in done.out
@@ -268,6 +337,22 @@ def test_only_publish_touches_the_shipped_models(course, slope, tmp_path, monkey
     }
 
 
+@pytest.mark.parametrize("option", ["--publish", "--folder=shipped"])
+def test_own_pictures_never_replace_a_shipped_model(course, tmp_path, monkeypatch, option):
+    """Refused before a picture is read: there are none in this folder."""
+    from course_lib.common import checkpoints
+
+    for folder in ("CHECKPOINTS", "SHIPPED"):
+        monkeypatch.setattr(checkpoints, folder, tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir(), (tmp_path / "pictures").mkdir()
+    done = course("train", "scenes-vae", "--data", "pictures", option)
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert "would take the place of the shipped model" in done.err and "COURSE_DATA" in done.err
+    assert not (tmp_path / "outputs").exists() and not [*(tmp_path / "shipped").iterdir()]
+    done = course("train", "scenes-vae", "--data", "pictures")  # a folder of its own is fine
+    assert "pictures has no metadata.jsonl" in done.err
+
+
 def test_a_pipe_that_knows_no_tick_gets_a_question_mark(tmp_path):
     environment = os.environ | {
         "PYTHONIOENCODING": "cp1252",
@@ -283,8 +368,9 @@ def test_lab_tells_notebooks_where_the_readers_folder_is(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_DATA", "mine")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "")
     monkeypatch.setattr(labapp, "main", lambda arguments: None)
-    cli.lab(SimpleNamespace(args=[]))
+    app.lab(SimpleNamespace(args=[]))
     assert os.environ["COURSE_DATA"] == str(tmp_path / "mine")
 
 
@@ -304,9 +390,9 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
     done = course("evaluate", "slope", "--weights", "outputs/slope/slope", "--count", 5)
     assert done.status == 0, done.err
     header, _, row = done.out.splitlines()
-    assert header == "| slope | now, 5 samples | card, 500 |"
-    name, now, card = (cell.strip() for cell in row.strip("|").split("|"))
-    assert name == "slope"
+    assert header == "| slope | now | samples | 95 % interval | card |"
+    name, now, count, _, card = (cell.strip() for cell in row.strip("|").split("|"))
+    assert (name, count) == ("slope", "5")
     assert now == card != ""
 
 
@@ -320,7 +406,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
         (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
-        (["evaluate", "slope"], 1, "`course train slope --publish` makes it"),
+        (["evaluate", "slope"], 1, "`course train slope --publish` makes it, if that"),
         (["evaluate", "slope", "--count", "1"], 2, "count must be at least 2, got 1"),
         (["evaluate", "slope", "--weights", "torn"], 2, "torn"),
     ],
@@ -365,7 +451,7 @@ def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
     def interrupted(self, model):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Slope, "pictures", interrupted)
+    monkeypatch.setattr(Slope, "samples", interrupted)
     done = course("train", "slope")
     assert done.status == 130
     assert "Stopped at step 3; the same command goes on" in done.out
@@ -407,7 +493,8 @@ def jupyterlab(monkeypatch, tmp_path):
     """What JupyterLab would be started with."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(app, "ROOT", tmp_path)
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", str(tmp_path / "mine"))
     started = []
     monkeypatch.setattr("jupyterlab.labapp.main", started.append)
     return started
@@ -417,7 +504,7 @@ def jupyterlab(monkeypatch, tmp_path):
 @pytest.mark.parametrize("display", [True, False])
 def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, root, display):
     monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000, raising=False)
-    monkeypatch.setattr(cli, "has_desktop", lambda: display)
+    monkeypatch.setattr(app, "has_desktop", lambda: display)
     assert course("lab", "--port", "9999").status == 0
     (arguments,) = jupyterlab
     assert arguments[:2] == [
@@ -427,6 +514,19 @@ def test_lab_opens_the_first_chapter(course, jupyterlab, monkeypatch, tmp_path, 
     assert arguments[-2:] == ["--port", "9999"]
     assert ("--allow-root" in arguments) == root
     assert ("--no-browser" in arguments) == (not display)
+
+
+def test_lab_asks_for_no_news_and_no_updates(course, jupyterlab, tmp_path):
+    from jupyterlab.commands import get_app_dir
+    from jupyterlab_server.settings_utils import get_settings
+
+    course("lab")
+    assert os.environ["JUPYTER_CONFIG_PATH"].split(os.pathsep)[1:] == [str(tmp_path / "mine")]
+    folders = [f"{get_app_dir()}/settings", f"{get_app_dir()}/schemas", str(tmp_path)]
+    plugin = "@jupyterlab/apputils-extension:notification"
+    found = get_settings(*folders, schema_name=plugin)[0]["schema"]["properties"]
+    assert found["fetchNews"]["default"] == "false"  # "none" asks, "true" fetches
+    assert found["checkForUpdates"]["default"] is False
 
 
 def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
@@ -439,7 +539,7 @@ def test_lab_without_the_notebooks(course, jupyterlab, tmp_path):
 def test_a_picture_is_what_the_model_drew(tmp_path):
     """White, black and mid grey reach the file as they are."""
     images = torch.tensor([1.0, -1.0, 0.0]).view(3, 1, 1, 1).expand(3, 3, 8, 8)
-    cli.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
+    app.write_grid(tmp_path / "a.png", images, ["", "", ""], columns=3)
     pixels = np.asarray(Image.open(io.BytesIO((tmp_path / "a.png").read_bytes())).convert("L"))
     middle = pixels[pixels.shape[0] // 2]
     levels, counts = np.unique(middle, return_counts=True)

@@ -8,10 +8,12 @@ import sys
 import pytest
 from packaging.requirements import Requirement
 
+from course_lib import SHORT_WAITS, TORCH_FIRST
 from course_lib.cli import doctor, machine
 from course_lib.cli.doctor import GIB, Finding
+from course_lib.common.memory import free_memory
 
-GOOD = {"torch": "2.15.0", "threads": 2, "recipes": ["a", "b"]}
+GOOD = {"torch": "2.15.0", "threads": 2}
 NMS = "operator torchvision::nms does not exist"
 
 
@@ -44,6 +46,14 @@ def test_torch_that_does_not_import():
     assert finding.level == "FAIL"
     assert "libcudart" in finding.says
     assert doctor.check_torch(GOOD).says == "2.15.0, 2 CPU threads"
+
+
+def test_waits_that_came_too_late_are_seen():
+    assert doctor.check_waits(SHORT_WAITS).level == "OK"
+    assert doctor.check_waits({"OMP_WAIT_POLICY": "active"}).says.endswith("OMP_WAIT_POLICY=active")
+    finding = doctor.check_waits({TORCH_FIRST: "1"} | SHORT_WAITS)
+    assert finding.level == "WARN"
+    assert "set GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1 before" in finding.mend
 
 
 def test_torchvision_of_another_build_is_explained():
@@ -124,10 +134,21 @@ def test_course():
 
 
 def test_checkpoints():
-    assert doctor.check_checkpoints({"a": "", "b": ""}, ["a", "b"]).level == "OK"
-    finding = doctor.check_checkpoints({"a": "does not match its checksum"}, ["a", "b"])
-    assert finding.level == "FAIL"
-    assert finding.says == "a does not match its checksum; b is missing"
+    assert doctor.check_checkpoints({"a": "", "b": ""}, "copy them").level == "OK"
+    state = {"a": "does not match its checksum", "b": "", "c": "is missing"}
+    finding = doctor.check_checkpoints(state, "copy them")
+    assert (finding.level, finding.mend) == ("FAIL", "copy them")
+    assert finding.says == "a does not match its checksum; c is missing"
+    assert "SHA256SUMS, is missing" in doctor.check_checkpoints({}, "copy them").says
+
+
+def test_own_models_are_no_fault_but_damaged_ones_are():
+    assert doctor.check_own_models("mine", {}).level == "OK"
+    finding = doctor.check_own_models("mine", {"scenes-vae": "", "scenes-clip": ""})
+    assert finding.level == "WARN" and "scenes-vae, scenes-clip in mine" in finding.says
+    finding = doctor.check_own_models("mine", {"scenes-vae": "", "a": "lacks a.json"})
+    assert finding.level == "FAIL" and finding.says == "a lacks a.json"
+    assert "git" not in finding.mend  # which knows nothing of them
 
 
 # --- the facts -------------------------------------------------------------------------------
@@ -153,6 +174,54 @@ def test_every_kind_of_damage_to_a_checkpoint_is_told_apart(tmp_path):
     }
 
 
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A course with two shipped models and their list, and an empty COURSE_DATA."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    for name in "ab":
+        put(folder, name, name.encode())
+    lines = [f"{sha(name.encode())}  {name}.safetensors" for name in "ab"]
+    (folder / "SHA256SUMS").write_text("\n".join([*lines, ""]))
+    monkeypatch.setattr(machine, "probe", lambda: GOOD)
+    monkeypatch.setattr(doctor, "SHIPPED", folder)
+    monkeypatch.setattr(doctor, "CHECKPOINTS", tmp_path / "mine/checkpoints")
+    return folder
+
+
+def put(folder, name, weights):
+    (folder / f"{name}.json").write_text(json.dumps({"sha256": sha(weights)}))
+    (folder / f"{name}.safetensors").write_bytes(weights)
+
+
+def sha(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def told():
+    """What the doctor finds of the shipped models and of the reader's own."""
+    return [finding for finding in doctor.examine()][-2:]
+
+
+def test_a_model_in_a_shipped_ones_place_is_noticed(shipped):
+    assert [finding.level for finding in told()] == ["OK", "OK"]
+    put(shipped, "b", b"another training")  # weights and card that belong together
+    assert (told()[0].level, told()[0].says) == ("FAIL", "b is not the shipped model")
+    (shipped / "a.json").unlink(), (shipped / "a.safetensors").unlink()
+    assert told()[0].says == "a is missing; b is not the shipped model"
+    (shipped / "SHA256SUMS").unlink()
+    assert told()[0].level == "FAIL"
+
+
+def test_a_readers_own_data_folder_is_no_fault(shipped, tmp_path):
+    own = tmp_path / "mine/checkpoints"
+    own.mkdir(parents=True)
+    put(own, "b", b"of other pictures")
+    assert [finding.level for finding in told()] == ["OK", "WARN"]
+    (own / "b.json").unlink()
+    assert [finding.level for finding in told()] == ["OK", "FAIL"]
+
+
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     assert machine.write_error(tmp_path / "new") is None
     (tmp_path / "file").touch()
@@ -161,13 +230,13 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="containers' limits are Linux's")
 def test_memory_within_a_container(tmp_path):
-    free = machine.free_memory(tmp_path)  # no such group: the machine's
+    free = free_memory(tmp_path)  # no such group: the machine's
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
-    assert machine.free_memory(tmp_path) > 0.5 * free
+    assert free_memory(tmp_path) > 0.5 * free
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.stat").write_text("anon 700\ninactive_file 200\n")
-    assert machine.free_memory(tmp_path) == 4200  # pages of files that were read are given back
+    assert free_memory(tmp_path) == 4200  # pages of files that were read are given back
 
 
 @pytest.mark.parametrize(
@@ -222,5 +291,5 @@ def test_examine_runs_every_check_on_this_machine(monkeypatch):
     monkeypatch.setattr(machine, "probe", lambda: GOOD)
     names = [finding.name for finding in doctor.examine()]
     checks = [name for name in vars(doctor) if name.startswith("check_")]
-    assert len(names) == len(checks) == 11
+    assert len(names) == len(checks) == 12
     assert os.path.exists(doctor.ROOT / "pyproject.toml")

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from course_lib.common import checkpoints
+from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.common.files import make_folder
-from course_lib.training import load_checkpoint, save_checkpoint
 
 
 class Net(nn.Module):
@@ -30,7 +30,8 @@ class Other(Net):
 
 @pytest.fixture
 def saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", tmp_path)
+    for folder in ("CHECKPOINTS", "SHIPPED"):  # one, as without COURSE_DATA
+        monkeypatch.setattr(checkpoints, folder, tmp_path)
     model = Net(width=5)
     save_checkpoint("digits-net", model, seed=3, metrics={"loss": 0.5})
     return tmp_path, model
@@ -47,6 +48,82 @@ def test_round_trip(saved):
     by_path = load_checkpoint(Net, saved[0] / "digits-net.safetensors")
     assert torch.equal(by_path.linear.weight, model.linear.weight)
     assert checkpoints.published() == ["digits-net"]
+
+
+OWN = {"settings": {"data": {"pictures": "9f86d081"}}}  # the card of a model of other pictures
+
+
+@pytest.fixture
+def own(saved, tmp_path_factory, monkeypatch):
+    """COURSE_DATA's folder of models, empty; `digits-net` is a shipped one."""
+    folder = tmp_path_factory.mktemp("own")
+    monkeypatch.setattr(checkpoints, "CHECKPOINTS", folder)
+    return folder
+
+
+def test_own_models_come_before_the_shipped_ones(saved, own):
+    assert load_checkpoint(Net, "digits-net").card["seed"] == 3
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*net\.safetensors"):
+        load_checkpoint(Net, own / "digits-net")  # a path is taken literally
+    save_checkpoint("digits-net", Net(width=2), seed=4)
+    save_checkpoint("other", Net())
+    assert load_checkpoint(Net, "digits-net").linear.out_features == 2
+    assert load_checkpoint(Net, saved[0] / "digits-net").linear.out_features == 5  # untouched
+    assert checkpoints.published() == ["digits-net", "other"]
+    (own / "digits-net.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"is missing beside its other half.* from a copy"):
+        load_checkpoint(Net, "digits-net")  # half of one's own does not turn into the shipped one
+
+
+def test_a_model_of_other_pictures_never_replaces_a_shipped_one(saved, tmp_path_factory):
+    before = {path: path.read_bytes() for path in saved[0].iterdir()}
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(saved[0], target_is_directory=True)
+    for place in ("digits-net", "new", saved[0] / "digits-net", link / "digits-net"):
+        with pytest.raises(ValueError, match=r"your own pictures, would take .* set COURSE_DATA"):
+            save_checkpoint(place, Net(), **OWN)
+    assert {path: path.read_bytes() for path in saved[0].iterdir()} == before
+
+
+def test_a_model_of_other_pictures_has_its_place_in_ones_own_folder(saved, own):
+    save_checkpoint("digits-net", Net(), **OWN)
+    assert load_checkpoint(Net, "digits-net").card["settings"] == OWN["settings"]
+
+
+def test_components_that_a_model_was_not_trained_on(saved):
+    part = load_checkpoint(Net, "digits-net")
+    trained_on = {"settings": {"data": {"digits-net": part.card["sha256"]}}}
+    save_checkpoint("pair", Net(), **trained_on)
+    model = load_checkpoint(Net, "pair")
+    checkpoints.check_components(model, {"digits-net": part})
+    checkpoints.check_components(Net(), {"digits-net": part})  # still trains: no card
+    save_checkpoint("digits-net", Net(width=2))
+    now = load_checkpoint(Net, "digits-net")
+    then, other = (net.card["sha256"][:8] for net in (part, now))
+    with pytest.raises(
+        ValueError, match=rf"model was trained on digits-net {then}, but .* is {other}: bring back"
+    ):
+        checkpoints.check_components(model, {"digits-net": now})
+
+
+@pytest.mark.parametrize("git", [True, False])
+def test_advice_is_for_the_reader_who_has_no_git_too(saved, monkeypatch, git):
+    monkeypatch.setattr("course_lib.common.paths.ROOT", saved[0])
+    if git:
+        (saved[0] / ".git").mkdir()
+    (saved[0] / "digits-net.json").unlink()
+    with pytest.raises(FileNotFoundError) as refused:
+        load_checkpoint(Net, "digits-net")
+    assert "copy data/checkpoints from the course's repository" in str(refused.value)
+    assert ("git checkout" in str(refused.value)) == git
+
+
+def test_a_model_is_float32_whatever_torchs_default_is(saved):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert load_checkpoint(Net, "digits-net").linear.weight.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_half_keeps_vectors_and_gives_back_float32(saved):
@@ -66,7 +143,8 @@ def test_half_keeps_vectors_and_gives_back_float32(saved):
 
 def test_unknown_names(saved):
     with pytest.raises(
-        FileNotFoundError, match=r"unknown checkpoint 'digit-net'; did you mean 'dig"
+        FileNotFoundError,
+        match=r"digit-net is not in .*: did you mean 'digits-net'\? Or `course train",
     ):
         load_checkpoint(Net, "digit-net")
     with pytest.raises(

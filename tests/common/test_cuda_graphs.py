@@ -1,4 +1,4 @@
-"""Replays leave no trace outside of their block, and keep apart what must be kept apart.
+"""CUDA graphs leave no trace outside of their block, and keep apart what must be kept apart.
 
 A CPU has no CUDA graphs. Here `make_graphed_callables` is played: as the real one's, its inputs,
 answers, gradients and what it keeps for the backward pass have one place each, which the next call
@@ -11,12 +11,12 @@ from collections import Counter
 import pytest
 import torch
 
-from course_lib.common import cuda_graphs as replays
-from course_lib.common.cuda_graphs import Replays, pays
+from course_lib.common import cuda_graphs
+from course_lib.common.cuda_graphs import Captured, CudaGraphs, worth_capturing
 from course_lib.diffusion import Diffusion, sample
 from course_lib.models import SD15_UNET, UNet, attention_maps
-from course_lib.training import train
-from course_lib.training.scale.recompute import blocks, recompute
+from course_lib.training.scale.recompute import blocks
+from tests.training import flat
 
 X = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 CONTEXT, T = torch.linspace(-1, 1, 2 * 3 * 8).reshape(2, 3, 8), torch.tensor([1.0, 500.0])
@@ -91,123 +91,106 @@ def recorded(monkeypatch):
         module.forward = lambda *inputs: Played.apply(plain, places, held, *inputs, *weights)
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
-    monkeypatch.setattr(replays, "on_gpu", lambda x: True)
+    monkeypatch.setattr(cuda_graphs, "on_gpu", lambda x: True)
     return made
 
 
-def test_on_a_cpu_nothing_is_recorded():
+def test_on_a_cpu_nothing_is_captured():
     unet = a_unet()
-    around = Replays([unet])
-    with around:
-        inside = unet(X, T, CONTEXT)
-    assert torch.equal(inside, unet(X, T, CONTEXT)) and around.recordings == {unet: {}}
+    captured = Captured(unet)
+    assert torch.equal(captured(X, T, CONTEXT), unet(X, T, CONTEXT)) and captured.graphs == {}
 
 
-def test_the_modules_are_as_before_also_after_an_error():
+def test_the_model_is_as_before_also_after_an_error():
     unet = a_unet()
-    around = Replays([unet, unet.middle.second])
+    parts, names = list(unet.modules()), list(unet.state_dict())
+    graphs = CudaGraphs(unet, blocks(unet))
     for _ in range(2):
-        with pytest.raises(ValueError, match="inputs are"), around:
-            assert "forward" in vars(unet) and "forward" in vars(unet.middle.second)
+        with pytest.raises(ValueError, match="inputs are"), graphs:
+            assert sum(isinstance(part, Captured) for part in unet.modules()) == len(blocks(unet))
             unet(torch.zeros(2, 3, 8, 8), T, CONTEXT)
-        assert "forward" not in vars(unet) and "forward" not in vars(unet.middle.second)
+        assert list(unet.modules()) == parts and list(unet.state_dict()) == names
+        assert not any("forward" in vars(part) for part in parts)
 
 
-def test_a_forward_that_somebody_put_there_comes_back():
-    unet = a_unet()
-    recompute(unet)
-    parts = blocks(unet)
-    before = [module.forward for module in parts]
-    with Replays(parts):
-        assert all(module.forward is not own for module, own in zip(parts, before, strict=True))
-    assert [vars(module)["forward"] for module in parts] == before
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_gradients_of_a_loss_that_asks_twice(recorded, whole):
+def test_gradients_of_a_loss_that_asks_twice(recorded):
     plain, quick = a_unet(), a_unet()
-    around = Replays([quick] if whole else blocks(quick))
+    graphs = CudaGraphs(quick, blocks(quick))
     for n in range(3):
         for unet in (plain, quick):
             unet.zero_grad()
         (plain(X + n, T, CONTEXT) - 2 * plain(X, T, CONTEXT)).square().mean().backward()
-        with around:
+        with graphs:
             (quick(X + n, T, CONTEXT) - 2 * quick(X, T, CONTEXT)).square().mean().backward()
         grads = [[p.grad for p in unet.parameters()] for unet in (plain, quick)]
         torch.testing.assert_close(*grads)
-    modules = [quick] if whole else blocks(quick)
-    assert Counter(recorded) == dict.fromkeys(modules, 2)  # once for each call of a step
+    assert Counter(recorded) == dict.fromkeys(blocks(quick), 2)  # once for each call of a step
 
 
-def test_answers_outlast_the_next_call(recorded):
+def test_outputs_outlast_the_next_call(recorded):
     unet = a_unet().eval()
-    with torch.no_grad(), Replays([unet]):
-        first, second = unet(X, T, CONTEXT), unet(X + 1, T, CONTEXT)
+    captured = Captured(unet)
     with torch.no_grad():
+        first, second = captured(X, T, CONTEXT), captured(X + 1, T, CONTEXT)
         torch.testing.assert_close((first, second), (unet(X, T, CONTEXT), unet(X + 1, T, CONTEXT)))
     assert recorded == [unet]
 
 
-def test_a_trajectory_needs_one_recording_and_another_shape_its_own(recorded):
+def test_a_trajectory_needs_one_graph_and_another_shape_its_own(recorded):
     unet, process = a_unet().eval(), Diffusion("straight", "flow")
-    around = Replays([unet])
+    captured = Captured(unet)
     for count in (2, 1, 2):
-        some = X[:count], CONTEXT[:count]
-        with around:
-            drawn = sample(process, unet, *some, steps=5, sampler="heun")
-        torch.testing.assert_close(drawn, sample(process, unet, *some, steps=5, sampler="heun"))
+        inputs = X[:count], CONTEXT[:count]
+        drawn = sample(process, captured, *inputs, steps=5, sampler="heun")
+        torch.testing.assert_close(drawn, sample(process, unet, *inputs, steps=5, sampler="heun"))
     assert recorded == [unet, unet]
 
 
-def test_what_always_differs_is_not_recorded_for_ever(recorded):
+def test_calls_that_always_differ_are_not_captured_for_ever(recorded):
     unet = a_unet().eval()
-    around = Replays([unet])
-    for count in range(1, replays.MOST + 4):
-        x, t, context = (some[:1].expand(count, *some.shape[1:]) for some in (X, T, CONTEXT))
-        with torch.no_grad(), around:
-            answer = unet(x, t, context)
+    captured = Captured(unet)
+    for count in range(1, cuda_graphs.MOST + 4):
+        inputs = [each[:1].expand(count, *each.shape[1:]) for each in (X, T, CONTEXT)]
         with torch.no_grad():
-            torch.testing.assert_close(answer, unet(x, t, context))
-    assert recorded == [unet] * replays.MOST
+            torch.testing.assert_close(captured(*inputs), unet(*inputs))
+    assert recorded == [unet] * cuda_graphs.MOST
 
 
-def test_weights_that_moved_are_recorded_anew(recorded):
+def test_weights_that_moved_are_captured_again(recorded):
     unet = a_unet().eval()
-    around = Replays([unet])
-    with torch.no_grad(), around:
-        unet(X, T, CONTEXT)
-        unet.load_state_dict({k: 2 * v for k, v in unet.state_dict().items()}, assign=True)
-        moved = unet(X, T, CONTEXT)
+    captured = Captured(unet)
     with torch.no_grad():
-        torch.testing.assert_close(moved, unet(X, T, CONTEXT))
+        captured(X, T, CONTEXT)
+        unet.load_state_dict({k: 2 * v for k, v in unet.state_dict().items()}, assign=True)
+        torch.testing.assert_close(captured(X, T, CONTEXT), unet(X, T, CONTEXT))
     assert recorded == [unet, unet]
 
 
-def test_who_watches_a_network_sees_every_call(recorded):
+def test_hooks_see_every_call(recorded):
     unet = a_unet().eval()
-    with torch.no_grad(), Replays([unet]):
-        unet(X, T, CONTEXT)
-        with attention_maps(unet) as maps:
-            unet(X, T, CONTEXT)
-            unet(X + 1, T, CONTEXT)
-    with torch.no_grad(), attention_maps(unet) as plain:
-        unet(X, T, CONTEXT)
-        unet(X + 1, T, CONTEXT)
-    torch.testing.assert_close(dict(maps), dict(plain))
+    captured, seen = Captured(unet), []
+    for network in (captured, unet):
+        with torch.no_grad():
+            network(X, T, CONTEXT)
+            with attention_maps(unet) as maps:
+                network(X, T, CONTEXT)
+                network(X + 1, T, CONTEXT)
+        seen.append(dict(maps))
+    torch.testing.assert_close(*seen)
 
 
-def test_a_training_that_replays_learns_the_same(recorded):
+def test_a_training_with_cuda_graphs_learns_the_same(recorded):
     """Three batches a step: the gradients of the first two must outlast the third's."""
     process, losses, weights = Diffusion("straight", "flow"), [], []
 
     def loss(network, context):
         return process.loss(network, torch.ones(2, 1, 8, 8), context)
 
-    for replay in (False, True):
+    for captures in (False, True):
         how = dict(steps=4, warmup=0, lr=1e-3, accumulate=3, device="cpu")
-        run = train(a_unet(), loss, lambda index: torch.randn(2, 3, 8), **how)
-        if replay:
-            run.replays = Replays(blocks(run.model))
+        run = flat.begin(a_unet(), loss, lambda index: torch.randn(2, 3, 8), **how)
+        if captures:
+            run.engine.graphs = CudaGraphs(run.objective, blocks(run.model))
         losses.append([step.loss for step in run])
         weights.append(list(copy.deepcopy(run.model).parameters()))
     torch.testing.assert_close(*losses)
@@ -215,12 +198,12 @@ def test_a_training_that_replays_learns_the_same(recorded):
     assert len(recorded) == len(blocks(run.model))  # once, for all steps and batches
 
 
-def test_a_network_that_keeps_a_gpu_busy_is_not_replayed(monkeypatch):
+def test_a_network_that_keeps_a_gpu_busy_is_not_captured(monkeypatch):
     with torch.device("meta"):
         published = UNet(**SD15_UNET)
-    assert pays(a_unet()) and not pays(published)
-    monkeypatch.setattr(replays, "SMALL", 0)
-    assert not pays(a_unet())  # nor is anything, then
+    assert worth_capturing(a_unet()) and not worth_capturing(published)
+    monkeypatch.setattr(cuda_graphs, "SMALL", 0)
+    assert not worth_capturing(a_unet())  # nor is anything, then
 
 
 def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
@@ -229,19 +212,19 @@ def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
     unet = a_unet()
-    with pytest.raises(RuntimeError) as error, Replays([unet]):
-        unet(X, T, CONTEXT)
+    with pytest.raises(RuntimeError) as error:
+        Captured(unet)(X, T, CONTEXT)
     assert str(error.value) == (
-        "this UNet can't be recorded and replayed (operation not permitted when stream is "
-        "capturing); start again with course_lib.common.cuda_graphs.SMALL = 0, and it runs as it is"
+        "this UNet can't be captured as a CUDA graph (operation not permitted when stream is "
+        "capturing); start again with course_lib.common.cuda_graphs.SMALL = 0, and it runs without"
     )
     assert "forward" not in vars(unet) and unet(X, T, CONTEXT).isfinite().all()
 
 
 def test_kept_gradients_have_a_place_of_their_own():
     weight, unused = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2))
-    place = torch.ones(3)
+    place, unet = torch.ones(3), a_unet()
     weight.grad = place
-    Replays([a_unet()]).keep_gradients([weight, unused])
+    CudaGraphs(unet, blocks(unet)).keep_gradients([weight, unused])
     place.fill_(7)
     assert weight.grad.tolist() == [1, 1, 1] and unused.grad is None

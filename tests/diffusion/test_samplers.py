@@ -401,6 +401,39 @@ def test_the_noise_is_the_same_in_every_dtype():
         torch.testing.assert_close(x16.double(), x64, rtol=0.1, atol=0.05)
 
 
+def test_every_seed_has_noise_of_its_own():
+    last = 2**32 - 1
+    a, b, c = initial_noise(generators([0, 1, last]), (5,))
+    assert not (a.equal(b) or a.equal(c) or b.equal(c))
+    assert c.equal(torch.randn(5, generator=torch.Generator().manual_seed(last)))
+    wrapped = (torch.Generator().manual_seed(seed) for seed in (2**32, -1))
+    first, end = (torch.randn(5, generator=each) for each in wrapped)
+    assert first.equal(a) and end.equal(c)  # torch's own: why these two are refused
+    for seed in (2**32, -1, 0.5):
+        with pytest.raises(ValueError, match=rf"from 0 to {last}; got {seed}"):
+            generators([0, seed])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_torchs_default_dtype_changes_no_sample(sampler):
+    """A float32 network refuses any other input, so nothing between is float64 either."""
+    torch.manual_seed(0)
+    process, layer = Diffusion("cosine", "v"), torch.nn.Linear(5, 5)
+
+    def draw():
+        gens = generators([1, 2])
+        noise = initial_noise(gens, (5,))
+        network = lambda x, timestep, context: layer(x) + timestep[:, None].to(x) / 1000  # noqa: E731
+        return sample(process, network, noise, steps=4, sampler=sampler, generators=gens).detach()
+
+    expected = draw()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert draw().equal(expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_without_generators_torchs_own_seed_decides():
     process, noise = Diffusion("linear", "v"), randn(2, 3)
     draws = []

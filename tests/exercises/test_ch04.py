@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from course_lib.exercises.ch04 import attention, film, receptive_field, sinusoids
-from course_lib.experiments.ablation import PixelMLP
 from course_lib.models import UNet
 from course_lib.models.layers import ResBlock, TimeEmbedding
+from course_lib.teaching.unet_variants import PixelMLP
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,8 @@ def test_an_mlp_can_not_tell_shuffled_pixels_from_ordered_ones():
         for p in mlp.parameters():
             p.add_(0.1 * torch.randn_like(p))
     weights = mlp.state_dict()
-    weights["enter.weight"] = weights["enter.weight"][:, order]
-    weights |= {f"leave.{n}": weights[f"leave.{n}"][order] for n in ("weight", "bias")}
+    weights["proj_in.weight"] = weights["proj_in.weight"][:, order]
+    weights |= {f"proj_out.{n}": weights[f"proj_out.{n}"][order] for n in ("weight", "bias")}
     twin.load_state_dict(weights)
     x, timestep = torch.randn(3, 1, 8, 8), torch.full((3,), 5.0)
     answer = twin(x.flatten(1)[:, order].view_as(x), timestep).flatten(1)

@@ -1,6 +1,7 @@
 """The three components put together: the loop by hand, seeds, strength, masks, and refusals."""
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,13 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from course_lib.common import devices
 from course_lib.common.devices import pick_device
 from course_lib.diffusion import Diffusion, generators, guided, initial_noise, trajectory
-from course_lib.pipelines import (
-    image_to_image,
-    inpaint,
-    load_pipeline,
-    load_published,
-    text_to_image,
-)
+from course_lib.models import TextUNet, Tokenizer
+from course_lib.pipelines import image_to_image, inpaint, load_published, text_to_image
+from course_lib.recipes import load_pipeline
+from course_lib.recipes.scenes import ScenesLatent
 
 CAPTIONS = ["a red circle", "a blue square"]
 CLOSE = dict(atol=2e-4, rtol=0)  # float32 through three networks, in batches of other sizes
@@ -225,6 +223,87 @@ def test_inpaint_refuses_masks_that_do_not_fit(toy_pipeline, images, mask):
         inpaint(toy_pipeline, images, mask[0, 0], CAPTIONS)
     with pytest.raises(ValueError, match=r"holds 0 \(keep\) and 1 \(paint\), got values up to 255"):
         inpaint(toy_pipeline, images, 255 * mask.int(), CAPTIONS)
+
+
+# --- what training never showed ----------------------------------------------------------------
+
+
+@pytest.fixture
+def warned(caplog):
+    """The lines that the pipelines have logged so far."""
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.fixture
+def critical(toy_pipeline):
+    """A model that knows its useful guidance and finds blue squares unusual."""
+    return replace(
+        toy_pipeline,
+        scales=(1.0, 6.0),
+        review=lambda caption: "it is too square" if "square" in caption else None,
+    )
+
+
+UNUSUAL = "training showed nothing like 'a blue square': it is too square"
+BEYOND = (
+    "guidance 6.5 is outside the useful range of this model, 1 to 6: fewer pictures will be right"
+)
+
+
+def test_all_three_warn_once_of_each_thing(critical, images, mask, warned):
+    captions = ["a red circle", "a blue square", "a blue square"]
+    three = torch.cat([images, images[:1]])
+    for draw in (
+        lambda: text_to_image(critical, captions, steps=1, scale=6.5),
+        lambda: image_to_image(critical, three, captions, steps=1, scale=6.5),
+        lambda: inpaint(critical, three, mask, captions, steps=1, scale=6.5),
+    ):
+        before = len(warned())
+        assert draw().isfinite().all()
+        assert warned()[before:] == [UNUSUAL, BEYOND]
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        (dict(), []),
+        (dict(scale=1), []),
+        (dict(scale=6), []),
+        (dict(scale=0.5), [BEYOND.replace("6.5", "0.5")]),
+        (dict(negative="a blue square"), [UNUSUAL]),
+        (dict(captions=["", ""], scale=6.5), []),  # the null caption can't be exaggerated
+    ],
+)
+def test_what_is_usual_is_drawn_without_a_word(critical, options, lines, warned):
+    text_to_image(critical, **dict(captions=["a red circle"], steps=1) | options)
+    assert warned() == lines
+
+
+def test_a_pipeline_that_knows_no_grammar_never_warns(toy_pipeline, warned):
+    """Stable Diffusion, or any other model."""
+    text_to_image(toy_pipeline, ["two circle", "a blue square"], steps=1, scale=40, negative="a")
+    assert warned() == []
+
+
+def test_what_is_refused_is_not_warned_of(critical, warned):
+    with pytest.raises(ValueError, match="unknown words: 'purple'"):
+        text_to_image(critical, ["a blue square", "a purple square"], scale=40)
+    assert warned() == []
+
+
+def test_the_shipped_model_is_reviewed_and_one_of_other_words_is_not():
+    shipped = load_pipeline()
+    with pytest.raises(ValueError, match=r"unknown words: 'pink'; colours: red, .*; counts: a/one"):
+        text_to_image(shipped, ["a pink circle"])
+    assert "relation" in shipped.review("a red circle, a blue square")
+    assert shipped.scales[0] <= shipped.scale <= shipped.scales[1] < 40
+
+    sea = Tokenizer.train(["a red circle", "a circle at sea"])
+    recipe = ScenesLatent()
+    recipe.clip.tokenizer = sea
+    own = recipe.pipeline(TextUNet(ScenesLatent.unet, shipped.clip.text.kwargs))
+    assert own.review("a circle circle") is None and own.review("a pink circle") is None
+    assert own.scales == (-math.inf, math.inf)
 
 
 def test_load_pipeline_refuses_other_names():

@@ -1,17 +1,20 @@
 """Recipes: seeded, resumable by name, publishable; and their judges judge."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from PIL import Image
 
+from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes.captions import parse
+from course_lib.evaluation.metrics import from_card
 from course_lib.recipes import RECIPES, make_recipe
 from course_lib.recipes.digits import like_real, right_digit
 from course_lib.recipes.recipe import curve
-from course_lib.training import load_checkpoint
+from course_lib.training import Scale
 
 DIGITS = ["digits-ddpm", "digits-classes", "digits-vae"]
 
@@ -20,18 +23,21 @@ DIGITS = ["digits-ddpm", "digits-classes", "digits-vae"]
 def test_a_few_steps_published_and_loaded(name, tmp_path):
     recipe = choose("recipe", name, RECIPES)()
     state = torch.get_rng_state()
-    run = recipe.begin(steps=3, folder=tmp_path, device="cpu", precision="no")
+    run = recipe.begin(steps=3, folder=tmp_path, device="cpu", scale=Scale())
     losses = [step.loss for step in run]
     assert torch.equal(state, torch.get_rng_state())
-    again = RECIPES[name]().begin(steps=3, device="cpu", precision="no")
+    again = RECIPES[name]().begin(steps=3, device="cpu", scale=Scale())
     assert [step.loss for step in again] == losses  # the seed decides weights, data and noise
-    images, titles = recipe.pictures(run.ema)
+    images, titles = recipe.samples(run.ema)
     assert images.shape == (40, 1, 16, 16) and len(titles) == 40 and images.isfinite().all()
     path = recipe.publish(run, tmp_path / name, count=10)
     model = load_checkpoint(type(run.model), path)
-    assert model.card["command"] == f"course train {name}" and model.card["metrics"]["count"] == 10
+    assert model.card["command"] == f"course train {name}"
+    metrics = {metric.property: metric for metric in from_card(model.card)}
+    assert metrics["like_real"].count == 10
     assert [point[0] for point in model.card["curve"]] == [1, 2, 3]
-    assert all(0 <= v <= 1 for k, v in model.card["metrics"].items() if "like" in k or "right" in k)
+    shares = [m for m in metrics.values() if "like" in m.property or "right" in m.property]
+    assert all(0 <= m.interval[0] <= m.value <= m.interval[1] <= 1 for m in shares)
 
 
 def test_fewer_steps_are_the_first_steps_or_a_squeezed_schedule():
@@ -72,10 +78,10 @@ def folder(tmp_path):
 
 def test_the_autoencoder_learns_a_folder_of_ones_own(folder):
     recipe = make_recipe("scenes-vae", folder)
-    run = recipe.begin(steps=40, device="cpu", precision="no")
+    run = recipe.begin(steps=40, device="cpu", scale=Scale(accumulate=2))
     losses = [step.loss for step in run]
     assert losses[-1] < losses[0] / 2
-    assert recipe.measure(run.ema, 4).keys() == {"psnr"}
+    assert [m.property for m in recipe.measure(run.ema, 4)] == ["psnr"]
 
 
 def test_clip_learns_a_folder_without_captions_that_lie(folder):
@@ -83,7 +89,8 @@ def test_clip_learns_a_folder_without_captions_that_lie(folder):
     assert recipe.model().tokenizer.words == {"the", "sea", "sand"}
     images, captions, lies = recipe.batch(0)
     assert len(images) == len(captions) == recipe.batch_size and lies == []
-    assert recipe.measure(recipe.model(), 64).keys() == {"image_to_text", "text_to_image"}
+    found = [metric.property for metric in recipe.measure(recipe.model(), 64)]
+    assert found == ["image_to_text", "text_to_image"]
 
 
 def test_clip_refuses_a_long_caption_before_it_trains(folder):
@@ -123,14 +130,35 @@ def test_the_latent_recipe_goes_on_with_scenes_that_it_has_encoded():
 
 def test_a_training_goes_on_with_the_same_autoencoder_alone(tmp_path):
     recipe = make_recipe("scenes-latent")
-    options = dict(steps=1, folder=tmp_path, precision="no", device="cpu")
+    options = dict(steps=1, folder=tmp_path, scale=Scale(), device="cpu")
     list(recipe.begin(**options))
     assert recipe.begin(**options).done == 1
     recipe.vae.card = recipe.vae.card | {"sha256": "0123456789"}
     with pytest.raises(
-        ValueError, match=r"data=AutoencoderKL .*, not AutoencoderKL 01234567, CLIP"
+        ValueError, match=r"data=scenes-vae .*, not scenes-vae 01234567, scenes-clip"
     ):
         recipe.begin(**options)
+
+
+def test_a_training_goes_on_with_the_same_pictures_alone(folder, tmp_path_factory):
+    """Another folder of the same name, or the same one after a change: neither goes on."""
+    data, runs = tmp_path_factory.mktemp("a") / "train", tmp_path_factory.mktemp("runs")
+    options = dict(steps=1, folder=runs, scale=Scale(), device="cpu")
+    shutil.copytree(folder, data)
+    run = make_recipe("scenes-vae", data).begin(**options)
+    list(run)
+    assert run.card["settings"]["data"].keys() == {"pictures"}  # on the card of the model, too
+    copy = shutil.copytree(data, tmp_path_factory.mktemp("b") / "elsewhere")
+    assert make_recipe("scenes-vae", copy).begin(**options).done == 1
+    for name in ("sea", "sand"):  # the names, captions and sizes stay
+        Image.new("RGB", (80, 64), "red").save(data / f"{name}.png")
+    other = r"state.safetensors was trained with data=pictures \w{8}, not pictures \w{8}: keep"
+    for _ in "first", "again":  # a refusal leaves the state as it was
+        with pytest.raises(ValueError, match=other):
+            make_recipe("scenes-vae", data).begin(**options)
+    with pytest.raises(ValueError, match=r"data=pictures \w{8}, not None"):
+        make_recipe("scenes-vae").begin(**options)
+    assert make_recipe("scenes-vae", copy).begin(**options).done == 1
 
 
 def test_what_the_middle_foretells_is_part_of_the_training_loss_alone():
@@ -179,7 +207,7 @@ def test_the_rival_in_pixels_draws_too(monkeypatch):
     steps = []
     monkeypatch.setattr(scenes, "sample", lambda *a, **_: steps.append(a) or a[2])
     recipe = RECIPES["scenes-pixel"]()
-    images, captions = recipe.pictures(recipe.model())
+    images, captions = recipe.samples(recipe.model())
     assert images.shape == (24, 3, 64, 64) and len(captions) == 24 and len(steps) == 1
 
 

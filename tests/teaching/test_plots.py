@@ -1,13 +1,14 @@
 """Figures: right kind in, small opaque PNG out, refusals in words."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from course_lib.teaching import plots, style
+from course_lib.teaching import lettering, plots, style
 from course_lib.teaching.history import EVENTS, sources, timeline_figure
 
 
@@ -41,7 +42,7 @@ def test_figures_are_opaque_and_within_the_limit():
 
 
 def test_what_cannot_be_shrunk_is_refused():
-    with pytest.raises(ValueError, match="limit 100"):
+    with pytest.raises(ValueError, match="at most 100 bytes"):
         style.png(plots.grid_figure(torch.zeros(1, 1, 4, 4)), limit=100)
 
 
@@ -92,7 +93,7 @@ def test_attention_lights_the_place_that_was_read():
     _, red, ring = (image.get_array().mean(2) for image in figure.axes[0].images)
     assert red[0, 0] > 0.9 > 0.2 > red[-1, -1]
     assert ring[-1, -1] > 0.9 > 0.2 > ring[0, 0]
-    with pytest.raises(ValueError, match="1 words, but 2 maps"):
+    with pytest.raises(ValueError, match="heat: expected a map for each of 1 words, got 2"):
         plots.attention_figure(torch.ones(1, 3, 32, 32), ["red"], heat)
 
 
@@ -102,3 +103,82 @@ def test_timeline_is_in_order_and_sourced():
     assert all(event.source for event in EVENTS if event.fid)
     assert sources().count("arxiv.org/abs/") == len(EVENTS)
     assert len(style.png(timeline_figure())) <= style.PNG_LIMIT
+
+
+# --- what someone typed -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped_fonts(monkeypatch):
+    """Only those that come with matplotlib."""
+    from matplotlib import font_manager, get_data_path
+
+    kept = [f for f in font_manager.fontManager.ttflist if f.fname.startswith(get_data_path())]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", kept)
+    lettering.font_for.cache_clear()
+    yield
+    lettering.font_for.cache_clear()
+
+
+def drawn(*captions):
+    """The captions on a grid, whose figure was drawn without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = plots.grid_figure(torch.zeros(len(captions), 1, 4, 4), captions, cell=6)
+        style.png(figure)
+    return figure.axes[0].texts
+
+
+def test_dollars_are_no_formula():
+    for typed in ("from $5 to $10", r"a $\frac{ and a $"):
+        (text,) = drawn(typed)
+        assert text.get_text() == typed
+        width = text.get_window_extent().width
+        text.set(parse_math=True, text=typed.replace("$", r"\$"))  # matplotlib's way to write them
+        assert text.get_window_extent().width == width
+
+
+def test_dollars_are_no_formula_anywhere_on_a_grid():
+    words = ["$x$"]
+    figure = plots.grid_figure(
+        torch.zeros(1, 1, 4, 4), words, "$x$", row_labels=words, column_labels=words
+    )
+    assert [text.get_parse_math() for text in figure.axes[0].texts] == [False] * 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("a 🐱 says →", "a 🐱 says →"),  # matplotlib's own font has these
+        ("猫", "[no font for 1 character]"),
+        ("a 猫が いる.", "a [no font for 4 characters]."),
+        ("👩\u200d🚀 flies", "[no font for 2 characters] flies"),
+        ("a \U000e0067flag", "a flag"),
+        (
+            "\ud800 torn, \x07 rung",
+            "[no font for 1 character] torn, [no font for 1 character] rung",
+        ),
+    ],
+)
+def test_what_no_font_has_is_noted(shipped_fonts, typed, shown):
+    (text,) = drawn(typed)
+    assert text.get_text() == shown
+
+
+def test_another_font_is_taken_where_it_has_the_letter(shipped_fonts):
+    letter = "⌒"  # of the fonts that come with matplotlib one alone has it
+    (text,) = drawn(f"a {letter}")
+    assert text.get_text() == f"a {letter}"
+    assert text.get_fontfamily()[-1] == lettering.font_for(letter) != ""
+
+
+def test_a_glyph_without_outlines_is_not_counted():
+    assert lettering.inks("DejaVu Sans", ord("a"))
+    assert not lettering.inks("DejaVu Sans", ord(" "))
+
+
+def test_wide_letters_fit_under_their_picture(monkeypatch):
+    monkeypatch.setattr(lettering, "font_for", lambda letter: "")  # as if a font had them
+    lines = plots._wrap("a " + "猫" * 25, 20).split("\n")
+    assert [lettering.columns(line) for line in lines] == [20, 20, 12]
+    assert "".join(lines).replace(" ", "") == "a" + "猫" * 25

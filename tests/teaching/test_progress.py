@@ -76,7 +76,7 @@ def test_an_unwritable_place_costs_one_line(cell, kept, capsys):
     kept.parent.write_text("a file where the folder should be")
     cell(CHECK)
     verdict, trouble = capsys.readouterr().out.splitlines()
-    assert verdict.startswith("✓ 0.3 right") and trouble.startswith("Your progress is not kept: ")
+    assert verdict.startswith("✓ 0.3 right") and trouble.startswith("Your progress is not saved: ")
     progress.progress(0)
     assert capsys.readouterr().out.count("\n") == 1
 

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from course_lib.common.devices import hardware, pick_device
-from course_lib.training import learning_rate, loop, train
-from course_lib.training.loop import own_device, seeded
+from course_lib.training import learning_rate, loop
+from course_lib.training.scale.engine import own_device
 from course_lib.training.scale.state import read_state
+from course_lib.training.seeding import seeded
+from tests.training import flat
 
 CPU = torch.device("cpu")
 SETTINGS = dict(steps=12, warmup=4, lr=1e-2, ema=0.9, save_every=5, device="cpu")
@@ -32,7 +34,7 @@ def batch(step):
 
 
 def begin(folder=None, loss=noisy, model=None, **changes):
-    return train(model or make_model(), loss, batch, folder=folder, **SETTINGS | changes)
+    return flat.begin(model or make_model(), loss, batch, folder, **SETTINGS | changes)
 
 
 def same(a, b):
@@ -302,7 +304,9 @@ def test_more_processes_or_gpus_than_the_machine_has(monkeypatch, count, there):
             RuntimeError, match=f"'{wrong}' was asked for, but here there is {there}"
         ):
             pick_device(wrong)
-    monkeypatch.setenv("LOCAL_RANK", str(count))
+    together = dict(RANK=str(count), WORLD_SIZE=str(count + 1), LOCAL_RANK=str(count))
+    for name, value in together.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(RuntimeError, match=f"'cuda:{count}' was asked for"):
         own_device(torch.device("cuda"))
 
@@ -317,3 +321,22 @@ def test_resuming_on_a_gpu(tmp_path, precision):
             break
     torch.cuda.manual_seed(5)
     assert [step.loss for step in begin(tmp_path / "halves", **settings)] == losses[5:]
+
+
+OTHERS = {  # what `accelerate config` or a tool leaves behind for other projects
+    "LOCAL_RANK": "1",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_USE_MEGATRON_LM": "true",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+    "ACCELERATE_TORCH_DEVICE": "cuda:7",
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_settings_of_other_projects_change_nothing(monkeypatch, name):
+    expected = [step.loss for step in begin(steps=3)]
+    monkeypatch.setenv(name, OTHERS[name])
+    run = begin(steps=3)
+    assert [step.loss for step in run] == expected and run.processes == 1
+    assert os.environ[name] == OTHERS[name]  # still there for others
+    assert own_device(torch.device("cuda")) == torch.device("cuda")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from course_lib.training import train
 from course_lib.training.optimizers import Muon, muon, orthogonal
+from tests.training import flat
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 40), (40, 8)])
@@ -63,7 +63,7 @@ def test_resumes_with_the_same_numbers(tmp_path):
     def begin(folder):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 1))
-        return train(
+        return flat.begin(
             model,
             lambda model, x: (model(x) - x.sum(1, keepdim=True)).square().mean(),
             lambda step: torch.randn(16, 3),

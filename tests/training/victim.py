@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from course_lib.common import files
-from course_lib.training import train
+from course_lib.training import Folder, Optimizer, train
 
 STEPS, SAVE_EVERY, DEATH = 12, 4, 8  # all die at step 8 or in its save: the last good state is 4
 
@@ -32,10 +32,9 @@ def loss(model, x):
 
 
 def begin(folder, loss=loss, save_every=SAVE_EVERY):
-    return train(
-        make_model(), loss, lambda step: torch.randn(8, 4), steps=STEPS, warmup=3, lr=1e-2,
-        folder=folder, save_every=save_every, device="cpu",
-    )  # fmt: skip
+    keep = Folder(folder, save_every)
+    how = dict(steps=STEPS, optimizer=Optimizer(lr=1e-2, warmup=3), folder=keep, device="cpu")
+    return train(make_model(), loss, lambda step: torch.randn(8, 4), **how)
 
 
 def die():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from course_lib.common.registry import FINAL, short
 from course_lib.datasets.scenes.grammar import (
     COLOURS,
     PLACES,
@@ -81,6 +82,7 @@ PLACE_OF = _reverse(SAY_PLACE) | {"in the center": "centre"}
 RELATION_OF = _reverse(SAY_RELATION)
 COUNT_OF = _reverse(SAY_COUNT) | {"an": 1}
 SHAPE_OF = _reverse(SAY_SHAPE)
+_SINGULAR = set(SHAPE_OF)
 SHAPE_OF |= {_plural(word): shape for word, shape in SHAPE_OF.items()}
 
 _COLOUR = _either(COLOURS)
@@ -90,34 +92,52 @@ _NOUN_PHRASE = rf"{_either(COUNT_OF)}(?: {_either(SIZE_OF)})?(?: {_COLOUR})? {_e
 _WHAT = re.compile(rf"{_NOUN_PHRASE}(?: {_either(RELATION_OF)} {_NOUN_PHRASE})?")
 
 
+class Unreadable(ValueError):
+    """A caption outside the grammar, and in words why."""
+
+    def __init__(self, caption: str, reason: str):
+        super().__init__(f"cannot read the caption {short(caption)!r}: {reason}")
+        self.reason = reason
+
+
 def parse(caption: str) -> Scene:
     """What a caption says; properties it leaves open are None.
 
-    Raises ValueError if the sentence is not of the grammar.
+    Raises Unreadable, a ValueError, if the sentence is not of the grammar.
     """
-    text = " ".join(caption.lower().replace(",", " ").rstrip(" .").split())
+    text = " ".join(caption.lower().rstrip(FINAL).replace(",", " ").split())
     text, background = _take(_BACKGROUND, text)
     text, place = _take(_PLACE, text)
     found = _WHAT.fullmatch(text)
     if not found:
-        raise ValueError(
-            f"cannot read the caption {caption!r}; expected for example "
-            "'a large red circle at the top on a blue background'"
-        )
+        raise Unreadable(caption, _why_not(text))
     number, size, colour, shape, relation, number2, size2, colour2, shape2 = found.groups()
-    count = COUNT_OF[number]
-    plural = shape not in _reverse(SAY_SHAPE)
+    count, count2 = COUNT_OF[number], COUNT_OF.get(number2, 1)
+    plural, plural2 = (word is not None and word not in _SINGULAR for word in (shape, shape2))
+    if plural != (count > 1) or plural2 != (count2 > 1):
+        raise Unreadable(caption, "the number and the shape don't agree")
+    if relation and count * count2 > 1:
+        raise Unreadable(caption, f"{relation!r} can only join two single objects")
+    if place and (relation or count > 1):
+        raise Unreadable(caption, "only a single object has a place in the picture")
     first = Object(SIZE_OF.get(size), colour, SHAPE_OF[shape])
-    if plural != (count > 1) or (relation and count > 1) or (place and (relation or count > 1)):
-        raise ValueError(f"cannot read the caption {caption!r}: number, place or relation clash")
     if relation:
-        if COUNT_OF[number2] > 1 or shape2 not in _reverse(SAY_SHAPE):
-            raise ValueError(f"cannot read the caption {caption!r}: a relation joins two objects")
         second = Object(SIZE_OF.get(size2), colour2, SHAPE_OF[shape2])
         return Scene("pair", (first, second), background, relation=RELATION_OF[relation], count=2)
     if count > 1:
         return Scene("count", (first,), background, count=count)
     return Scene("single", (first,), background, place=PLACE_OF.get(place))
+
+
+def _why_not(text: str) -> str:
+    """Why this, without background and place, says nothing that a scene can hold."""
+    objects = len(re.findall(_NOUN_PHRASE, text))
+    related = any(f" {relation} " in text for relation in RELATION_OF)
+    if objects > 2:
+        return f"it names {objects} objects; a scene has one, two that differ, or up to four alike"
+    if objects == 2 and not related:
+        return "two objects need a relation between them, such as 'left of'"
+    return "captions read like 'a large red circle at the top on a blue background'"
 
 
 # --- contradicting ---------------------------------------------------------------------------

@@ -1,10 +1,10 @@
-"""Reading a checkpoint strictly: every weight found, of the right shape, none left over."""
+"""Reading a checkpoint strictly: every setting known, every weight finite, none left over."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from course_lib.common.registry import choose
 from course_lib.diffusion import Diffusion, scaled_linear
 from course_lib.models import (
     SD15_TEXT,
@@ -22,6 +23,15 @@ from course_lib.models import (
     TextEncoder,
     Tokenizer,
     UNet,
+)
+from course_lib.pipelines.stable_diffusion.configs import (
+    SCHEDULER,
+    TEXT,
+    TOKENIZER,
+    UNET,
+    VAE,
+    read_settings,
+    same,
 )
 from course_lib.pipelines.stable_diffusion.key_map import (
     DIFFUSERS_TEXT,
@@ -62,7 +72,8 @@ def load_stable_diffusion(
 ) -> StableDiffusion:
     """A checkpoint: a folder as diffusers writes it, or the single original .safetensors file.
 
-    tokenizer: the folder with vocab.json and merges.txt, for a single file, which has none.
+    tokenizer: the folder with tokenizer.json, or vocab.json and merges.txt, for a single file,
+        which has none.
     dtype: of the U-Net's weights; the two smaller networks are kept in float32.
     sizes: of the networks; by default those that the folder states, for a file Stable Diffusion
         1.5's.
@@ -81,10 +92,13 @@ def load_stable_diffusion(
         else:
             sizes = sizes or Sizes()
             maps = file_names(sizes)
+            check_tables(open_weights([path], files), path, sizes.vae["scaling_factor"])
+        first = renamed("enter.weight", maps["unet"])
+        check_kind(parts["unet"], first, path, sizes.vae["latent_channels"])
         unet = filled(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
         vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
         text = filled(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
-    clip = PromptEncoder(read_tokenizer(words, text.length), text).eval()
+    clip = PromptEncoder(read_tokenizer(words, text.length, text.vocab_size), text).eval()
     return StableDiffusion(Diffusion(scaled_linear(), sizes.target), unet, vae, clip)
 
 
@@ -108,17 +122,26 @@ PREFIXES = {  # of their names in the single file
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
 }
-# what a single file holds beside the weights: tables of the schedule, and a second, averaged U-Net
+# what a single file holds beside the weights: tables of the schedule, an averaged U-Net, ...
 BESIDE = re.compile(
     r"(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|"
-    r"lvlb_weights|logvar|model_ema\..+)$"
+    r"lvlb_weights|logvar|denoiser\.sigmas|scale_factor|global_step|model_ema\..+|"
+    r"cond_stage_model\.(logit_scale|text_projection(\.weight)?))$"
 )
+# and within the parts: the autoencoder's critic, and what CLIP compares with pictures
+UNUSED = re.compile(r"(.+\.)?(position_ids|logit_scale|text_projection(\.weight)?)$|loss\..+")
 # older names of the same weights -> today's
 OLDER = [
     (r"^text_model\.", ""),
     (r"\.(query|key|value)\.", lambda found: f".to_{found[1][0]}."),
     (r"\.proj_attn\.", ".to_out.0."),
+    (r"\.attn_1\.to_([qkv])\.", r".attn_1.\1."),  # of the single file: half converted
+    (r"\.attn_1\.to_out\.0\.", ".attn_1.proj_out."),
 ]
+SHARD = re.compile(r"-\d+-of-\d+\.")  # in the name of a file with a share of the weights
+SUFFIX = re.compile(r"\.safetensors|\.index|\.json$")
+FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}  # safetensors' names of the types
+INPUTS = {9: "an inpainting model", 8: "an instruct-pix2pix model"}  # by channels of the U-Net
 
 
 def folder_names(sizes: Sizes) -> dict[str, Names]:
@@ -153,11 +176,16 @@ def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
     state = {}
     for their_name, name in ours.items():
         wanted, shape = model.get_parameter(name).shape, theirs[their_name].get_shape()
+        if (kind := theirs[their_name].get_dtype()) not in FLOATS:
+            raise ValueError(f"{cls.__name__}: {their_name} is {kind}, expected floating point")
         # a linear layer on pixels may have been written as a 1 × 1 convolution
         if shape not in ([*wanted], [*wanted, 1, 1]):
             got = f"{tuple(shape)}, expected {tuple(wanted)}"
             raise ValueError(f"{cls.__name__}: {their_name} is {got}")
         state[name] = theirs[their_name][:].to(dtype).reshape(wanted)
+        low, high = state[name].aminmax()
+        if not (-inf < low and high < inf):  # nor is NaN
+            raise ValueError(f"{cls.__name__}: {their_name} is not finite: it holds inf or NaN")
     if cls is AutoencoderKL:
         channels = model.latent_channels
         state["shift"] = torch.zeros(channels)
@@ -189,45 +217,66 @@ def open_parts(path: Path, files: ExitStack) -> dict[str, Weights]:
     if path.is_dir():
         return {part: modern(open_weights(find_weights(path / part), files)) for part in FOLDERS}
     if path.exists():
-        return split_file(open_weights(path, files), path)
+        return split_file(open_weights([path], files), path)
     raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
 
 
-def find_weights(folder: Path) -> Path:
-    """The folder's one file of weights, whatever its precision."""
-    found = sorted(folder.glob("*.safetensors"), key=lambda path: (path.name.count("."), path.name))
-    if found:
-        return found[0]
+def find_weights(folder: Path) -> list[Path]:
+    """The folder's weights, whatever their precision: one file, or the shards that an index lists.
+
+    A file in full precision is preferred: it bears no mark, as `model.fp16` does.
+    """
+    whole = [path for path in folder.glob("*.safetensors") if not SHARD.search(path.name)]
+    if found := [*whole, *folder.glob("*.safetensors.index*.json")]:
+        best = min(found, key=lambda path: (SUFFIX.sub("", path.name).count("."), path.name))
+        return shards(best) if best.suffix == ".json" else [best]
     if pickled := sorted(folder.glob("*.bin")):
         raise ValueError(f"{pickled[0]} is pickled, and may run any code: use .safetensors files")
+    if lone := sorted(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{lone[0]} is one of several, but their index.json is missing")
     raise FileNotFoundError(f"there are no .safetensors weights in {folder}")
 
 
-def open_weights(path: Path, files: ExitStack) -> Weights:
-    """Their names, each with its place in the file; nothing is read yet."""
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path} is no .safetensors file; others may run any code when opened")
-    try:
-        file = files.enter_context(safe_open(path, "pt"))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged, or no .safetensors file: {error}") from error
+def shards(index: Path) -> list[Path]:
+    """The files in which an index says that the weights are."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ValueError(f"{index} holds no weight_map, from weights to files")
+    there = {path.name: path for path in index.parent.iterdir()}
+    if missing := sorted(set(places.values()) - there.keys()):
+        raise FileNotFoundError(f"{index} lists {missing[0]}, which is missing")
+    return [there[name] for name in sorted(set(places.values()))]
+
+
+def open_weights(paths: Sequence[Path], files: ExitStack) -> Weights:
+    """Their names, each with its place in its file; nothing is read yet."""
     weights = {}
-    for name in file.keys():  # noqa: SIM118 (a safetensors file is no dict)
-        if not name.endswith("position_ids"):
-            weights[name] = file.get_slice(name)
+    for path in paths:
+        if path.suffix != ".safetensors":
+            raise ValueError(f"{path} is no .safetensors file; others may run any code when opened")
+        try:
+            file = files.enter_context(safe_open(path, "pt"))
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is damaged, or no .safetensors file: {error}") from error
+        found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
+        if twice := weights.keys() & found.keys():
+            raise ValueError(f"{path} holds {min(twice)}, and so does another of its shards")
+        weights |= found
     return weights
 
 
 def modern(weights: Weights) -> Weights:
-    """The same under today's names; ValueError if two names mean one weight."""
-    renewed = {renamed(name, OLDER): weight for name, weight in weights.items()}
-    if len(renewed) < len(weights):
-        raise ValueError(f"{len(weights) - len(renewed)} weights are there under two names")
+    """Those in use under today's names; ValueError if two names mean one weight."""
+    used = {name: weight for name, weight in weights.items() if not UNUSED.match(name)}
+    renewed = {renamed(name, OLDER): weight for name, weight in used.items()}
+    if len(renewed) < len(used):
+        raise ValueError(f"{len(used) - len(renewed)} weights are there under two names")
     return renewed
 
 
 def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
     """A single file's weights by part; ValueError if some belong to none."""
+    weights = {name: weight for name, weight in weights.items() if not BESIDE.match(name)}
     parts = {
         part: modern(
             {
@@ -238,83 +287,83 @@ def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
         )
         for part, prefix in PREFIXES.items()
     }
-    strange = [
-        name
-        for name in weights
-        if not BESIDE.match(name) and not name.startswith(tuple(PREFIXES.values()))
-    ]
+    strange = [name for name in weights if not name.startswith(tuple(PREFIXES.values()))]
     if strange:
         raise ValueError(f"{path} is not Stable Diffusion 1: it holds {', '.join(strange[:3])}, …")
     return parts
+
+
+def check_tables(weights: Weights, path: Path, scaling_factor: float) -> None:
+    """ValueError if a single file states another noise schedule, or another scale of latents."""
+    ours = {"alphas_cumprod": scaled_linear().alpha_bars, "scale_factor": scaling_factor}
+    for name in ours.keys() & weights.keys():
+        found, expected = weights[name][...].double(), torch.as_tensor(ours[name]).double()
+        if found.shape != expected.shape or not found.allclose(expected, rtol=2**-8):  # bf16's
+            raise ValueError(f"{path}: {name} differs from Stable Diffusion 1's")
+
+
+def check_kind(unet: Weights, first: str, path: Path, channels: int) -> None:
+    """ValueError where the U-Net's first convolution reads more than the latent of a picture."""
+    if first in unet and (reads := unet[first].get_shape()[1]) != channels:
+        kind = INPUTS.get(reads, "another kind of model")
+        raise ValueError(
+            f"{path} is {kind}: its U-Net reads {reads} channels, but the course opens models "
+            f"that draw from text alone, with {channels}"
+        )
 
 
 # ---- sizes and words ---------------------------------------------------------------------------
 
 
 def read_sizes(folder: Path) -> Sizes:
-    """What the folder's config.json files state; ValueError for a model that ours can't be."""
-    unet, vae, text = (read_json(folder / part / "config.json") for part in FOLDERS)
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    """What the folder's configs state; ValueError for a model that ours can't be."""
+    files = [*(folder / part / "config.json" for part in FOLDERS)]
+    files.append(folder / "scheduler" / "scheduler_config.json")
+    unet, vae, text, scheduler = (
+        read_settings(read_json(file), file.parent.name, keys)
+        for file, keys in zip(files, (UNET, VAE, TEXT, SCHEDULER), strict=True)
+    )
+    attention = tuple(kind.startswith("CrossAttn") for kind in unet["down_block_types"])
+    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
+    up = [kind.replace("Down", "Up") for kind in reversed(down)]
+    same("unet", unet, dict(down_block_types=down, up_block_types=up))
+    meets = dict(out_channels=vae["latent_channels"], cross_attention_dim=text["hidden_size"])
+    same("unet", unet, meets)
+    levels = len(vae["block_out_channels"])
+    down, up = (["DownEncoderBlock2D"] * levels, ["UpDecoderBlock2D"] * levels)
+    same("vae", vae, dict(down_block_types=down, up_block_types=up))
     targets = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-    betas = [("beta_schedule", "scaled_linear"), ("beta_start", 0.00085), ("beta_end", 0.012)]
-    table = [("trained_betas", None), ("rescale_betas_zero_snr", False)]
-    same(scheduler, "scheduler", [*betas, ("num_train_timesteps", 1000), *table])
-    clock = [("flip_sin_to_cos", True), ("freq_shift", 0)]
-    blocks = [("norm_num_groups", 32), ("act_fn", "silu")]
-    plain = [("class_embed_type", None), ("center_input_sample", False)]
-    same(unet, "unet", [*blocks, ("norm_eps", 1e-5), ("mid_block_scale_factor", 1), *clock, *plain])
-    same(vae, "vae", blocks)
-    same(text, "text_encoder", [("hidden_act", "quick_gelu"), ("layer_norm_eps", 1e-5)])
-    try:
-        heads = unet["attention_head_dim"]
-        layers = unet["layers_per_block"], vae["layers_per_block"]
-        if not all(isinstance(each, int) for each in (heads, *layers)):
-            raise ValueError(
-                f"{folder} is not Stable Diffusion 1: heads or layers differ by stage, "
-                f"{heads} and {layers}"
-            )
-        return Sizes(
-            unet=dict(
-                in_channels=unet["in_channels"],
-                **widths(unet["block_out_channels"]),
-                blocks=unet["layers_per_block"],
-                attention=tuple("CrossAttn" in kind for kind in unet["down_block_types"]),
-                heads=heads,  # diffusers' name for the number of heads
-                context_dim=unet["cross_attention_dim"],
-            ),
-            vae=dict(
-                **widths(vae["block_out_channels"]),
-                blocks=vae["layers_per_block"],
-                latent_channels=vae["latent_channels"],
-                scaling_factor=vae.get("scaling_factor", SD15_VAE["scaling_factor"]),
-            ),
-            text=dict(
-                vocab_size=text["vocab_size"],
-                length=text["max_position_embeddings"],
-                dim=text["hidden_size"],
-                layers=text["num_hidden_layers"],
-                heads=text["num_attention_heads"],
-                mlp=text["intermediate_size"] / text["hidden_size"],
-            ),
-            target=targets[scheduler.get("prediction_type", "epsilon")],
-        )
-    except KeyError as error:
-        raise ValueError(f"a config.json in {folder} lacks, or has a strange, {error}") from None
-    except (TypeError, IndexError, ZeroDivisionError) as error:
-        raise ValueError(f"a config.json in {folder} holds a strange value: {error}") from None
+    return Sizes(
+        unet=dict(
+            in_channels=unet["in_channels"],
+            **widths(unet["block_out_channels"]),
+            blocks=unet["layers_per_block"],
+            attention=attention,
+            heads=unet["attention_head_dim"],
+            context_dim=unet["cross_attention_dim"],
+        ),
+        vae=dict(
+            **widths(vae["block_out_channels"]),
+            blocks=vae["layers_per_block"],
+            latent_channels=vae["latent_channels"],
+            scaling_factor=vae["scaling_factor"],
+        ),
+        text=dict(
+            vocab_size=text["vocab_size"],
+            length=text["max_position_embeddings"],
+            dim=text["hidden_size"],
+            layers=text["num_hidden_layers"],
+            heads=text["num_attention_heads"],
+            mlp=text["intermediate_size"] / text["hidden_size"],
+        ),
+        target=choose("prediction_type", scheduler["prediction_type"], targets),
+    )
 
 
 def widths(channels: Sequence[int]) -> dict:
-    if any(width < 128 for width in channels):  # ours have fewer than 32 groups there
-        raise ValueError(f"block_out_channels are {list(channels)}, but ours must be 128 or more")
+    if any(width < 128 or width % 32 for width in channels):  # else ours have other groups than 32
+        raise ValueError(f"block_out_channels are {channels}, expected multiples of 32 from 128 on")
     return dict(channels=channels[0], multipliers=tuple(c / channels[0] for c in channels))
-
-
-def same(config: dict, part: str, expected) -> None:
-    """ValueError where a configuration has another value than the one that ours is built on."""
-    for key, value in expected:
-        if config.get(key, value) != value:
-            raise ValueError(f"{part}: {key} is {config[key]!r}, but the course has {value!r}")
 
 
 def read_json(path: Path) -> dict:
@@ -329,14 +378,36 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def read_tokenizer(folder: Path, length: int) -> Tokenizer:
-    """CLIP's tokenizer from vocab.json and merges.txt; any word may be used."""
-    vocabulary, merges = read_json(folder / "vocab.json"), folder / "merges.txt"
+def read_tokenizer(folder: Path, length: int, vocab_size: int) -> Tokenizer:
+    """CLIP's tokenizer, for a text encoder of this length and vocabulary; any word may be used."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).exists():
+            settings = read_settings(read_json(folder / name), "tokenizer", TOKENIZER)
+            length = min(length, settings["model_max_length"])
+    vocabulary, merges = read_words(folder)
+    try:
+        pairs = [tuple(pair.split() if isinstance(pair, str) else pair) for pair in merges]
+        tokenizer = Tokenizer(vocabulary, pairs, words=None, length=length)
+    except Exception as error:  # KeyError for special tokens, the library's own for strange merges
+        raise ValueError(f"{folder} holds no tokenizer of CLIP's: {error!r}") from error
+    if set(vocabulary.values()) != set(range(vocab_size)):
+        raise ValueError(
+            f"{folder} has {len(vocabulary)} tokens, but the text encoder {vocab_size}: tokens "
+            "that were added later (textual inversion) are not supported"
+        )
+    return tokenizer
+
+
+def read_words(folder: Path) -> tuple[dict[str, int], list]:
+    """Vocabulary and merges: from tokenizer.json, or from the two files that older folders have."""
+    whole, merges = folder / "tokenizer.json", folder / "merges.txt"
+    if whole.exists():
+        model = read_json(whole).get("model")
+        if not isinstance(model, dict) or not {"vocab", "merges"} <= model.keys():
+            raise ValueError(f"{whole} holds no byte-pair encoding")
+        return model["vocab"], model["merges"]
+    vocabulary = read_json(folder / "vocab.json")
     if not merges.exists():
         raise FileNotFoundError(f"{merges} is missing")
     lines = merges.read_text("utf-8").splitlines()
-    pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-    try:
-        return Tokenizer(vocabulary, pairs, words=None, length=length)
-    except Exception as error:  # KeyError for special tokens, the library's own for strange merges
-        raise ValueError(f"{folder} holds no tokenizer of CLIP's: {error!r}") from error
+    return vocabulary, [line for line in lines if line and not line.startswith("#version")]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from course_lib.cli.machine import free_memory
 from course_lib.common.devices import has_bf16
+from course_lib.common.memory import free_memory
 from course_lib.pipelines.stable_diffusion.checkpoint import count_weights
 
 GB = 1e9

@@ -14,26 +14,21 @@ A step on N devices, each with its share of the step's batches, takes
 
 On GPUs the recipes train in float32 (see `fast_precision`), and what is counted is counted so.
 
-`--check` trains here in one and in two processes, and on a GPU if there is one, and prints by how
-much the model was wrong.
+`--check` (`cli/cost_check.py`) trains here in one and in two processes, and on a GPU if there is
+one, and prints by how much the model was wrong.
 """
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_lib.common.registry import choose
-from course_lib.recipes import RECIPES, Recipe
-from course_lib.training import Training
-from course_lib.training.loop import in_half
+from course_lib.training.scale.engine import in_half
 from course_lib.training.scale.recompute import blocks
 
 SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
@@ -41,7 +36,6 @@ SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M paramet
 LAUNCH = 17e-6  # from one operation of a batch to the next
 UPDATE = 8e-6  # from one of the update to the next: nothing is noted for a backward pass
 REPLAY = 330e-6  # a block's forward or backward pass, recorded
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
 
 
@@ -113,15 +107,31 @@ def exchange(size: int, devices: int, link: float) -> float:
     return 2 * (devices - 1) / devices * size / link
 
 
+class Training(Protocol):
+    """What the cost model needs of a training (`training/loop.py`)."""
+
+    model: torch.nn.Module
+    done: int
+
+    def advance(self): ...
+    def gradient(self) -> float: ...
+
+
+class Recipe(Protocol):
+    """What the cost model needs of a recipe."""
+
+    def begin(self, **changes) -> Training: ...
+
+
 def measure(recipe: Recipe, repeats: int = 5) -> Work:
     """Take a few steps of the recipe here, on the CPU, and look at where the time goes."""
     run = recipe.begin(device="cpu")
     list(islice(run, 2))  # warm: memory and moments are allocated, the second step's data is kept
-    step, gradient, data = (
-        best(work, repeats)
-        for work in (lambda: again(run), run.gradient, lambda: run.batch(run.done * run.accumulate))
-    )
-    twin = recipe.begin(device="cpu", precision="no")  # operation by operation as on a GPU
+    first = run.engine.batches(run.done)[0]
+    step = best(lambda: again(run), repeats)
+    gradient, data = best(run.gradient, repeats), best(lambda: run.batch(first), repeats)
+    plain = replace(run.engine.scale, precision="no")
+    twin = recipe.begin(device="cpu", scale=plain)  # operation by operation as on a GPU
     twin.advance()
     counter, kept = FlopCounterMode(display=False), Kept()
     with counter, kept:
@@ -137,19 +147,19 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
     moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
     return Work(
         steps=run.steps,
-        batches=run.accumulate,
+        batches=run.engine.scale.accumulate,
         data_seconds=data,
-        batch_seconds=gradient / run.accumulate - data,
+        batch_seconds=gradient / run.engine.scale.accumulate - data,
         update_seconds=max(0.0, step - gradient),
-        flops=counter.get_total_flops() / run.accumulate,
-        launches=launches.count // run.accumulate,
-        inner=sum(inner) // run.accumulate,
-        replays=len(inner) // run.accumulate,
+        flops=counter.get_total_flops() / run.engine.scale.accumulate,
+        launches=launches.count // run.engine.scale.accumulate,
+        inner=sum(inner) // run.engine.scale.accumulate,
+        replays=len(inner) // run.engine.scale.accumulate,
         update_launches=all_launches.count - launches.count,
         gradient=size // 2 if in_half(run.settings["precision"]) else size,
         weights=size,
         held=3 * size + sum(value.numel() * value.element_size() for value in moments),
-        activations=kept.bytes // run.accumulate,
+        activations=kept.bytes // run.engine.scale.accumulate,
     )
 
 
@@ -244,60 +254,3 @@ def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
         f"{LAUNCH * 1e6:.0f} µs an operation, {REPLAY * 1e3:.2f} ms a replay; assumed: "
         f"{LOOPBACK / 1e9:.1f} GB/s between processes"
     )
-
-
-# --- the check -------------------------------------------------------------------------------
-
-
-def checks(work: Work, name: str, kind: str) -> Iterator[str]:
-    """By how much the predictions are wrong on this machine, a line each."""
-
-    def line(what: str, predicted: float, measured: float) -> str:
-        wrong = predicted / measured - 1
-        return (
-            f"check: {what}: {predicted:.4f} s predicted, {measured:.4f} s measured, {wrong:+.0%}"
-        )
-
-    for processes in work.processes:
-        what = f"{processes} process{'es' * (processes > 1)}"
-        yield line(what, work.on_cpu(processes), check(name, processes))
-    if torch.cuda.is_available():
-        what = f"{torch.cuda.get_device_name()}, predicted as {kind}"
-        yield line(what, sum(work.on_gpu(GPUS[kind]).values()), check_gpu(name))
-
-
-def check(name: str, processes: int) -> float:
-    """Measured seconds of a step of the recipe in so many processes, each on one core."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", "-m", "course_lib.training.scale.cost", name]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
-    if done.returncode:
-        raise RuntimeError(f"training in {processes} processes failed: {done.stderr[-300:]}")
-    return float(done.stdout.split()[-1])
-
-
-def check_gpu(name: str, steps: int = 20) -> float:
-    """Measured seconds of a step of the recipe on this machine's GPU."""
-    run = choose("recipe", name, RECIPES)().begin(device="cuda")
-    list(islice(run, 3))
-
-    def some() -> None:
-        for _ in range(steps):
-            again(run)
-        torch.cuda.synchronize()
-
-    return best(some, 3) / steps
-
-
-def main(name: str) -> None:
-    """One of the processes of `check`; the leading one prints the seconds of a step."""
-    run = choose("recipe", name, RECIPES)().begin(device="cpu")
-    list(islice(run, 2))
-    step = best(lambda: again(run), 5)
-    run.part()
-    if run.leads:
-        print(step)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -8,11 +8,11 @@ computes: gathered before its forward and its backward pass, given up after each
 Stable Diffusion's U-Net has 859,520,964 parameters: 17.2 GB, of which 2.15 GB on each of 8 GPUs,
 beside the activations and a few blocks' weights of up to 0.2 GB. A script trains it so,
 
-    run = train(UNet(**SD15_UNET), loss, batch, steps=100_000, accumulate=8, shard=True,
-                recompute=True, precision="bf16", folder="outputs/sd")
+    scale = Scale(accumulate=8, shard=True, recompute=True, precision="bf16")
+    run = train(UNet(**SD15_UNET), loss, batch, steps=100_000, scale=scale, folder="outputs/sd")
     list(run)
-    run.part()
-    if run.leads:
+    run.close()
+    if run.is_main:
         save_checkpoint("outputs/sd/unet", run.ema, **run.card)
 
 when it is started with `torchrun --standalone --nproc-per-node=8 SCRIPT.py`. Before the first step

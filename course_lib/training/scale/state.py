@@ -22,17 +22,17 @@ ADVICE = "delete it to train from the start, or bring back a copy"
 def save_training(training, path: Path) -> None:
     """Replace the state at `path`; an OSError (disk full, …) leaves the old one in place.
 
-    Every process calls it, since each may hold a part of the tensors; the leading one writes.
+    Every process calls it, since each may hold a part of the tensors; the main one writes.
     """
     tree = {
         "model": training.model.state_dict(),
         "ema": training.average.model.state_dict(),
         "optimizer": {n: o.state_dict()["state"] for n, o in enumerate(training.optimizers)},
     }
-    tensors = flatten(tree, "cpu" if training.leads else "meta")  # meta: gathered and forgotten
-    if not training.leads:
+    tensors = flatten(tree, "cpu" if training.is_main else "meta")  # meta: gathered and forgotten
+    if not training.is_main:
         return
-    scaler = training.accelerator.scaler  # of fp16's gradients; None in other precisions
+    scaler = training.engine.accelerator.scaler  # of fp16's gradients; None in other precisions
     facts = {
         "done": training.done,
         "seconds": training.seconds,
@@ -52,10 +52,10 @@ def load_training(training, path: Path) -> None:
     """
     tensors, facts = read_state(path)
     for name, value in training.settings.items():
-        if facts["settings"].get(name) != value:
+        if (then := facts["settings"].get(name)) != value:
             raise ValueError(
-                f"{path} was trained with {name}={facts['settings'].get(name)}, not {value}: "
-                "keep the settings (and the device: a GPU's precision is another), take another "
+                f"{path} was trained with {name}={told(then)}, not {told(value)}: keep the "
+                "settings, the data and the device (a GPU's precision is another), take another "
                 "folder, or start over (resume=False, --fresh)"
             )
     try:
@@ -70,12 +70,19 @@ def load_training(training, path: Path) -> None:
         moments = by_parameter(branch(tensors, f"optimizer.{n}"))
         moments = {i: split(m, dict.fromkeys(m, weights[i])) for i, m in moments.items()}
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    if training.accelerator.scaler:
-        training.accelerator.scaler.load_state_dict(facts["scaler"])
+    if training.engine.accelerator.scaler:
+        training.engine.accelerator.scaler.load_state_dict(facts["scaler"])
     training.done, training.seconds = facts["done"], facts["seconds"]
     training.cpu_seconds = facts["cpu_seconds"]
     if training.done == training.steps:  # nothing is left to do here: it was all done there
         training.place = facts.get("place", training.place)
+
+
+def told(value) -> str:
+    """A setting in words: of checksums, {"pictures": "9f86d081…"}, the first digits are enough."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
+    return str(value)
 
 
 def read_state(path: Path) -> tuple[Tensors, dict]:

@@ -4,6 +4,7 @@ Nothing is downloaded: diffusers and transformers write small random checkpoints
 own converter, not ours, says what the names in the original single file mean.
 """
 
+import inspect
 import json
 
 import pytest
@@ -12,15 +13,17 @@ from safetensors.torch import load_file, save_file
 
 from course_lib.diffusion import initial_noise, sample
 from course_lib.diffusion.guidance import guided
+from course_lib.diffusion.schedules import cosine, scaled_linear
 from course_lib.models import SD15_TEXT, SD15_UNET, SD15_VAE, AutoencoderKL, TextEncoder, UNet
-from course_lib.models.tokenizer import Tokenizer
-from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
+from course_lib.models.tokenizer import END, START, Tokenizer
+from course_lib.pipelines.stable_diffusion import configs, load_stable_diffusion, times
 from course_lib.pipelines.stable_diffusion.checkpoint import PREFIXES, Sizes, file_names
 from course_lib.pipelines.stable_diffusion.key_map import renamed
 from tests.parity import agree
 
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
+from diffusers import training_utils  # noqa: E402
 from diffusers.loaders import single_file_utils as converter  # noqa: E402
 
 TOKENIZER = Tokenizer.train(["a red circle", "two cats on a mat"], 60, 77)
@@ -102,6 +105,15 @@ def copy(folder, tmp_path):
     return tmp_path
 
 
+def configure(folder, part, **values):
+    """Replace values of a part's config, or write a new one."""
+    name = {"scheduler": "scheduler_config.json", "tokenizer": "tokenizer_config.json"}
+    path = folder / part / name.get(part, "config.json")
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.unlink(missing_ok=True)
+    path.write_text(json.dumps(config | values))
+
+
 def rewrite(path, change):
     """Replace a .safetensors file by `change` of its weights."""
     weights = change(load_file(path))
@@ -159,26 +171,74 @@ def test_a_folder_of_older_names_and_half_precision(copy, twins):
     same_answers(load_stable_diffusion(copy), twins, tolerance=5e-3)  # half: 11 bits
 
 
-def test_the_single_file_says_what_diffusers_converter_says(folder, tmp_path, twins):
-    """Ours under the original names; their converter must find the very same networks."""
+@pytest.fixture(scope="module")
+def single(folder):
+    """The weights under the names of the original single file."""
     parts = load_stable_diffusion(folder)
     models = {"unet": parts.unet, "vae": parts.vae, "text_encoder": parts.clip.text}
-    weights = original_names(SIZES, models)
-    unet = converter.convert_ldm_unet_checkpoint(dict(weights), dict(twins["unet"].config))
-    vae = converter.convert_ldm_vae_checkpoint(dict(weights), dict(twins["vae"].config))
+    return original_names(SIZES, models)
+
+
+def write_single(path, weights):
+    save_file({name: weight.contiguous() for name, weight in weights.items()}, path)
+    return path
+
+
+BESIDE = {  # the weights, as published files and those of today's tools have it
+    "betas": torch.rand(1000),
+    "alphas_cumprod": scaled_linear().alpha_bars.half(),
+    "model_ema.decay": torch.rand(1),
+    "scale_factor": torch.tensor(0.18215),
+    "global_step": torch.tensor(470000),
+    "denoiser.sigmas": torch.rand(1000),
+    "first_stage_model.loss.logvar": torch.zeros(1),
+    "first_stage_model.loss.discriminator.main.0.weight": torch.rand(4, 3, 4, 4),
+    "cond_stage_model.logit_scale": torch.tensor(4.6),
+    f"{PREFIXES['text_encoder']}text_projection.weight": torch.rand(32, 32),
+    f"{PREFIXES['text_encoder']}text_model.embeddings.position_ids": torch.arange(77)[None],
+}
+
+
+def test_the_single_file_says_what_diffusers_converter_says(folder, single, tmp_path, twins):
+    """Ours under the original names; their converter must find the very same networks."""
+    unet = converter.convert_ldm_unet_checkpoint(dict(single), dict(twins["unet"].config))
+    vae = converter.convert_ldm_vae_checkpoint(dict(single), dict(twins["vae"].config))
     for part, converted in (("unet", unet), ("vae", vae)):
         theirs = twins[part].state_dict()
         assert converted.keys() == theirs.keys()
         for name, weight in theirs.items():
             assert torch.equal(converted[name].reshape(weight.shape), weight), name
-    beside = {
-        "betas": torch.rand(1000),
-        "model_ema.decay": torch.rand(1),
-        f"{PREFIXES['text_encoder']}text_model.embeddings.position_ids": torch.arange(77)[None],
-    }
-    path = tmp_path / "model.safetensors"
-    save_file({name: w.contiguous() for name, w in (weights | beside).items()}, path)
+    path = write_single(tmp_path / "model.safetensors", single | BESIDE)
     same_answers(load_stable_diffusion(path, folder / "tokenizer", sizes=SIZES), twins)
+
+
+def test_a_single_file_whose_autoencoder_is_half_converted(folder, single, tmp_path, twins):
+    """Tools wrote diffusers' `to_q` and `to_out.0` beside CompVis' other names."""
+    newer = {".attn_1.q.": ".attn_1.to_q.", ".attn_1.k.": ".attn_1.to_k."}
+    newer |= {".attn_1.v.": ".attn_1.to_v.", ".attn_1.proj_out.": ".attn_1.to_out.0."}
+
+    def half_converted(name):
+        for old, new in newer.items():
+            name = name.replace(old, new)
+        return name
+
+    weights = {half_converted(name): weight for name, weight in single.items()}
+    assert len(weights.keys() - single.keys()) == 16  # 4 layers, in encoder and decoder
+    path = write_single(tmp_path / "model.safetensors", weights)
+    same_answers(load_stable_diffusion(path, folder / "tokenizer", sizes=SIZES), twins)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("scale_factor", torch.tensor(0.13025)),  # Stable Diffusion XL's
+        ("alphas_cumprod", cosine().alpha_bars),
+        ("alphas_cumprod", scaled_linear().alpha_bars[:500]),
+    ],
+)
+def test_refuses_a_single_file_with_another_table(folder, single, tmp_path, name, table):
+    path = write_single(tmp_path / "model.safetensors", single | {name: table})
+    refused(ValueError, [f"{name} differs"], path, folder / "tokenizer", sizes=SIZES)
 
 
 def test_the_original_names_at_full_size():
@@ -209,6 +269,194 @@ def test_the_original_names_at_full_size():
         theirs = twins[part].state_dict()
         assert converted.keys() == theirs.keys()
         assert all(converted[name].numel() == theirs[name].numel() for name in theirs)
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_a_folder_of_shards(copy, twins, variant):
+    """Weights in several files and the index that lists them, as diffusers writes large ones."""
+    for part, twin in twins.items():
+        for file in (copy / part).iterdir():
+            file.unlink()
+        size = "10KB" if part == "text_encoder" else "1MB"
+        twin.save_pretrained(copy / part, max_shard_size=size, variant=variant)
+        assert len(list((copy / part).glob("*-of-*.safetensors"))) > 1
+    same_answers(load_stable_diffusion(copy), twins)
+    shard = sorted((copy / "vae").glob("*-of-*.safetensors"))[0]
+    aside = shard.rename(shard.with_suffix(".aside"))
+    refused(FileNotFoundError, ["index", shard.name, "missing"], copy)
+    aside.rename(shard)
+    next((copy / "vae").glob("*index*.json")).unlink()
+    refused(FileNotFoundError, ["one of several", "index.json is missing"], copy)
+
+
+def test_full_precision_comes_first(copy, twins):
+    """Beside it lie weights in half precision and those before averaging: both are marked."""
+    for mark in ("fp16", "non_ema"):
+        save_file({"another.weight": torch.ones(1)}, copy / UNET.replace(".s", f".{mark}.s"))
+    same_answers(load_stable_diffusion(copy), twins)
+
+
+def test_one_value_for_all_stages_may_be_given_for_each(copy, twins):
+    configure(
+        copy,
+        "unet",
+        **dict(attention_head_dim=[4, 4], layers_per_block=[2, 2]),
+        **dict(only_cross_attention=[False, False], transformer_layers_per_block=[1, 1]),
+        mid_block_only_cross_attention=False,
+        from_the_future=None,
+    )
+    same_answers(load_stable_diffusion(copy), twins)
+
+
+CAPTIONS = [
+    "",
+    "a red circle",
+    "Two  CATS\ton a mat!",
+    "it's a cat's mat, isn't it? they'll've 2024 cats...",
+    "café cafe\u0301 naïve İstanbul straße",
+    "猫と円 🙂👍🏽 <a> & {b}",
+    "".join(map(chr, range(32, 64))),
+    "".join(map(chr, range(64, 127))),
+]
+
+
+def test_a_tokenizer_of_one_file(copy):
+    """What transformers writes today has no vocab.json; its tokens are those of transformers."""
+    for file in (copy / "tokenizer").iterdir():
+        file.unlink()
+    theirs = transformers.CLIPTokenizer(
+        vocab=TOKENIZER.kwargs["vocabulary"],
+        merges=[tuple(pair) for pair in TOKENIZER.kwargs["merges"]],
+        model_max_length=77,
+    )
+    theirs.save_pretrained(copy / "tokenizer")
+    assert not (copy / "tokenizer" / "vocab.json").exists()
+    ours = load_stable_diffusion(copy).clip.tokenizer
+    theirs = transformers.CLIPTokenizer.from_pretrained(copy / "tokenizer")
+    for caption in CAPTIONS:
+        padded = theirs(caption, padding="max_length", return_tensors="pt").input_ids
+        assert torch.equal(ours(caption), padded), caption
+    whole = copy / "tokenizer" / "tokenizer.json"
+    content = json.loads(whole.read_text("utf-8"))
+    content["model"]["merges"] = [" ".join(pair) for pair in content["model"]["merges"]]  # older
+    whole.write_text(json.dumps(content))
+    assert torch.equal(load_stable_diffusion(copy).clip.tokenizer(CAPTIONS[:4]), ours(CAPTIONS[:4]))
+    whole.write_text("{}")
+    refused(ValueError, ["tokenizer.json holds no byte-pair encoding"], copy)
+
+
+def test_a_tokenizer_as_older_libraries_describe_it(copy):
+    """Tokens with their properties, once in each of two files."""
+    properties = dict(lstrip=False, normalized=True, rstrip=False, single_word=False)
+    start, end = (dict(content=token, **properties) for token in (START, END))
+    tokens = dict(bos_token=start, eos_token=end, pad_token=END, unk_token=end)
+    configure(
+        copy,
+        "tokenizer",
+        **dict(tokens, add_prefix_space=False, do_lower_case=True, errors="replace"),
+        **dict(model_max_length=77, tokenizer_class="CLIPTokenizer", extra_special_tokens={}),
+        added_tokens_decoder={str(len(TOKENIZER) - 1): end},
+    )
+    (copy / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(tokens))
+    any_word = Tokenizer(**TOKENIZER.kwargs | dict(words=None))
+    assert torch.equal(load_stable_diffusion(copy).clip.tokenizer(CAPTIONS), any_word(CAPTIONS))
+    (copy / "tokenizer" / "special_tokens_map.json").write_text(json.dumps(dict(pad_token="!")))
+    refused(ValueError, ["pad_token is '!'"], copy)  # Stable Diffusion 2's
+
+
+def test_the_tokenizers_length_is_the_contexts(copy):
+    """As in diffusers, which pads captions to `model_max_length`."""
+    configure(copy, "tokenizer", model_max_length=40)
+    assert load_stable_diffusion(copy).clip.context([""]).shape == (1, 40, 32)
+
+
+def test_refuses_a_tokenizer_with_added_tokens(copy):
+    vocabulary = TOKENIZER.kwargs["vocabulary"] | {"<cat-toy>": len(TOKENIZER)}
+    (copy / "tokenizer" / "vocab.json").unlink()
+    (copy / "tokenizer" / "vocab.json").write_text(json.dumps(vocabulary))
+    refused(ValueError, [f"{len(TOKENIZER) + 1} tokens", "textual inversion"], copy)
+
+
+# ---- every setting of a config is known ----------------------------------------------------------
+
+TABLES = {
+    "unet": (configs.UNET, [diffusers.UNet2DConditionModel]),
+    "vae": (configs.VAE, [diffusers.AutoencoderKL]),
+    "text_encoder": (configs.TEXT, [transformers.CLIPTextConfig]),
+    "tokenizer": (configs.TOKENIZER, [transformers.CLIPTokenizer]),
+    "scheduler": (
+        configs.SCHEDULER,
+        [
+            getattr(diffusers, kind.name)
+            for kind in diffusers.schedulers.KarrasDiffusionSchedulers
+            if kind.name not in ("EDMEulerScheduler", "DPMSolverSDEScheduler")  # other; torchsde
+        ],
+    ),
+}
+CLASSES = [(keys, cls) for keys, classes in TABLES.values() for cls in classes]
+LIBRARY = {"vocab", "merges", "kwargs", "self"}  # parameters that no config states
+HEUNS = {"beta_start", "beta_end"}  # three schedulers have Stable Diffusion's own as defaults
+
+
+@pytest.mark.parametrize(("keys", "cls"), CLASSES, ids=lambda each: getattr(each, "__name__", ""))
+def test_every_parameter_of_the_libraries_is_read_fixed_or_free(keys, cls):
+    """And one that a config leaves out has the value that the library gives it."""
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if name in LIBRARY or name in keys.free.split():
+            continue
+        ours = (keys.fixed | keys.read)[name]
+        default = parameter.default
+        default = list(default) if isinstance(default, tuple) else default
+        if default != ours:
+            assert name in HEUNS and default == keys.fixed[name], name
+
+
+@pytest.mark.parametrize("part", TABLES)
+def test_no_fixed_setting_may_differ(part):
+    keys, _ = TABLES[part]
+    defaults = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    stated = defaults if part == "scheduler" else {}
+    configs.read_settings(stated, part, keys)
+    for key, value in keys.fixed.items():
+        for other in ("another", 7, [value, "another"], [value, 7]):
+            with pytest.raises(ValueError, match=f"{part}: {key} is .*, expected"):
+                configs.read_settings(stated | {key: other}, part, keys)
+
+
+@pytest.mark.parametrize("name", ["LCM", "TCD", "EDMEuler", "FlowMatchEulerDiscrete"])
+def test_refuses_the_schedulers_of_other_models(copy, name):
+    """Distilled models and flow matching: our sampler would draw something else with them."""
+    configure(copy, "scheduler", **getattr(diffusers, f"{name}Scheduler")().config)
+    refused(ValueError, ["scheduler: unknown setting"], copy)
+
+
+def test_free_settings_change_nothing(twins):
+    free = dict(sample_size=99, dropout=0.5, upcast_attention=True)
+    free |= dict(addition_embed_type_num_heads=8, use_linear_projection=True)
+    assert free.keys() <= set(configs.UNET.free.split())
+    twin = diffusers.UNet2DConditionModel.from_config(twins["unet"].config, **free).eval()
+    weights = twins["unet"].state_dict()
+    shapes = {name: weight.shape for name, weight in twin.state_dict().items()}
+    twin.load_state_dict({name: w.reshape(shapes[name]) for name, w in weights.items()})
+    inputs = torch.randn(1, 4, 8, 8), torch.tensor([321.0]), torch.randn(1, 77, 32)
+    with torch.inference_mode():
+        agree(twin(*inputs).sample, twins["unet"](*inputs).sample, 1e-5)
+
+
+def test_the_settings_of_an_average_are_free(copy, twins):
+    """diffusers' EMAModel writes its own settings into the U-Net's config."""
+    unet = twins["unet"]
+    average = training_utils.EMAModel(  # takes a copy
+        unet.parameters(), model_cls=type(unet), model_config=unet.config
+    )
+    for file in (copy / "unet").iterdir():
+        file.unlink()
+    average.save_pretrained(copy / "unet")
+    assert "inv_gamma" in json.loads((copy / "unet" / "config.json").read_text())
+    same_answers(load_stable_diffusion(copy), twins)
+
+
+# ---- the picture ---------------------------------------------------------------------------------
 
 
 def test_the_whole_pipeline_draws_what_stable_diffusion_pipeline_draws(folder, twins):
@@ -318,7 +566,21 @@ def test_refuses_one_weight_under_two_names(copy):
         ("unet", "norm_num_groups", 16, ["norm_num_groups is 16"]),
         ("unet", "block_out_channels", [64, 128], ["block_out_channels are [64, 128]"]),
         ("vae", "block_out_channels", [32, 64], ["block_out_channels are [32, 64]"]),
-        ("unet", "flip_sin_to_cos", False, ["flip_sin_to_cos is False, but the course has True"]),
+        ("unet", "flip_sin_to_cos", False, ["flip_sin_to_cos is False, expected True"]),
+        ("unet", "downsample_padding", 0, ["downsample_padding is 0, expected 1"]),
+        ("unet", "time_embedding_act_fn", "silu", ["time_embedding_act_fn is 'silu'"]),
+        ("unet", "timestep_post_act", "silu", ["timestep_post_act is 'silu', expected None"]),
+        ("unet", "only_cross_attention", [False, True], ["only_cross_attention is [False, True]"]),
+        ("unet", "up_block_types", ["UpBlock2D"] * 2, ["up_block_types", "CrossAttnUpBlock2D"]),
+        ("unet", "_class_name", "UNet3DConditionModel", ["_class_name is 'UNet3DCondition"]),
+        ("unet", "from_the_future", True, ["unknown setting from_the_future=True"]),
+        ("unet", "out_channels", 8, ["out_channels is 8, expected 4"]),
+        ("unet", "cross_attention_dim", 64, ["cross_attention_dim is 64, expected 32"]),
+        ("unet", "block_out_channels", [128, 144], ["block_out_channels are [128, 144]"]),
+        ("vae", "shift_factor", 0.1, ["shift_factor is 0.1"]),
+        ("vae", "scaling_factor", float("nan"), ["scaling_factor must be a positive number"]),
+        ("vae", "scaling_factor", 0, ["scaling_factor must be a positive number, got 0"]),
+        ("vae", "down_block_types", ["DownEncoderBlock2D"], ["down_block_types"]),
         ("unet", "freq_shift", 1, ["freq_shift is 1"]),
         ("unet", "act_fn", "gelu", ["act_fn is 'gelu'"]),
         ("unet", "norm_eps", 1e-3, ["norm_eps is 0.001"]),
@@ -329,24 +591,44 @@ def test_refuses_one_weight_under_two_names(copy):
         ("scheduler", "num_train_timesteps", 500, ["num_train_timesteps is 500"]),
         ("scheduler", "rescale_betas_zero_snr", True, ["rescale_betas_zero_snr is True"]),
         ("scheduler", "trained_betas", [0.01], ["trained_betas is [0.01]"]),
-        ("unet", "attention_head_dim", [5, 10], ["not Stable Diffusion 1", "[5, 10]"]),
+        ("scheduler", "sigma_data", 0.5, ["scheduler: unknown setting sigma_data=0.5"]),
+        ("unet", "attention_head_dim", [5, 10], ["attention_head_dim", "got [5, 10]"]),
         ("text_encoder", "hidden_act", "gelu", ["hidden_act is 'gelu'"]),
         ("scheduler", "beta_schedule", "linear", ["beta_schedule is 'linear'"]),
         ("scheduler", "prediction_type", "flow", ["'flow'"]),
-        ("scheduler", "prediction_type", [], ["a strange value"]),
-        ("unet", "block_out_channels", 320, ["a strange value"]),
-        ("unet", "block_out_channels", [], ["a strange value"]),
-        ("unet", "down_block_types", None, ["a strange value"]),
-        ("unet", "layers_per_block", [2, 2], ["not Stable Diffusion 1", "[2, 2]"]),
-        ("text_encoder", "hidden_size", 0, ["a strange value"]),
+        (
+            "scheduler",
+            "prediction_type",
+            [],
+            ["prediction_type is [], expected a value such as 'epsilon'"],
+        ),
+        (
+            "unet",
+            "block_out_channels",
+            320,
+            ["block_out_channels is 320, expected a value such as [320"],
+        ),
+        (
+            "unet",
+            "block_out_channels",
+            [],
+            ["block_out_channels is [], expected a value such as [320"],
+        ),
+        ("unet", "down_block_types", None, ["down_block_types is None, expected a value such as"]),
+        ("unet", "layers_per_block", [2, 3], ["layers_per_block", "got [2, 3]"]),
+        ("text_encoder", "hidden_size", 0, ["hidden_size", "at least 1; got 0"]),
+        ("tokenizer", "pad_token", "!", ["pad_token is '!', expected '<|endoftext|>'"]),
     ],
 )
 def test_refuses_models_that_ours_cannot_be(copy, part, key, value, words):
-    file = "scheduler_config.json" if part == "scheduler" else "config.json"
-    config = json.loads((copy / part / file).read_text()) | {key: value}
-    (copy / part / file).unlink()
-    (copy / part / file).write_text(json.dumps(config))
+    configure(copy, part, **{key: value})
     refused(ValueError, words, copy)
+
+
+def test_refuses_the_betas_that_diffusers_takes_where_none_are_stated(copy):
+    (copy / "scheduler" / "scheduler_config.json").unlink()
+    configure(copy, "scheduler", prediction_type="epsilon")
+    refused(ValueError, ["beta_schedule is 'linear' by default, expected 'scaled_linear'"], copy)
 
 
 def test_refuses_a_file_that_is_another_model(tmp_path, folder):
@@ -354,3 +636,35 @@ def test_refuses_a_file_that_is_another_model(tmp_path, folder):
     save_file({"model.diffusion_model.x": torch.ones(1), "conditioner.y": torch.ones(1)}, path)
     refused(ValueError, ["not Stable Diffusion 1", "conditioner.y"], path, folder / "tokenizer")
     refused(ValueError, ["tokenizer"], path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (lambda weight: weight.index_fill(0, torch.tensor([0]), torch.nan), "not finite"),
+        (lambda weight: weight.index_fill(0, torch.tensor([0]), -torch.inf), "not finite"),
+        (lambda weight: weight.double() * 1e300, "not finite"),  # more than float32 holds
+        (lambda weight: weight.int(), "is I32, expected floating point"),
+        (lambda weight: weight > 0, "is BOOL, expected floating point"),
+    ],
+)
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_refuses_weights_that_are_no_numbers(copy, part, bad, words):
+    """They drew a white picture: NaN is clamped to nothing, whole numbers cut off to 0."""
+    file = next((copy / part).glob("*.safetensors"))
+    name = list(load_file(file))[-1]
+    rewrite(file, lambda weights: weights | {name: bad(weights[name])})
+    refused(ValueError, [name, words], copy)
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(9, "inpainting"), (8, "pix2pix"), (5, "another")])
+def test_says_what_a_model_is_whose_unet_reads_more_than_a_latent(
+    copy, folder, tmp_path_factory, channels, kind
+):
+    wide = torch.randn(128, channels, 3, 3)
+    rewrite(copy / UNET, lambda weights: weights | {"conv_in.weight": wide})
+    configure(copy, "unet", in_channels=channels)
+    refused(ValueError, [kind, f"{channels} channels"], copy)
+    file = tmp_path_factory.mktemp("single") / "model.safetensors"
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": wide}, file)
+    refused(ValueError, [kind, f"{channels} channels"], file, folder / "tokenizer")

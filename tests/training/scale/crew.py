@@ -1,7 +1,7 @@
 """A training for several processes: `torchrun … crew.py FOLDER [STOP]` goes on where FOLDER ends.
 
-With STOP it is paused after that step. Each process says at the end whether it leads. PRECISION in
-the environment is the training's.
+With STOP it is paused after that step. At the end each process says whether it is the main one.
+PRECISION in the environment is the training's.
 """
 
 import os
@@ -11,16 +11,17 @@ from itertools import islice
 import torch
 from torch import nn
 
-from course_lib.training import train
+from course_lib.training import Folder, Optimizer, Scale, train
 
 torch.set_num_threads(1)
 
 
-def begin(folder, **changes):
+def begin(folder, precision="no"):
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Dropout(0.1), nn.Linear(8, 4))
-    settings = dict(steps=12, warmup=4, lr=1e-2, ema=0.9, save_every=4, accumulate=2) | changes
-    return train(model, loss, batch, folder=folder, device="cpu", **settings)
+    optimizer, scale = Optimizer(lr=1e-2, warmup=4), Scale(accumulate=2, precision=precision)
+    how = dict(steps=12, optimizer=optimizer, ema=0.9, scale=scale, device="cpu")
+    return train(model, loss, batch, folder=Folder(folder, save_every=4), **how)
 
 
 def loss(model, x):
@@ -37,6 +38,6 @@ if __name__ == "__main__":
     for step in islice(run, stop - run.done):
         if os.environ.get("DIES") == os.environ.get("RANK") and step.index == 6:
             os._exit(9)  # no farewell, as after SIGKILL
-    run.part()
-    line = f"process {os.environ.get('RANK', 0)} leads: {run.leads}\n"
+    run.close()
+    line = f"process {os.environ.get('RANK', 0)} is main: {run.is_main}\n"
     sys.stdout.write(line)  # in one write: the other process writes to the same pipe

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from course_lib.common.checkpoints import save_checkpoint
 from course_lib.models import UNet
-from course_lib.training import save_checkpoint, train
+from course_lib.training import Folder, Optimizer, Scale, train
 
 torch.set_num_threads(1)
 
@@ -22,9 +23,10 @@ def begin(folder=None, **changes):
     model = UNet(3, context_dim=6, **small)  # the last kernel's 3 rows: two parts of unequal size
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)  # no block begins as the identity
-    settings = dict(steps=6, warmup=2, lr=1e-3, ema=0.9, save_every=3, accumulate=4, clip=0.5)
-    settings |= dict(recompute=True, device="cpu", folder=folder) | changes
-    return train(model, loss, batch, **settings)
+    scale = Scale(**dict(accumulate=4, recompute=True) | changes)
+    how = dict(steps=6, optimizer=Optimizer(lr=1e-3, warmup=2, clip=0.5), ema=0.9, device="cpu")
+    folder = Folder(folder, save_every=3) if folder else None
+    return train(model, loss, batch, folder=folder, scale=scale, **how)
 
 
 def loss(model, x):
@@ -59,11 +61,11 @@ def main(folder, stop):
     for step in islice(run, stop - run.done):
         if step.index == 2:
             average = run.ema  # all gather it, the leading one draws
-            if run.leads:
+            if run.is_main:
                 average(torch.ones(1, 3, 8, 8), torch.ones(1), torch.ones(1, 2, 6))
     sys.stdout.write(json.dumps(facts | held(run)) + "\n")  # in one write: the pipe is shared
-    run.part()
-    if run.leads:
+    run.close()
+    if run.is_main:
         save_checkpoint(folder / "published.safetensors", run.ema, **run.card)
 
 

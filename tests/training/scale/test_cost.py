@@ -8,7 +8,7 @@ from torch import nn
 
 from course_lib.models.layers import ResBlock
 from course_lib.recipes import Recipe
-from course_lib.training import train
+from course_lib.training import Optimizer, Scale, train
 from course_lib.training.scale import cost
 
 WORK = cost.Work(
@@ -22,7 +22,7 @@ class Tiny(Recipe):
     """A linear map of 8 numbers to 3, on batches of 5, two of them a step."""
 
     name = "tiny"
-    settings: ClassVar = dict(steps=10, accumulate=2)
+    settings: ClassVar = dict(steps=10, optimizer=Optimizer(), scale=Scale(accumulate=2))
 
     def model(self):
         return nn.Linear(8, 3)
@@ -33,7 +33,7 @@ class Tiny(Recipe):
     def loss(self, model, x):
         return model(x).sum()
 
-    def pictures(self, model):
+    def samples(self, model):
         raise NotImplementedError
 
     def measure(self, model, count):
@@ -88,7 +88,7 @@ def test_a_step_is_counted():
 def test_a_bf16_training_exchanges_half_the_bytes(monkeypatch, able, bytes_each):
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: able)
     recipe = Tiny()
-    recipe.settings = recipe.settings | {"precision": "bf16"}
+    recipe.settings = recipe.settings | {"scale": Scale(precision="bf16")}
     assert cost.measure(recipe, repeats=1).gradient == bytes_each * (8 * 3 + 3)
 
 

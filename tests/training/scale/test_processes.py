@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from course_lib.training.loop import in_half
+from course_lib.training.scale.engine import in_half
 from course_lib.training.scale.state import read_state
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed")
@@ -52,7 +52,10 @@ def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     out = launch(folder)
     assert out.returncode == 0, out.stderr
-    assert sorted(out.stdout.splitlines()) == ["process 0 leads: True", "process 1 leads: False"]
+    assert sorted(out.stdout.splitlines()) == [
+        "process 0 is main: True",
+        "process 1 is main: False",
+    ]
     return folder
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from course_lib.models import AutoencoderKL, DiT, UNet
-from course_lib.training import train
 from course_lib.training.scale.cost import Kept
 from course_lib.training.scale.recompute import blocks
+from tests.training import flat
 
 
 def unet():
@@ -25,7 +25,7 @@ def loss(model, x):
 
 def begin(folder=None, **options):
     data = dict(batch=lambda index: torch.randn(4, 2, 8, 8) + index, steps=6, save_every=3)
-    return train(unet(), loss, lr=1e-3, device="cpu", folder=folder, **data, **options)
+    return flat.begin(unet(), loss, lr=1e-3, device="cpu", folder=folder, **data, **options)
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -70,7 +70,7 @@ def gradients_with_and_without(build, loss):
     for which in (False, True):
         torch.manual_seed(1)
         batch = dict(batch=lambda index: x, steps=1, lr=1e-3, device="cpu", recompute=which)
-        run = train(build(), loss, **batch)
+        run = flat.begin(build(), loss, **batch)
         run.gradient()
         gradients.append([p.grad for p in run.model.parameters()])
     return gradients

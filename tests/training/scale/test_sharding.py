@@ -7,8 +7,8 @@ from itertools import islice
 import pytest
 import torch
 
+from course_lib.common.checkpoints import load_checkpoint
 from course_lib.models import SD15_UNET, UNet
-from course_lib.training import load_checkpoint
 from course_lib.training.scale.recompute import BLOCKS
 from course_lib.training.scale.state import read_state
 from tests.training.scale import sharded

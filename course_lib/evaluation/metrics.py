@@ -1,0 +1,99 @@
+"""What a measurement is: a figure with its meaning, its sample size and its confidence interval.
+
+right = share("right", [True, True, False], kind="single", split="new pairs")
+right.value, right.interval          # 0.667, (0.208, 0.939)
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+Z = 1.96  # standard errors to either side: 95 % confidence
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured figure of a model.
+
+    property: what was measured, such as "right" (everything that the caption says), "shape",
+        "psnr" (dB) or "test_loss"
+    value, count: the figure, and the number of samples that it is a mean of
+    interval: where the true value lies with 95 % confidence, (low, high); None where not known
+    kind, split: of the samples, such as "pair" and "new combinations"; None for all of them
+    """
+
+    property: str
+    value: float
+    count: int
+    interval: tuple[float, float] | None = None
+    kind: str | None = None
+    split: str | None = None
+
+    @property
+    def label(self) -> str:
+        """For people: "pair, new combinations: right"."""
+        where = ", ".join(part for part in (self.kind, self.split) if part)
+        return f"{where}: {self.property}" if where else self.property
+
+
+def proportion(property: str, value: float, count: int, **where) -> Metric:
+    """A share of `count` samples, with Wilson's interval (Wilson 1927). where: kind, split."""
+    return Metric(property, value, count, wilson(value, count), **where)
+
+
+def share(property: str, hits: Sequence[bool] | Tensor, **where) -> Metric:
+    """The share of hits, as a `proportion`.
+
+    >>> share("right", [True] * 9 + [False]).value
+    0.9
+    """
+    hits = torch.as_tensor(hits, dtype=torch.float64)
+    return proportion(property, hits.mean().item(), len(hits), **where)
+
+
+def wilson(value: float, count: int, z: float = Z) -> tuple[float, float]:
+    """The true shares that are at most z standard errors away from the one measured."""
+    middle = (value + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (value * (1 - value) / count + z**2 / (4 * count**2)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def mean(property: str, values: Sequence[float] | Tensor, **where) -> Metric:
+    """The mean of values that scatter, with the interval of the central limit theorem."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    value, half = values.mean().item(), Z * (values.std() / len(values) ** 0.5).item()
+    return Metric(property, value, len(values), (value - half, value + half), **where)
+
+
+def find(metrics: Iterable[Metric], property: str, **where) -> Metric:
+    """The metric of that property, kind and split; ValueError where there is none."""
+    for metric in metrics:
+        if metric.property == property and all(getattr(metric, k) == v for k, v in where.items()):
+            return metric
+    raise ValueError(f"no metric {property!r} with {where} was measured")
+
+
+def mean_share(metrics: Iterable[Metric], property: str) -> float:
+    """The mean of all metrics of that property, over kinds and splits."""
+    values = [metric.value for metric in metrics if metric.property == property]
+    return sum(values) / len(values)
+
+
+def to_card(metrics: Iterable[Metric]) -> list[dict]:
+    """As a checkpoint's card keeps them: what is None is left out."""
+    return [{k: v for k, v in asdict(metric).items() if v is not None} for metric in metrics]
+
+
+def from_card(card: dict) -> list[Metric]:
+    """The metrics of a card; ValueError where they are not in this form."""
+    try:
+        return [
+            Metric(**fields | {"interval": tuple(fields["interval"])})
+            if "interval" in fields
+            else Metric(**fields)
+            for fields in card.get("metrics", [])
+        ]
+    except TypeError as error:
+        raise ValueError(f"the card's metrics are not a list of measurements: {error}") from error

@@ -1,0 +1,98 @@
+"""A picture in, another picture out: image to image, and inpainting.
+
+    model = load_pipeline("scenes-latent")
+    images = image_to_image(model, images, ["two small red circles"], strength=0.6)
+
+Images are (B, 3, H, W) in [-1, 1], captions and seeds as for `text_to_image`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib.common.devices import autocast
+from course_lib.diffusion import initial_noise, sample, time_grid
+from course_lib.pipelines.text_to_image import LatentDiffusion, encode, given, prepare, usual
+
+
+@torch.no_grad()
+def image_to_image(
+    model: LatentDiffusion,
+    images: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    strength: float = 0.6,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    sampler: str | None = None,
+    spacing: str = "trailing",
+) -> Tensor:
+    """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
+
+    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
+    level keeps. That share of the steps is taken.
+    """
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    z = encode(model, images, len(context))
+    noise = initial_noise(draws, model.latent).to(model.device)
+    left = max(1, math.ceil(round(strength * steps, 9)))  # 0.07 · 100 > 7 in floats
+    times = time_grid(model.process.schedule, left, spacing, start=strength)
+    zt = model.process.add_noise(z, times[0], noise)
+    how = dict(sampler=sampler or model.sampler, spacing=times, generators=draws)
+    with autocast(model.device):
+        z = sample(model.process, network, zt, context, **how)
+    return model.vae.decode(z).clamp(-1, 1)
+
+
+@torch.no_grad()
+def inpaint(
+    model: LatentDiffusion,
+    images: Tensor,
+    mask: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    **sampling,
+) -> Tensor:
+    """`images` with what the mask covers painted anew; every other pixel stays as it is.
+
+    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
+    x0 is put in place of the network's, so that the known part of x_t is its exact noising.
+    A latent cell is painted anew where the mask touches any of its pixels.
+    """
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
+    cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
+    noise = initial_noise(draws, model.latent).to(model.device)
+    sampling = usual(model, steps) | given(sampling)
+    with autocast(model.device):
+        z = sample(
+            *(model.process, network, noise, context, steps),
+            clip=lambda x0: torch.where(cells, x0, known),
+            generators=draws,
+            **sampling,
+        )
+    return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
+
+
+def check_mask(mask: Tensor, images: Tensor) -> Tensor:
+    """The mask as (B or 1, 1, H, W) of bool; ValueError unless it fits and holds 0 and 1 only."""
+    batch, _, height, width = images.shape
+    if tuple(mask.shape) not in {(b, 1, height, width) for b in (1, batch)}:
+        wanted = (batch, 1, height, width)
+        raise ValueError(f"mask is {tuple(mask.shape)}, expected {wanted} or one for all")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(f"a mask holds 0 (keep) and 1 (paint), got values up to {mask.max()}")
+    return mask.bool()

@@ -1,0 +1,154 @@
+"""What good looks like: recorded trainings of a recipe with several seeds, next to the reader's.
+
+    what_good_looks_like("digits-ddpm", losses, samples)
+
+`python -m course_lib.experiments.reference_runs` records them. Where a recording was stopped
+before the end, it is the recipe's first minute, with the learning rate planned for all steps.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from course_lib.teaching.plots import grid_figure, pixels, show
+from course_lib.teaching.results import Result, load_results
+from course_lib.teaching.style import BLUE, ORANGE, canvas, styled
+
+STUDY = "reference_runs"
+POINTS = 60  # of a loss curve
+
+
+def what_good_looks_like(
+    recipe: str, losses: Sequence[float] | None = None, pictures: Tensor | None = None
+) -> None:
+    """Show the recorded trainings of that recipe, with the reader's own next to them.
+
+    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], of which one row is shown.
+    ValueError: an unknown recipe, losses that are not finite numbers, pictures of another size.
+
+        what_good_looks_like("digits-ddpm")                  # the recorded ones alone
+        what_good_looks_like("digits-ddpm", losses=mine)
+    """
+    runs = load_results(STUDY, recipe)
+    show(losses_figure(runs, losses), alt=f"{recipe}: the loss of each step, with a band.")
+    for line in summary(runs, losses):
+        print(line)
+    if runs[0].captions:
+        figure = samples_figure(runs, pictures)
+        show(figure, alt=f"{recipe}: a row of samples for each recorded seed.")
+
+
+# ---- smoothing ---------------------------------------------------------------------------------
+
+
+def curve_steps(steps: int) -> list[int]:
+    """Steps from 1 to the last, evenly spaced on a logarithmic axis.
+
+    >>> curve_steps(5)
+    [1, 2, 3, 4, 5]
+    """
+    return sorted({round(step) for step in np.geomspace(1, steps, POINTS)})
+
+
+def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
+    """The mean loss of the last fifth of the steps up to each of these, of 100 steps at most.
+
+    >>> smooth([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1, 6])
+    [1.0, 5.5]
+    """
+    losses = np.asarray(losses, float)
+    return [float(losses[n - min(100, -(-n // 5)) : n].mean()) for n in steps]
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+def title(runs: Sequence[Result]) -> str:
+    """The recipe's name, and how far the recorded trainings went."""
+    steps, planned = (runs[0].settings[name] for name in ("steps", "planned_steps"))
+    part = "all" if steps == planned else f"the first {steps:,} of"
+    return f"{runs[0].variant}: {part} {planned:,} steps"
+
+
+def recorded_losses(runs: Sequence[Result]) -> tuple[list[int], np.ndarray]:
+    """The steps, and each seed's smoothed loss at them: (seeds, steps)."""
+    return runs[0].curve["step"], np.array([run.curve["loss"] for run in runs])
+
+
+@styled
+def losses_figure(runs: Sequence[Result], losses: Sequence[float] | None = None) -> Figure:
+    """The band between the seeds' lowest and highest smoothed loss, and the reader's loss."""
+    figure, axes = canvas()
+    steps, recorded = recorded_losses(runs)
+    low, high = recorded.min(0), recorded.max(0)
+    label = f"{len(runs)} recorded seeds, lowest to highest"
+    axes.fill_between(steps, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    axes.plot(steps, recorded.mean(0), color=BLUE, label="their mean")
+    lowest = low.min()
+    if losses is not None:
+        losses = checked(losses)
+        own_steps = curve_steps(len(losses))
+        own = smooth(losses, own_steps)
+        axes.plot(own_steps, own, color=ORANGE, linestyle="--", label="yours")
+        lowest = min(lowest, *losses)
+    axes.set(xlabel="step (log scale)", ylabel="training loss, smoothed", xscale="log")
+    axes.set_yscale("log" if lowest > 0 else "linear")
+    axes.set_title(title(runs), loc="left")
+    axes.legend()
+    return figure
+
+
+def checked(losses: Sequence[float]) -> list[float]:
+    own = np.asarray(losses, float)
+    if own.ndim != 1 or not own.size or not np.isfinite(own).all():
+        raise ValueError(f"losses must be finite numbers, one per step; got shape {own.shape}")
+    return own.tolist()
+
+
+def summary(runs: Sequence[Result], losses: Sequence[float] | None = None) -> Iterator[str]:
+    """The metrics at the end with their range over the seeds, and the reader's loss beside them."""
+    last = runs[0].settings["steps"]
+    yield f"After {last:,} steps, seeds {', '.join(str(run.seed) for run in runs)}:"
+    for name in runs[0].metrics:
+        values = [run.metrics[name] for run in runs]
+        yield f"  {name}: {np.mean(values):.3g} (from {min(values):.3g} to {max(values):.3g})"
+    if losses is not None:
+        n = min(len(losses), last)
+        steps, recorded = recorded_losses(runs)
+        at_n = [float(np.interp(n, steps, curve)) for curve in recorded]
+        (own,) = smooth(checked(losses), [n])
+        yield f"Your loss at step {n:,}: {own:.4g}; theirs: {min(at_n):.4g} to {max(at_n):.4g}"
+        yield "(About half the time, a sound fourth seed lies slightly outside the range of three.)"
+
+
+def samples_figure(runs: Sequence[Result], pictures: Tensor | None = None) -> Figure:
+    """A row of samples for each seed, below the reader's; real images on top where recorded."""
+    columns = len(runs[0].captions[0])
+    blocks, labels, captions = [], [], []
+    for run in runs:
+        for row, texts in zip(run.samples(), run.captions, strict=True):
+            real = set(texts) == {"real"}
+            if real and "real" in labels:
+                continue  # the same images for each seed
+            blocks.append(row)
+            labels.append("real" if real else f"seed {run.seed}")
+            captions += [""] * columns if real else texts
+    if pictures is not None:
+        own = 2 * pixels(pictures[:columns]).permute(0, 3, 1, 2) - 1  # (≤ columns, 3, H, W)
+        size, expected = tuple(own.shape[2:]), tuple(blocks[0].shape[2:])
+        if size != expected:
+            raise ValueError(f"pictures are {size} pixels, the recorded ones {expected}")
+        white = torch.ones(columns - len(own), *own.shape[1:])
+        blocks, labels = [own, white, *blocks], ["yours", *labels]
+        captions = [""] * columns + captions
+    return grid_figure(
+        torch.cat(blocks),
+        captions if any(captions) else None,
+        title(runs),
+        columns,
+        row_labels=labels,
+        cell=0.7 if blocks[0].shape[-1] < 32 else 1.0,
+    )

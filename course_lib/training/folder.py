@@ -1,0 +1,70 @@
+"""A training's folder: the state, replaced now and then, and a log with a line for each step."""
+
+import json
+from pathlib import Path
+
+from course_lib.common.checks import whole_numbers
+from course_lib.common.files import clear, make_folder, write_files
+from course_lib.training.scale.state import load_training, save_training
+
+
+class Folder:
+    """Keeps `state.safetensors` and `log.jsonl` at `path`, and resumes what is there.
+
+    save_every: steps between two states; the last step is always kept.
+    resume: False starts over and removes the state that is there.
+    data: what the batches are made of, where that is worth telling apart, as a name or as names
+        with checksums (`Recipe.data_fingerprint`): the state of a run on other data is refused.
+
+        run = train(model, loss, batch, steps=3000, folder=Folder("outputs/digits", save_every=100))
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        save_every: int = 250,
+        resume: bool = True,
+        data: str | dict[str, str] | None = None,
+    ):
+        whole_numbers(1, save_every=save_every)
+        self.path, self.save_every, self.resume, self.data = Path(path), save_every, resume, data
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    def open(self, training) -> None:
+        """Load the state, if there is one to resume; cut the log to the steps that it covers."""
+        make_folder(self.path)
+        if self.resume and self.state.exists():
+            load_training(training, self.state)
+        if training.is_main:
+            clear(self.state, self.log)
+            if not self.resume:
+                self.state.unlink(missing_ok=True)  # before its log: they belong together
+            lines = self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
+            kept = b"".join(lines[: training.done])
+            write_files({self.log: kept})
+            self.logged = len(kept)  # bytes
+
+    def record(self, training, step) -> None:
+        """Append the step to the log; replace the state, with all processes, when it is due."""
+        if training.is_main:
+            self.append({"step": step.index, "loss": step.loss, "lr": step.lr} | {
+                "seconds": step.seconds
+            })  # fmt: skip
+        if step.index % self.save_every == 0 or step.index == training.steps:
+            save_training(training, self.state)
+
+    def append(self, line: dict) -> None:
+        with open(self.log, "ab") as log:
+            if log.tell() != self.logged:
+                raise RuntimeError(
+                    f"another training writes into {self.path}: this one stops at step "
+                    f"{line['step']}, and keeps nothing since the last state"
+                )
+            self.logged += log.write(json.dumps(line).encode() + b"\n")

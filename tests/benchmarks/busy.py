@@ -1,0 +1,118 @@
+"""What a busy machine costs: python tests/benchmarks/busy.py [--chapter 02_ddpm_loss]
+
+Times a training step of a small U-Net, in one process of two threads and in two processes of one,
+and a whole chapter: on the machine as it is, beside one busy process and beside two; with torch's
+own waits and with the short ones that importing course_lib sets. Prints a table for LOG.md. Takes
+about ten minutes, and needs a machine with nothing else to do.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+from course_lib import SHORT_WAITS
+from course_lib.common.paths import ROOT
+
+TORCHS = {"KMP_BLOCKTIME": "200"}  # its default; and what is set, course_lib leaves as it is
+WAITS = {"torch's": TORCHS, "short": SHORT_WAITS}
+BUSY = (0, 1, 2)
+SECONDS, LEAST, MOST = 20, 3, 30  # of steps: so long, but so many at least and at most
+
+
+def step() -> None:
+    """Print the median time of a step in ms; several processes share its two batches."""
+    import torch
+
+    from course_lib.diffusion import Diffusion
+    from course_lib.models import UNet
+    from course_lib.training import train
+
+    torch.manual_seed(0)
+    process, images = Diffusion(), torch.randn(16, 1, 16, 16)
+    run = train(
+        UNet(1, channels=32),
+        lambda model, x0: process.loss(model, x0),
+        lambda index: images,
+        **dict(steps=2 + MOST, accumulate=2, device="cpu"),
+    )
+    times, begin = [], time.perf_counter()
+    for _ in run:
+        times.append(time.perf_counter() - begin - sum(times))
+        enough = sum(times) > SECONDS and len(times) >= 2 + LEAST
+        if run.mean(float(enough)) > 0:  # all processes stop at the same step
+            break
+    if run.leads:
+        print(1000 * median(times[2:]))  # two to warm up
+    run.part()
+
+
+def chapter(name: str) -> None:
+    """Print how long the chapter runs, in seconds."""
+    import nbformat
+
+    from course_lib.authoring.notebooks import FOLDER, execute
+
+    print(execute(nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)))
+
+
+@contextmanager
+def busy(count: int):
+    """So many processes beside ours that never rest."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
+
+
+def measure(command: list[str], environment: dict[str, str]) -> float:
+    kept = {
+        name: v for name, v in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=kept | environment, cwd=ROOT, check=True,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--chapter", default="02_ddpm_loss", help="which notebook")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median is shown")
+    parser.add_argument("--work", choices=["step", "chapter"], help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.work:
+        return step() if given.work == "step" else chapter(given.chapter)
+
+    this = f"{Path(__file__).parent.relative_to(ROOT)}".replace(os.sep, ".") + ".busy"
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    jobs = {
+        "a step, one process of 2 threads, ms": ([this, "--work=step"], "2"),
+        "a step, 2 processes of one thread, ms": ([*launcher, this, "--work=step"], "1"),
+        f"chapter {given.chapter[:2]}, s": (
+            [this, "--work=chapter", f"--chapter={given.chapter}"], "2"
+        ),
+    }  # fmt: skip
+    print("| | waits | quiet | beside 1 busy process | beside 2 |\n|---|---|---|---|---|")
+    for name, (command, threads) in jobs.items():
+        times = {waits: [[] for _ in BUSY] for waits in WAITS}
+        for _ in range(given.rounds):
+            for count in BUSY:
+                for waits, environment in WAITS.items():  # in turn
+                    with busy(count):
+                        taken = measure(command, environment | {"OMP_NUM_THREADS": threads})
+                    times[waits][count].append(taken)
+        for waits, columns in times.items():
+            cells = " | ".join(f"{median(column):,.0f}" for column in columns)
+            print(f"| {name} | {waits} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
