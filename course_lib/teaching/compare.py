@@ -10,7 +10,11 @@ from torch import Tensor
 
 def agree(got: Any, expected: Any, tolerance: float) -> bool:
     """Whether two values are equal up to `tolerance` (relative to the larger of 1 and the expected
-    value): numbers, arrays, tensors, texts and nestings of them. Errors agree by type."""
+    value): numbers, arrays, tensors, texts and nestings of them. Errors agree by type.
+
+    >>> agree([1.0, 2.0], torch.tensor([1.0, 2.00001]), tolerance=1e-4)
+    True
+    """
     got, expected = _matched(got, expected)
     if isinstance(expected, Tensor) and isinstance(got, Tensor):
         same_kind = got.shape == expected.shape and not _floats_for_integers(got, expected)
@@ -29,7 +33,11 @@ def agree(got: Any, expected: Any, tolerance: float) -> bool:
 
 
 def first_difference(got: Any, expected: Any, tolerance: float) -> str:
-    """The first place where two values differ: 'at [0, 1] yours is 2, expected 3'."""
+    """Where two values first differ, in words.
+
+    >>> first_difference(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]), tolerance=1e-4)
+    'at [1] yours is 2, expected 3'
+    """
     got, expected = _matched(got, expected)
     if isinstance(got, Tensor) and isinstance(expected, Tensor):
         if got.shape != expected.shape:
@@ -88,7 +96,11 @@ def relation(gots: Sequence, expecteds: Sequence, tolerance: float) -> str:
 
 
 def describe(value: Any) -> str:
-    """A value in a few characters: small tensors in full, larger ones by their shape."""
+    """A value in a few characters: small tensors in full, larger ones by their shape.
+
+    >>> describe(torch.tensor([0.123456, 2.0]))
+    '[0.1235, 2.0]'
+    """
     if isinstance(value, (Tensor, np.ndarray)):
         if value.ndim == 0:
             return describe(value.item())

@@ -207,3 +207,37 @@ def test_unknown_exercises_are_told_not_raised(capsys):
     assert capsys.readouterr().out.count("✗ ") == 3
     with pytest.raises(ValueError, match=r"no chapter has an exercise '97\.1'"):
         examine("97.1", 1)
+
+
+def test_several_values_are_asked_for_by_number():
+    two = Code(lambda x: (x + 1, 2 * x), lambda: [(torch.ones(3),)], "")
+    assert verdict(lambda x: [x + 1, 2 * x], two)[0] == "right"
+    for wrong in (lambda x: x + 1, lambda x: torch.stack([x + 1, 2 * x])):
+        assert "return 2 values, separated by commas" in verdict(wrong, two)[1]
+
+
+def test_ranges_and_generators_count_as_lists_and_floats_not_as_labels():
+    countdown = Code(lambda n: [2, 1, 0], lambda: [(2,)], "")
+    for right in (
+        lambda n: range(n, -1, -1),
+        lambda n: (n - k for k in range(3)),
+        lambda n: (2, 1, 0),
+    ):
+        assert verdict(right, countdown)[0] == "right"
+    labels = Code(lambda x: x + 1, lambda: [(torch.tensor([1, 2]),)], "")
+    assert "expected whole numbers" in verdict(lambda x: x + 1.0, labels)[1]
+
+
+def test_a_hint_holds_for_all_cases_and_zero_has_no_minus():
+    pairs = Code(
+        lambda x: -x, lambda: [(torch.tensor([1.0, 0.5]),), (torch.tensor([2.0, 7.0]),)], ""
+    )
+    assert "same amount" not in verdict(lambda x: torch.stack([x[0] - 2, x[1] - 1]), pairs)[1]
+    assert "expected 0" in verdict(lambda x: x + 1, Code(lambda x: -x, lambda: [(0.0,)], ""))[1]
+
+
+def test_two_changes_that_cancel_are_no_untouched_code():
+    def cancelled(x0, eps, alpha, sigma):
+        return -(-alpha * x0 - sigma**2 * eps)
+
+    assert "cancel each other" in verdict(cancelled)[1] and verdict(cancelled)[0] == "wrong"
