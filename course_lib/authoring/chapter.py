@@ -15,7 +15,9 @@ from course_lib.teaching.style import PNG_LIMIT
 
 SIZE_LIMIT = 1_500_000
 RUNNING = re.compile(r"running [^·\n]*?on \d+ CPU cores?")
-EXERCISE = re.compile(r"### Exercise (\d+\.\d+) · (write|debug|predict) · [★☆]{3} · \d+ minutes?\n")
+EXERCISE = re.compile(
+    r"### Exercise (\d+\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n"
+)
 PARTS = ("## Exercises", "## What good looks like", "## Check yourself", "## Summary")
 FORBIDDEN = re.compile(r"^\s*!|^\s*%(%bash|%sh|pip|conda|system|sx)|\bsys\.path\b", re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|work|tmp|Users|mnt|opt|usr)/|[A-Z]:\\\\")
@@ -122,7 +124,9 @@ def faults_of_exercises(notebook: NotebookNode, path: Path):
                 yield f'cell {each.id} does not end in check("{number}", ...)'
             if verdict not in "".join(output.get("text", "") for output in each.outputs):
                 yield f"cell {each.id}, exercise {number}, does not print {verdict!r}"
-    if not 3 <= count <= 6:
-        yield f"it has {count} exercises; 3 to 6 are asked for"
+        if (kind == "capstone") != ("capstone" in cell.metadata.tags):
+            yield f"exercise {number}: a capstone has that word in its heading and as a tag"
+    if not 3 <= count <= 7:
+        yield f"it has {count} exercises; 3 to 7 are asked for"
     if missing := {"write", "debug", "predict"} - kinds:
         yield f"no exercise of the kind: {', '.join(sorted(missing))}"

@@ -12,7 +12,7 @@ def to_signed(picture):
 
 
 def zero_to_one(picture):
-    """Black is 0 and white is 1 now, so the middle grey lies at 0.5. The networks want black at
+    """Now black is 0 and white is 1, so middle grey is 0.5. The networks want black at
     -1, so that middle grey is 0: stretch by 2, then shift by 1."""
     return picture.float() / 255
 
@@ -23,7 +23,7 @@ def stretched_but_not_shifted(picture):
 
 
 def divided_by_128(picture):
-    """Close, but white (255) becomes 0.992 and not 1: half of 255 is 127.5, not 128."""
+    """That is close, but white (255) becomes 0.992 instead of 1: half of 255 is 127.5, not 128."""
     return picture.float() / 128 - 1
 
 
@@ -50,19 +50,25 @@ def planted_backwards_clock(x0, eps, t):
 
 
 def noise_without_fading(x0, eps, t):
-    """The picture keeps its full strength while noise is piled on top, so at t = 1 you would see
-    both. Signal and noise share: what one gains the other loses."""
+    """The picture keeps its full strength while noise is added on top, so at t = 1 you would still
+    see it. The two weights must add up to 1: what the noise gains, the picture loses."""
     return x0 + t * eps
 
 
 def fading_without_noise(x0, eps, t):
-    """The picture fades to grey, but no noise comes in: eps has the weight 0 at every t."""
+    """The picture fades to grey, but no noise comes in: eps has weight 0 at every t."""
     return (1 - t) * x0
 
 
 def noise_that_also_fades(x0, eps, t):
     """Picture and noise fade together, so at t = 1 nothing is left. Noise should grow."""
     return (1 - t) * x0 + (1 - t) * eps
+
+
+def square_roots_of_the_weights(x0, eps, t):
+    """Your weights are the square roots of 1 - t and t, so their squares add up to 1. That is the
+    path of the DDPM paper. Equation (0.1) is a straight line: the weights are 1 - t and t."""
+    return (1 - t) ** 0.5 * x0 + t**0.5 * eps
 
 
 def two_dots():
@@ -86,7 +92,12 @@ EXERCISES = {
         add_noise,
         two_dots,
         "t = 0 is the clean picture and t = 1 is noise; it stays so in all chapters.",
-        [noise_without_fading, fading_without_noise, noise_that_also_fades],
+        [
+            noise_without_fading,
+            fading_without_noise,
+            noise_that_also_fades,
+            square_roots_of_the_weights,
+        ],
         given=planted_backwards_clock,
     ),
     "0.3": Choice(

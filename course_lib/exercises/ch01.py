@@ -18,8 +18,8 @@ def halved_the_power(beta):
 
 
 def forgetting_in_a_straight_line(beta):
-    """You divided the lost half by what the first step takes. But each step takes its share of what
-    is left, so the steps take ever less: it is a power, not a straight line."""
+    """You divided the half that is lost by the loss of the first step. But each step takes a share
+    of what is left, so later steps take less: the decay is a power, not a straight line."""
     return 0.5 / (1 - torch.sqrt(1 - beta))
 
 
@@ -30,8 +30,8 @@ def good_for_small_beta_only(beta):
 
 
 def two_kinds_of_logarithm(beta):
-    """You divided a logarithm to base 2 by a natural one. Either kind will do, but above and below
-    the line it must be the same."""
+    """You divided a logarithm to base 2 by a natural one. Either kind works, but numerator and
+    denominator must use the same."""
     return 2 * torch.log2(torch.tensor(0.5)) / torch.log(1 - beta)
 
 
@@ -56,15 +56,16 @@ def walk_to(x0, betas, noises):
 
 
 def planted_jump_in_a_loop(x0, betas, noises):
+    alpha_bars = (1 - betas).cumprod(0)
     x = x0
-    for alpha_bar, noise in zip((1 - betas).cumprod(0), noises, strict=True):
+    for alpha_bar, noise in zip(alpha_bars, noises, strict=True):
         x = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise
     return x
 
 
-def begun_anew_in_each_step(x0, betas, noises):
-    """Each of your steps starts at x0 again, so only the last one counts. A step starts where the
-    one before it ended: at x."""
+def started_again_in_each_step(x0, betas, noises):
+    """Each of your steps starts from x0 again, so only the last one counts. A step starts where the
+    previous one ended: at x."""
     for beta, noise in zip(betas, noises, strict=True):
         x = (1 - beta).sqrt() * x0 + beta.sqrt() * noise
     return x
@@ -72,14 +73,14 @@ def begun_anew_in_each_step(x0, betas, noises):
 
 def jump_with_the_last_noise_alone(x0, betas, noises):
     """That is the jump (1.2) to the last step with the last noise. Its distribution is right, but
-    it is no walk: the noises of the other steps are not in it."""
+    it isn't the walk: it uses none of the other steps' noises."""
     bar = (1 - betas).prod()
     return bar.sqrt() * x0 + (1 - bar).sqrt() * noises[-1]
 
 
 def noise_without_its_root(x0, betas, noises):
-    """The noise is multiplied by beta. A variance of beta asks for the square root of it, or next
-    to no noise comes in."""
+    """The noise is multiplied by beta. For a variance of beta, multiply by its square root;
+    otherwise hardly any noise comes in."""
     x = x0
     for beta, noise in zip(betas, noises, strict=True):
         x = (1 - beta).sqrt() * x + beta * noise
@@ -87,7 +88,7 @@ def noise_without_its_root(x0, betas, noises):
 
 
 def pull_without_its_root(x0, betas, noises):
-    """The picture shrinks by 1 - beta, without the square root: the variance sinks to about a half
+    """The picture shrinks by 1 - beta, without the square root: the variance falls to about a half
     instead of staying at 1."""
     x = x0
     for beta, noise in zip(betas, noises, strict=True):
@@ -131,8 +132,8 @@ def jump_on(xs, betas, s, t, eps):
 
 
 def from_the_clean_end(xs, betas, s, t, eps):
-    """You jump as if xs were clean, over all t steps. The first s of them are behind it already:
-    only the steps s+1 to t are to come."""
+    """You jump as if xs were clean, over all t steps. But xs has already taken the first s of
+    them: only the steps s+1 to t remain."""
     return jump_on(xs, betas, 0, t, eps)
 
 
@@ -145,7 +146,7 @@ def noise_levels_subtracted(xs, betas, s, t, eps):
 
 def no_clean_end_in_the_table(xs, betas, s, t, eps):
     """You divide by alpha_bars[s - 1]. At s = 0 that is entry -1, the last one: the table begins
-    after the first step. The clean end is in no table; there alpha_bar is 1."""
+    after the first step. The clean end isn't in the table; there alpha_bar is 1."""
     bars = (1 - betas).cumprod(0)
     kept = bars[t - 1] / bars[s - 1]
     return kept.sqrt() * xs + (1 - kept).sqrt() * eps
@@ -195,7 +196,8 @@ def jumps():
         (one, betas, 1, 3, nothing),
         (nothing, betas, 1, 3, one),
         (one, betas, 0, 2, nothing),
-        (*few, 3, 7, torch.randn(2, 1, 3, 3)),
+        (*few, 3, 8, torch.randn(2, 1, 3, 3)),  # an odd number of steps, too
+        (*few, 5, 6, torch.randn(2, 1, 3, 3)),
     ]
 
 
@@ -214,22 +216,22 @@ def weighed(x0, xt, alpha_s, sigma_s, sigma_t, c, b):
 
 
 def beta_where_beta_tilde_belongs(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
-    """The mean is right. Your variance is b, that of the step forward; knowing x0 makes the way
-    back surer: multiply by sigma_s² / sigma_t², as in (1.8)."""
+    """The mean is right. Your variance is b, the variance of the step forward; knowing x0 makes the
+    way back less uncertain: multiply by sigma_s² / sigma_t², as in (1.8)."""
     mean, _ = step_back(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t)
     return mean, sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
 
 
 def noise_added_is_a_plain_difference(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
-    """You took sigma_t² - sigma_s² for the noise that the step adds. The noise that is there
-    already shrinks on the way, by alpha_t / alpha_s, so the step adds more than that."""
+    """You took sigma_t² - sigma_s² for the noise that the step adds. The noise already present
+    shrinks by alpha_t / alpha_s on the way, so the step adds more than that."""
     c, b = alpha_t / alpha_s, sigma_t**2 - sigma_s**2
     return weighed(x0, xt, alpha_s, sigma_s, sigma_t, c, b)
 
 
 def one_step_keeps_all_of_alpha_t(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
-    """You let the step from s to t keep alpha_t. That is what the whole way from x0 keeps; this
-    step keeps alpha_t / alpha_s."""
+    """You let the step from s to t keep alpha_t. That is what all steps from x0 to t keep together;
+    this one keeps alpha_t / alpha_s."""
     b = sigma_t**2 - (alpha_t * sigma_s) ** 2
     return weighed(x0, xt, alpha_s, sigma_s, sigma_t, alpha_t, b)
 
@@ -240,7 +242,7 @@ def ratio_not_squared(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
     return weighed(x0, xt, alpha_s, sigma_s, sigma_t, c, sigma_t**2 - c * sigma_s**2)
 
 
-def witnesses_exchanged(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
+def weights_exchanged(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
     """The weights of x0 and xt are exchanged. Check with a tiny step, s close to t: then the mean
     must be close to xt."""
     mean, variance = step_back(xt, x0, alpha_s, sigma_s, alpha_t, sigma_t)
@@ -248,16 +250,16 @@ def witnesses_exchanged(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
 
 
 def x0_not_faded(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
-    """The weight of x0 lacks alpha_s: at time s the picture has faded already, and the first
-    witness says alpha_s x0."""
+    """The weight of x0 lacks alpha_s: at time s the picture has already faded, to
+    alpha_s x0."""
     c = alpha_t / alpha_s
     b = sigma_t**2 - (c * sigma_s) ** 2
     return weighed(x0 / alpha_s, xt, alpha_s, sigma_s, sigma_t, c, b)
 
 
 def standard_deviation_for_variance(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t):
-    """The mean is right. The second value is the standard deviation, and the variance was asked
-    for: its square."""
+    """The mean is right. Your second value is the standard deviation; return its square, the
+    variance."""
     mean, variance = step_back(x0, xt, alpha_s, sigma_s, alpha_t, sigma_t)
     return mean, variance**0.5
 
@@ -273,9 +275,9 @@ def ways_back():
     one, half = torch.ones(1), torch.full((1,), 0.5)
     few = torch.randn(2, 1, 3, 3), torch.randn(2, 1, 3, 3)
     return [
-        (one, half, 0.8, 0.6, 0.6, 0.8),
+        (one, half, 0.96, 0.28, 0.6, 0.8),  # from (0.6, 0.8) to (0.8, 0.6) alpha_s would be sigma_t
         (one, half, 1.0, 0.0, 0.6, 0.8),
-        (*few, 0.96, 0.28, 0.28, 0.96),
+        (*few, 0.8, 0.6, 0.28, 0.96),
     ]
 
 
@@ -297,9 +299,9 @@ EXERCISES = {
     "1.2": Code(
         walk_to,
         walks,
-        "In a loop stands the step, (1.1); the jump, (1.2), is what replaces the loop.",
+        "The step, (1.1), belongs in a loop; the jump, (1.2), replaces the whole loop.",
         [
-            begun_anew_in_each_step,
+            started_again_in_each_step,
             jump_with_the_last_noise_alone,
             noise_without_its_root,
             pull_without_its_root,
@@ -327,12 +329,11 @@ EXERCISES = {
     "1.4": Choice(
         "d",
         {
-            "a": "The noise at the end is 1 minus the product of all 1 - beta, and a product does "
-            "not care about order.",
-            "b": "The end depends on nothing but the product of all 1 - beta, and a product does "
-            "not care about order.",
-            "c": "The end is the same. But x_t on the way has the product of the first t factors, "
-            "and those are others now.",
+            "a": "The noise at the end is 1 minus the product of all 1 - beta, and the order of "
+            "the factors doesn't change a product.",
+            "b": "The end depends only on the product of all 1 - beta, whatever their order.",
+            "c": "The end is the same. But x_t on the way depends on the product of the first t "
+            "factors, and after shuffling those are different factors.",
             "d": "The end depends on the product of all 1 - beta, whatever their order; the way "
             "there depends on the products of the first t, and they differ.",
         },
@@ -340,13 +341,14 @@ EXERCISES = {
     "1.5": Code(
         step_back,
         ways_back,
-        "With s one step before t it is (1.8) and (1.9), and with s = 0 it is x0, surely.",
+        "With s one step before t these are (1.8) and (1.9); with s = 0 it is x0, without any "
+        "spread.",
         [
             beta_where_beta_tilde_belongs,
             noise_added_is_a_plain_difference,
             one_step_keeps_all_of_alpha_t,
             ratio_not_squared,
-            witnesses_exchanged,
+            weights_exchanged,
             x0_not_faded,
             standard_deviation_for_variance,
             back_along_the_same_noise,

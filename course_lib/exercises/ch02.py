@@ -1,15 +1,25 @@
-"""Chapter 02: the DDPM loss. A toy network that depends on all it is told stands in for a U-Net."""
+"""Chapter 02: the DDPM loss. A toy network with one weight stands in for a U-Net."""
 
 from math import log
 
 import torch
+from torch import nn
 
-from course_lib.teaching.check import Choice, Code
+from course_lib.teaching.check import Choice, Code, with_gradients
 
 
-def toy_network(x, timestep):
-    """Each of its arguments matters, so a wrong one shows."""
-    return 0.5 * x + 0.1 * timestep.reshape(-1, *[1] * (x.dim() - 1)).to(x)
+class ToyNetwork(nn.Module):
+    """A network with one weight that depends on everything it is told, so every mistake shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x, timestep):
+        if timestep.shape != (len(x),):
+            given = tuple(timestep.shape)
+            raise ValueError(f"the network expects indices of shape ({len(x)},), got {given}")
+        return self.weight * x + 0.1 * timestep.reshape(-1, *[1] * (x.dim() - 1)).to(x)
 
 
 # ---- 2.1 write: bits per dimension -------------------------------------------------------------
@@ -20,15 +30,15 @@ def bits_per_dimension(log_p, dimensions):
 
 
 def still_in_the_networks_units(log_p, dimensions):
-    """Those are the bits of a picture in [-1, 1], where one grey level is 2/255 wide. Counted in
-    grey levels all values lie 127.5 times further apart, the density is 127.5 times thinner for
-    each of the numbers, and each costs log2(127.5) bits more."""
+    """Those are the bits of a picture in [-1, 1]. In grey levels, values lie 127.5 times further
+    apart, so the density is 127.5 times smaller along each dimension, and each dimension costs
+    log2(127.5) bits more."""
     return -log_p / (dimensions * log(2))
 
 
 def stretched_the_wrong_way(log_p, dimensions):
-    """You subtracted log2(127.5). Stretching the axis makes a density thinner, not thicker, and a
-    thinner density means more bits."""
+    """You subtracted log2(127.5). Stretching an axis makes the density smaller, and a smaller
+    density means more bits: add it."""
     return -log_p / (dimensions * log(2)) - log(127.5) / log(2)
 
 
@@ -43,15 +53,21 @@ def half_in_nats(log_p, dimensions):
 
 
 def the_picture_stretched_once(log_p, dimensions):
-    """Every one of the numbers is stretched, so the whole picture pays log2(127.5) once for each of
-    them. You added it once for the whole picture."""
+    """You added log2(127.5) once for the whole picture. Every dimension is stretched, so the
+    picture pays it once for each of them."""
     return (-log_p / log(2) + log(127.5) / log(2)) / dimensions
 
 
 def bits_of_the_whole_picture(log_p, dimensions):
-    """Those are the bits of a whole picture. Per dimension means divided by how many numbers it
-    has, so that pictures of two sizes can be compared."""
+    """Those are the bits of a whole picture. Divide by the number of dimensions, so that
+    pictures of different sizes can be compared."""
     return -log_p / log(2) + dimensions * log(127.5) / log(2)
+
+
+def minus_forgotten(log_p, dimensions):
+    """You forgot the minus: bits measure how *unlikely* a picture is, so they are -log2 of its
+    probability. A picture of higher density must need fewer bits."""
+    return log_p / (dimensions * log(2)) + log(127.5) / log(2)
 
 
 def densities():
@@ -69,8 +85,8 @@ def v_loss(network, x0, t, eps, alpha_bars):
 
 
 def asked_for_the_noise(network, x0, t, eps, alpha_bars):
-    """You ask for eps. That is the paper's loss (2.10); here the row of v is wanted,
-    alpha * eps - sigma * x0."""
+    """Your target is eps, as in the paper's loss (2.10). Here the network predicts v, so the target
+    is alpha * eps - sigma * x0."""
     bar = alpha_bars[t - 1].reshape(-1, 1)
     xt = bar.sqrt() * x0 + (1 - bar).sqrt() * eps
     return (network(xt, t - 1) - eps).square().mean()
@@ -78,23 +94,23 @@ def asked_for_the_noise(network, x0, t, eps, alpha_bars):
 
 def v_with_its_sign_turned(network, x0, t, eps, alpha_bars):
     """Your target is sigma * x0 - alpha * eps, which is -v. A network would learn it just as well,
-    and every sampler would then walk the wrong way."""
+    but every sampler would then step the wrong way."""
     bar = alpha_bars[t - 1].reshape(-1, 1)
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     return (network(alpha * x0 + sigma * eps, t - 1) - (sigma * x0 - alpha * eps)).square().mean()
 
 
 def v_with_its_coefficients_swapped(network, x0, t, eps, alpha_bars):
-    """Your target is sigma * eps - alpha * x0. In v each part has the *other's* coefficient: at the
-    clean end v is all noise, at the noisy end it is all picture."""
+    """Your target is sigma * eps - alpha * x0. In v the coefficients are swapped: at the clean
+    end v is all noise, and at the noisy end it is all picture."""
     bar = alpha_bars[t - 1].reshape(-1, 1)
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     return (network(alpha * x0 + sigma * eps, t - 1) - (sigma * eps - alpha * x0)).square().mean()
 
 
 def without_the_roots(network, x0, t, eps, alpha_bars):
-    """You multiplied by alpha-bar and 1 - alpha-bar. These are variances; alpha and sigma are their
-    square roots."""
+    """You multiplied by alpha-bar and 1 - alpha-bar. Those belong to variances; alpha and sigma are
+    their square roots."""
     alpha = alpha_bars[t - 1].reshape(-1, 1)
     sigma = 1 - alpha
     xt = alpha * x0 + sigma * eps
@@ -102,8 +118,8 @@ def without_the_roots(network, x0, t, eps, alpha_bars):
 
 
 def one_entry_late(network, x0, t, eps, alpha_bars):
-    """You read alpha_bars[t]. After t steps the product has t factors, and it stands in entry t - 1
-    (chapter 01, section 6): the table lists no clean end."""
+    """You read alpha_bars[t]. After t steps the product has t factors, and it is entry t - 1
+    of the table (chapter 01, section 6), which has no entry for the clean end."""
     bar = alpha_bars[t].reshape(-1, 1)
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     xt = alpha * x0 + sigma * eps
@@ -111,8 +127,8 @@ def one_entry_late(network, x0, t, eps, alpha_bars):
 
 
 def network_told_the_steps(network, x0, t, eps, alpha_bars):
-    """All is right but what the network is told: t counts the steps taken, and published networks
-    are told the table's 0-based index, t - 1."""
+    """Everything is right except what you tell the network: t counts the steps taken, but published
+    networks expect the table's 0-based index, t - 1."""
     bar = alpha_bars[t - 1].reshape(-1, 1)
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     xt = alpha * x0 + sigma * eps
@@ -131,13 +147,26 @@ def squares_summed_over_a_picture(network, x0, t, eps, alpha_bars):
     return v_loss(network, x0, t, eps, alpha_bars) * x0[0].numel()
 
 
+def time_divided_by_1000(network, x0, t, eps, alpha_bars):
+    """You tell the network t / 1000. It expects the table's 0-based index, t - 1: to a network that
+    was trained with indices up to 999, all your times look like the clean end."""
+    told = t / 1000
+    return v_loss(lambda xt, index: network(xt, told), x0, t, eps, alpha_bars)
+
+
+def cut_from_the_graph(network, x0, t, eps, alpha_bars):
+    """The value is right, but no gradient reaches the network: after float(), item(), detach() or
+    no_grad() nothing can be learned from a loss. Return the tensor itself."""
+    return v_loss(network, x0, t, eps, alpha_bars).detach()
+
+
 def training_steps():
     bars = torch.tensor([0.64, 0.36])
     table = (1 - torch.linspace(0.05, 0.4, 8)).cumprod(0)
     t = torch.tensor([1, 3, 7, 5])  # not the last: one entry later must lie in the table
     return [
-        (toy_network, torch.ones(1, 1), torch.tensor([1]), torch.full((1, 1), 2.0), bars),
-        (toy_network, torch.randn(4, 3), t, torch.randn(4, 3), table),
+        (ToyNetwork(), torch.ones(1, 1), torch.tensor([1]), torch.full((1, 1), 2.0), bars),
+        (ToyNetwork(), torch.randn(4, 3), t, torch.randn(4, 3), table),
     ]
 
 
@@ -150,14 +179,14 @@ def x0_and_eps(prediction, xt, alpha, sigma, a, b):
 
 
 def the_two_exchanged(prediction, xt, alpha, sigma, a, b):
-    """Both are right, but in the other order: first x0, then eps."""
+    """Both are right, but in the wrong order: return x0 first, then eps."""
     x0, eps = x0_and_eps(prediction, xt, alpha, sigma, a, b)
     return eps, x0
 
 
-def only_for_a_network_that_answers_the_noise(prediction, xt, alpha, sigma, a, b):
-    """You took the answer itself for the noise. That is the row (0, 1); your function must serve
-    every row (a, b)."""
+def only_for_a_network_that_predicts_the_noise(prediction, xt, alpha, sigma, a, b):
+    """You used the prediction itself as the noise. That is right for the row (0, 1) only; your
+    function must work for every row (a, b)."""
     return (xt - sigma * prediction) / alpha, prediction
 
 
@@ -174,15 +203,22 @@ def forgot_to_divide(prediction, xt, alpha, sigma, a, b):
 
 
 def multiplied_instead_of_solved(prediction, xt, alpha, sigma, a, b):
-    """You multiplied by the matrix instead of its inverse: this mixes xt and the answer once more
-    where they should be taken apart."""
+    """You multiplied by the matrix instead of its inverse: this mixes x0 and eps once more instead
+    of separating them."""
     return alpha * xt + sigma * prediction, a * xt + b * prediction
 
 
 def only_where_the_squares_add_to_one(prediction, xt, alpha, sigma, a, b):
-    """You turned back by the angle of v, which is right for the row (-sigma, alpha) where alpha²
-    plus sigma² is 1, and for no other."""
+    """You inverted a rotation. That is right only for v, the row (-sigma, alpha), and only where
+    alpha² + sigma² = 1."""
     return alpha * xt - sigma * prediction, sigma * xt + alpha * prediction
+
+
+def divided_by_sigma(prediction, xt, alpha, sigma, a, b):
+    """You found x0 and then eps as (xt - alpha x0) / sigma. At the clean end sigma is 0, and that
+    gives 0 / 0. Solve for eps as you did for x0: it needs only the determinant."""
+    x0 = (b * xt - sigma * prediction) / (alpha * b - sigma * a)
+    return x0, (xt - alpha * x0) / sigma
 
 
 def equations():
@@ -193,6 +229,7 @@ def equations():
         (prediction, xt, 0.8, 0.6, 0.0, 1.0),
         (prediction, xt, 0.8, 0.6, -0.6, 0.8),
         (prediction, xt, 0.3, 0.7, 1.0, 0.0),
+        (prediction, xt, torch.tensor(1.0), torch.tensor(0.0), -1.0, 2.0),  # at the clean end
     ]
 
 
@@ -205,43 +242,50 @@ def min_snr_loss(prediction, eps, alpha, sigma):
     return (snr.clamp(max=5) / snr * errors).mean()
 
 
-def planted_the_weight_of_another_question(prediction, eps, alpha, sigma):
+def planted_the_weight_of_another_prediction(prediction, eps, alpha, sigma):
     snr = (alpha / sigma).square()
     errors = (prediction - eps).square().mean(1)
     return (snr.clamp(max=5) * errors).mean()
 
 
 def the_weight_of_v(prediction, eps, alpha, sigma):
-    """min(SNR, 5) / (SNR + 1) belongs to a network that answers v. An error of eps is an error of
+    """min(SNR, 5) / (SNR + 1) belongs to a network that predicts v. An error of eps is an error of
     x0 times the SNR alone."""
     snr = (alpha / sigma).square()
     return (snr.clamp(max=5) / (snr + 1) * (prediction - eps).square().mean(1)).mean()
 
 
 def turned_into_a_floor(prediction, eps, alpha, sigma):
-    """clamp(min=5) lifts small ratios to 5; wanted is a ceiling: min(SNR, 5) is clamp(max=5)."""
+    """clamp(min=5) raises small ratios to 5. You want an upper limit: min(SNR, 5) is
+    clamp(max=5)."""
     snr = (alpha / sigma).square()
     return (snr.clamp(min=5) / snr * (prediction - eps).square().mean(1)).mean()
 
 
 def a_ratio_without_the_square(prediction, eps, alpha, sigma):
-    """You divided by alpha / sigma. The signal-to-noise ratio is one of variances, so it is the
+    """You divided by alpha / sigma. The signal-to-noise ratio compares variances, so it is the
     square of that."""
     snr = alpha / sigma
     return (snr.clamp(max=5) / snr * (prediction - eps).square().mean(1)).mean()
 
 
 def two_means_multiplied(prediction, eps, alpha, sigma):
-    """You multiplied the mean weight by the mean error. Each sample's error must meet its own
-    weight before the mean is taken, or the weights only change the learning rate."""
+    """You multiplied the mean weight by the mean error. Multiply each sample's error by its own
+    weight before you take the mean; otherwise the weights only change the learning rate."""
     snr = (alpha / sigma).square()
     weights, errors = snr.clamp(max=5) / snr, (prediction - eps).square().mean(1)
     return weights.mean() * errors.mean()
 
 
 def no_weight_at_all(prediction, eps, alpha, sigma):
-    """That is the simple loss: every time weighs the same."""
+    """That is the simple loss, in which all times have the same weight."""
     return (prediction - eps).square().mean()
+
+
+def min_snr_without_a_gradient(prediction, eps, alpha, sigma):
+    """The value is right, but no gradient reaches the prediction: without detach(), item() or
+    no_grad() the network can learn from this loss."""
+    return min_snr_loss(prediction, eps, alpha, sigma).detach()
 
 
 def batches():
@@ -268,12 +312,13 @@ EXERCISES = {
             half_in_nats,
             the_picture_stretched_once,
             bits_of_the_whole_picture,
+            minus_forgotten,
         ],
     ),
     "2.2": Code(
         v_loss,
         training_steps,
-        "One row of two coefficients changed, and nothing else: that is the whole family.",
+        "Only one row of two coefficients changed: that is the whole family.",
         [
             asked_for_the_noise,
             v_with_its_sign_turned,
@@ -283,46 +328,52 @@ EXERCISES = {
             network_told_the_steps,
             summed_squares,
             squares_summed_over_a_picture,
+            time_divided_by_1000,
+            cut_from_the_graph,
         ],
+        run=with_gradients("loss", network=0),
     ),
     "2.3": Code(
         x0_and_eps,
         equations,
-        "These two lines are all that a sampler needs to know about what its network answers.",
+        "These two lines are all a sampler needs to know about what its network predicts.",
         [
             the_two_exchanged,
-            only_for_a_network_that_answers_the_noise,
+            only_for_a_network_that_predicts_the_noise,
             determinant_upside_down,
             forgot_to_divide,
             multiplied_instead_of_solved,
             only_where_the_squares_add_to_one,
+            divided_by_sigma,
         ],
     ),
     "2.4": Code(
         min_snr_loss,
         batches,
-        "A weight belongs to a question: min(SNR, 5) on x0 is min(SNR, 5) / SNR on eps.",
+        "A weight belongs to one prediction type: min(SNR, 5) on x0 is min(SNR, 5) / SNR on eps.",
         [
             the_weight_of_v,
             turned_into_a_floor,
             a_ratio_without_the_square,
             two_means_multiplied,
             no_weight_at_all,
+            min_snr_without_a_gradient,
         ],
-        given=planted_the_weight_of_another_question,
+        run=with_gradients("loss", prediction=0),
+        given=planted_the_weight_of_another_prediction,
     ),
     "2.5": Choice(
         "b",
         {
-            "a": "That would be so if the two times had to share what the network can do. This one "
-            "has room for both, and then no time gains by another's loss.",
+            "a": "That would be so if the two times had to share the same weights. Here each has "
+            "its own, so neither can gain at the other's expense.",
             "b": "At each time the best prediction is the mean of the target given xt, and a "
-            "weight on a sum of squares does not move the place of its smallest value. Weights "
-            "decide only who wins where times compete.",
-            "c": "A weight on the loss is not a factor on the answer: 100 times a sum of squares "
-            "is smallest where the sum itself is.",
-            "d": "Half of this is right: t = 0.9 is left as it was. But look at t = 0.1 by itself: "
-            "where is 100 times a sum of squares smallest?",
+            "positive weight on a sum of squares doesn't move its minimum. Weights matter only "
+            "where times compete for the same weights of the network.",
+            "c": "A weight on the loss is not a factor on the prediction: 100 times a sum of "
+            "squares has its minimum where the sum itself has.",
+            "d": "Half of this is right: nothing changes at t = 0.9. But look at t = 0.1 by "
+            "itself: where is 100 times a sum of squares smallest?",
         },
     ),
 }

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from course_lib.teaching.check import Choice, Code
+from course_lib.teaching.check import Choice, Code, with_gradients
 
 # ---- 4.1 write: sinusoids of the time ----------------------------------------------------------
 
@@ -19,21 +19,28 @@ def sinusoids(timestep, channels):
 
 
 def sines_first(timestep, channels):
-    """Your sines come before the cosines. Nothing is lost by that, but weights that were trained
-    with one order are useless with the other: here the cosines come first."""
+    """Your sines come before the cosines. That works just as well, but weights trained with one
+    order are useless with the other: here the cosines come first."""
     return sinusoids(timestep, channels).roll(channels // 2, dims=1)
 
 
 def cosines_and_sines_alternate(timestep, channels):
-    """You let cosines and sines alternate, as Vaswani et al. do with words. Here all cosines come
-    first and then all sines: concatenate the two halves."""
+    """You let cosines and sines alternate. Here all cosines come first and then all sines:
+    concatenate the two halves."""
     both = sinusoids(timestep, channels).chunk(2, dim=1)
     return torch.stack(both, dim=2).flatten(1)
 
 
+def sines_and_cosines_alternate(timestep, channels):
+    """You let sines and cosines alternate, sines first: that is how Vaswani et al. encode the
+    position of a word. Here all cosines come first and then all sines: concatenate two halves."""
+    cosines, sines = sinusoids(timestep, channels).chunk(2, dim=1)
+    return torch.stack([sines, cosines], dim=2).flatten(1)
+
+
 def frequencies_that_grow(timestep, channels):
     """Your frequencies run from 1 up to 10000. A step of 1 in time then turns the fastest wave more
-    than a thousand times, and what arrives looks like chance. The exponent needs a minus."""
+    than a thousand times, and the values look random. The exponent needs a minus."""
     half = channels // 2
     return waves(timestep, 10000.0 ** (torch.arange(half) / half))
 
@@ -47,21 +54,21 @@ def exponent_over_all_channels(timestep, channels):
 
 def ladder_to_its_very_end(timestep, channels):
     """You divide the exponent by half - 1, so that the last frequency is exactly 1/10000. Ho et
-    al.'s code does so, and it works as well; the course and Stable Diffusion divide by half."""
+    al.'s code does that and works as well; this course and Stable Diffusion divide by half."""
     half = channels // 2
     return waves(timestep, 10000.0 ** (-torch.arange(half) / (half - 1)))
 
 
 def frequencies_evenly_spaced(timestep, channels):
-    """Your frequencies are evenly spaced. Then nearly all of them are fast. Each should be the one
-    before it times the same factor: the index belongs in the exponent."""
+    """Your frequencies are evenly spaced. Then nearly all of them are fast. Each should be the
+    previous one times the same factor: the index belongs in the exponent."""
     half = channels // 2
     return waves(timestep, 1 - torch.arange(half) / half)
 
 
 def time_between_0_and_1(timestep, channels):
-    """You divide the timestep by 1000. The frequencies are made for steps from 0 to 1000: of a time
-    between 0 and 1 even the fastest wave shows a sixth of a turn."""
+    """You divide the timestep by 1000. The frequencies are made for timesteps from 0 to 1000:
+    between 0 and 1, even the fastest wave makes only a sixth of a turn."""
     return sinusoids(timestep / 1000, channels)
 
 
@@ -81,25 +88,25 @@ def film(h, gain, shift):
 
 
 def modulated_before_the_norm(h, gain, shift):
-    """You multiply and add first and normalise afterwards. The norm then takes back what all
-    channels have in common. FiLM comes after the norm, where nothing takes it away."""
+    """You multiply and add first and normalise afterwards. The norm then removes what all
+    channels have in common. Modulate after the norm, where nothing undoes it."""
     return F.group_norm(h * (1 + everywhere(gain)) + everywhere(shift), 1)
 
 
 def gain_without_the_one(h, gain, shift):
-    """You multiply by gain, not by 1 + gain. The layer that makes the gain starts at zero, so a new
-    block would erase everything that comes in."""
+    """You multiply by gain, not by 1 + gain. The layer that computes the gain starts at zero, so a
+    new block would erase its input."""
     return F.group_norm(h, 1) * everywhere(gain) + everywhere(shift)
 
 
 def gain_and_shift_swapped(h, gain, shift):
-    """You multiply with the shift and add the gain."""
+    """You exchanged gain and shift: multiply by 1 + gain, then add shift."""
     return film(h, shift, gain)
 
 
 def each_channel_normalised_alone(h, gain, shift):
     """You normalise each channel by itself. With one group, mean and variance are taken over all
-    channels and places of a sample together: dims 1, 2 and 3."""
+    channels and positions of a sample together: dims 1, 2 and 3."""
     return F.instance_norm(h) * (1 + everywhere(gain)) + everywhere(shift)
 
 
@@ -111,7 +118,7 @@ def normalised_over_the_batch(h, gain, shift):
 
 
 def variance_over_one_less(h, gain, shift):
-    """Your variance divides by one less than the number of values, torch's default. Norms divide by
+    """Your variance divides by the number of values minus one, torch's default. Norms divide by
     the number itself: correction=0."""
     var, mean = torch.var_mean(h, (1, 2, 3), keepdim=True)
     return (h - mean) / (var + 1e-5).sqrt() * (1 + everywhere(gain)) + everywhere(shift)
@@ -149,14 +156,14 @@ def planted_wrong_axis_and_wrong_root(q, k, v):
 
 
 def softmax_over_the_queries(q, k, v):
-    """The root is mended, but your softmax still runs over the queries (dim 1): it shares each key
-    among those who ask. Each query must share its own attention among the keys: rows sum to 1."""
+    """The root is right now, but your softmax still runs over the queries (dim 1). Each query
+    distributes its own attention over the keys, so each row must sum to 1: use dim 2."""
     return (q @ k.mT / q.shape[2] ** 0.5).softmax(dim=1) @ v
 
 
-def root_of_the_number_of_places(q, k, v):
-    """The softmax is mended, but you divide by the root of N, the number of places. What makes the
-    scores grow is the number of products in each, which is the width d."""
+def root_of_the_number_of_positions(q, k, v):
+    """The softmax is right now, but you divide by the root of N, the number of positions. What
+    makes the scores grow is the number of products in each, the width d."""
     return (q @ k.mT / q.shape[1] ** 0.5).softmax(dim=2) @ v
 
 
@@ -167,23 +174,24 @@ def softmax_over_the_batch(q, k, v):
 
 
 def not_scaled(q, k, v):
-    """You do not scale the scores at all. With d products in each, they spread by the root of d,
-    and the softmax of a wide layer gives all to one place and passes no gradient."""
+    """You don't scale the scores at all. Each is a sum of d products, so their spread grows like
+    √d. In a wide layer the softmax then puts all its weight on one position and passes no
+    gradient."""
     return (q @ k.mT).softmax(dim=2) @ v
 
 
 def scaled_by_d_itself(q, k, v):
-    """You divide by d; its square root is wanted. The variance of the scores is d, their standard
-    deviation the root of d."""
+    """You divide by d; take its square root. The variance of the scores is d, so their standard
+    deviation is √d."""
     return (q @ k.mT / q.shape[2]).softmax(dim=2) @ v
 
 
-def keys_ask_and_queries_answer(q, k, v):
+def keys_and_queries_exchanged(q, k, v):
     """Your scores are transposed: row n must belong to query n, so it is q that comes first."""
     return (k @ q.mT / q.shape[2] ** 0.5).softmax(dim=2) @ v
 
 
-def three_places():
+def three_positions():
     q = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
     k = torch.tensor([[[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
     v = torch.tensor([[[1.0], [10.0], [100.0]]])
@@ -202,14 +210,14 @@ def receptive_field(layers):
 
 
 def strides_forgotten(layers):
-    """You add kernel - 1 for each layer, whatever its stride. Behind a stride of 2, neighbouring
-    numbers stand 2 pixels apart, so a kernel there reaches twice as far."""
+    """You add kernel - 1 for each layer, whatever its stride. After a stride of 2, neighbouring
+    values stand 2 pixels apart, so a kernel there reaches twice as far."""
     return 1 + sum(kernel - 1 for kernel, _ in layers)
 
 
 def kernels_added(layers):
-    """You add whole kernels. They overlap: the second 3 × 3 sees one pixel more at each side, not a
-    second 3 × 3 beside the first. Add kernel - 1."""
+    """You add whole kernels. They overlap: the second 3 × 3 sees one more pixel on each side, not
+    another 3 × 3 next to the first. Add kernel - 1."""
     pixels, jump = 1, 1
     for kernel, stride in layers:
         pixels += kernel * jump
@@ -218,8 +226,8 @@ def kernels_added(layers):
 
 
 def stride_counted_before_its_own_kernel(layers):
-    """You multiply the jump before you use it. A layer's kernel reaches over the numbers that come
-    *in*, which are not yet thinned out by its own stride."""
+    """You multiply the jump before you use it. A layer's kernel reads the values that come in,
+    which are not yet thinned out by its own stride."""
     pixels, jump = 1, 1
     for kernel, stride in layers:
         jump *= stride
@@ -228,7 +236,7 @@ def stride_counted_before_its_own_kernel(layers):
 
 
 def strides_added_up(layers):
-    """You add the strides up. Two halvings leave a quarter: jumps multiply."""
+    """You add the strides. Two halvings leave a quarter, so strides multiply."""
     pixels, jump = 1, 1
     for kernel, stride in layers:
         pixels += (kernel - 1) * jump
@@ -236,14 +244,24 @@ def strides_added_up(layers):
     return pixels
 
 
-def begun_at_zero(layers):
-    """You begin at 0. With no layer at all a number sees one pixel: itself."""
+def started_at_zero(layers):
+    """You start at 0. With no layer at all, a value sees one pixel: itself."""
     return receptive_field(layers) - 1
 
 
 def one_side_only(layers):
     """You count one side only. A kernel of 3 adds a pixel to the left *and* one to the right."""
     return 1 + (receptive_field(layers) - 1) // 2
+
+
+def jump_is_the_last_stride(layers):
+    """Your distance between neighbours is the last layer's stride alone. Strides multiply: after
+    two halvings, neighbours stand 4 pixels apart."""
+    pixels, jump = 1, 1
+    for kernel, stride in layers:
+        pixels += (kernel - 1) * jump
+        jump = stride
+    return pixels
 
 
 def stacks():
@@ -262,6 +280,7 @@ EXERCISES = {
         [
             sines_first,
             cosines_and_sines_alternate,
+            sines_and_cosines_alternate,
             frequencies_that_grow,
             exponent_over_all_channels,
             ladder_to_its_very_end,
@@ -272,7 +291,7 @@ EXERCISES = {
     "4.2": Code(
         film,
         feature_maps,
-        "With gain and shift at zero it is the norm alone: a block that knows no time yet.",
+        "With gain and shift at zero only the norm is left: a block that ignores the time so far.",
         [
             modulated_before_the_norm,
             gain_without_the_one,
@@ -283,46 +302,49 @@ EXERCISES = {
             shift_multiplied_too,
             norm_forgotten,
         ],
+        run=with_gradients("y", h=0, gain=1, shift=2),
         tolerance=1e-3,
     ),
     "4.3": Code(
         attention,
-        three_places,
-        "Both had to be mended: the axis that sums to 1, and the root of the width.",
+        three_positions,
+        "You fixed both: the axis whose weights sum to 1, and the root of the width.",
         [
             softmax_over_the_queries,
-            root_of_the_number_of_places,
+            root_of_the_number_of_positions,
             softmax_over_the_batch,
             not_scaled,
             scaled_by_d_itself,
-            keys_ask_and_queries_answer,
+            keys_and_queries_exchanged,
         ],
         given=planted_wrong_axis_and_wrong_root,
+        run=with_gradients("y", q=0, k=1, v=2),
     ),
     "4.4": Code(
         receptive_field,
         stacks,
-        "Each halving doubles what every later kernel adds. That is what the ladder is for.",
+        "Each halving doubles what every later kernel adds. That is why U-Nets downsample.",
         [
             strides_forgotten,
             kernels_added,
             stride_counted_before_its_own_kernel,
             strides_added_up,
-            begun_at_zero,
+            started_at_zero,
             one_side_only,
+            jump_is_the_last_stride,
         ],
     ),
     "4.5": Choice(
         "c",
         {
             "a": "Nothing in it is made for one size: kernels slide over any picture, and "
-            "attention takes any number of places. Only the sides must be divisible by 4.",
+            "attention takes any number of positions. Only the sides must be divisible by 4.",
             "b": "A network has no notion of the whole picture, only of how large things are in "
             "pixels. Nothing tells it that this picture is larger, so it can't draw larger.",
-            "c": "It learned what strokes look like within the pixels that it sees at once. It "
-            "draws such strokes wherever there is room, and no digit comes together.",
-            "d": "For that something would have to keep four places apart. All kernels slide over "
-            "the borders between them.",
+            "c": "It learned what strokes look like within the region it sees at once. It draws "
+            "such strokes everywhere, but they don't form a digit.",
+            "d": "Something would have to keep the four quarters apart, but all kernels slide "
+            "across the borders between them.",
         },
     ),
 }

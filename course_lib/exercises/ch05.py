@@ -16,7 +16,7 @@ def vae_loss(x, reconstruction, mu, logvar, variance):
 
 def error_averaged_over_pixels(x, reconstruction, mu, logvar, variance):
     """You average the squared error over the pixels and sum the KL over the latent. The bound sums
-    both: averaged, the error counts for as little as one pixel, and all channels collapse."""
+    both: averaged, the error counts no more than one pixel, and all channels collapse."""
     error = 0.5 * F.mse_loss(reconstruction, x) / variance
     return error + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
 
@@ -44,8 +44,8 @@ def standard_deviation_for_variance(x, reconstruction, mu, logvar, variance):
 
 
 def kl_subtracted(x, reconstruction, mu, logvar, variance):
-    """You subtract the KL. In the bound it has a minus, but the loss is minus the bound, so there
-    it has a plus: the further q strays from the prior the worse."""
+    """You subtract the KL. In the bound it has a minus, but the loss is minus the bound, so
+    here it has a plus: the further q is from the prior, the larger the loss."""
     error = 0.5 * (x - reconstruction).square().flatten(1).sum(1) / variance
     kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
     return (error - kl).mean()
@@ -66,13 +66,28 @@ def variance_forgotten(x, reconstruction, mu, logvar, variance):
 
 def multiplied_by_the_variance(x, reconstruction, mu, logvar, variance):
     """You multiply the error by the variance. A decoder that is sure of its pixels (a small
-    variance) must be punished *more* for missing them: divide."""
+    variance) must be penalised more for missing them: divide."""
     return vae_loss(x, reconstruction, mu, logvar, 1 / variance)
+
+
+def beta_form(x, reconstruction, mu, logvar, variance):
+    """You multiplied the KL by the variance instead of dividing the error by it. That is the form
+    with a β, (5.5): variance times the loss. It has the same minimum, but its value isn't minus the
+    bound, in nats."""
+    return vae_loss(x, reconstruction, mu, logvar, variance) * variance
+
+
+def beta_form_without_the_half(x, reconstruction, mu, logvar, variance):
+    """You wrote squared error + variance · KL. In the bound the squared error is divided by *twice*
+    the variance, and the KL has no factor."""
+    error = (x - reconstruction).square().flatten(1).sum(1)
+    kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+    return (error + variance * kl).mean()
 
 
 def cut_from_the_graph(x, reconstruction, mu, logvar, variance):
     """The value is right, but no gradient comes out of it: after detach, item or no_grad nothing
-    learns from a loss."""
+    can be learned from a loss."""
     return vae_loss(x, reconstruction, mu, logvar, variance).detach()
 
 
@@ -100,26 +115,26 @@ def planted_outside_the_graph(mu, logvar, eps):
 
 
 def variance_as_the_spread(mu, logvar, eps):
-    """The gradient flows now, but exp(logvar) is the variance. A draw is spread by its square root,
-    exp(logvar / 2)."""
+    """The gradient flows now, but exp(logvar) is the variance. The noise is multiplied by the
+    standard deviation, exp(logvar / 2)."""
     return mu + logvar.exp() * eps
 
 
 def gradient_still_cut(mu, logvar, eps):
     """The value is right, but no gradient gets through: under no_grad, or after detach, the encoder
-    never learns what its answer did to the picture."""
+    never learns how its output affected the picture."""
     return draw(mu, logvar, eps).detach()
 
 
 def spread_that_does_not_learn(mu, logvar, eps):
-    """The mean gets its gradient and the spread gets none. The encoder would never learn how sure
-    to be: the standard deviation must be part of the graph too."""
+    """The mean gets its gradient and the spread gets none. The encoder would never learn how
+    certain to be: the standard deviation must be part of the graph, too."""
     return mu + (0.5 * logvar).exp().detach() * eps
 
 
 def mean_that_does_not_learn(mu, logvar, eps):
-    """The spread gets its gradient and the mean gets none, so the encoder can't learn what to
-    say."""
+    """The spread gets its gradient and the mean gets none, so the encoder can't learn where
+    to put the picture."""
     return mu.detach() + (0.5 * logvar).exp() * eps
 
 
@@ -130,8 +145,20 @@ def logarithm_as_the_spread(mu, logvar, eps):
 
 
 def noise_forgotten(mu, logvar, eps):
-    """That is the mean, with no draw around it: a plain autoencoder."""
+    """You return the mean without any noise: that is a plain autoencoder."""
     return mu + 0 * logvar
+
+
+def sampled_without_a_gradient(mu, logvar, eps):
+    """You called `.sample()`, which draws noise of its own and cuts the gradient. Write the sample
+    as mu plus standard deviation times the given eps."""
+    return torch.distributions.Normal(mu, (0.5 * logvar).exp()).sample()
+
+
+def noise_of_its_own(mu, logvar, eps):
+    """You draw new noise inside the function (`.rsample()`, `randn_like`). The gradient flows, but
+    the noise is an argument here: use eps."""
+    return mu + (0.5 * logvar).exp() * torch.randn_like(mu)
 
 
 def draws():
@@ -151,50 +178,62 @@ def free_nats(mu, logvar, free):
 
 
 def clamped_for_each_picture(mu, logvar, free):
-    """You clamp each picture's KL and average afterwards. What is free is a latent number's *mean*
-    over the batch, so that it may spend much on some pictures and nothing on others."""
+    """You clamp each picture's KL and average afterwards. The free nats apply to a latent
+    dimension's mean over the batch, so it may spend a lot on some pictures and nothing on
+    others."""
     return numbers_kl(mu, logvar).clamp(min=free).mean(0).sum()
 
 
 def clamped_as_a_whole(mu, logvar, free):
-    """You clamp the sum. Then one busy latent number uses up what is free, and the others still
-    gain by falling silent: each number has its own allowance."""
+    """You clamp the sum. Then one busy dimension uses up what is free, and the others still gain by
+    collapsing: each dimension has its own allowance."""
     return numbers_kl(mu, logvar).mean(0).sum().clamp(min=free)
 
 
 def clamped_from_above(mu, logvar, free):
-    """You take the smaller of the two. That stops punishing the numbers that say too much; what is
-    wanted is no reward for saying less than `free`: the larger of the two."""
+    """You take the smaller of the two. That stops penalising dimensions that encode too much. You
+    want no reward for encoding less than `free`: take the larger of the two."""
     return numbers_kl(mu, logvar).mean(0).clamp(max=free).sum()
 
 
 def averaged_over_the_latent(mu, logvar, free):
-    """You average over the latent's numbers. The bound sums them."""
+    """You average over the latent's dimensions. The bound sums them."""
     return numbers_kl(mu, logvar).mean(0).clamp(min=free).mean()
 
 
 def summed_over_the_batch_first(mu, logvar, free):
-    """You sum over the batch before you compare, so a larger batch has used up what is free sooner:
+    """You sum over the batch before you compare, so a larger batch uses up the free nats sooner:
     take the mean over dim 0."""
     return numbers_kl(mu, logvar).sum(0).clamp(min=free).sum()
 
 
 def what_exceeds_the_free(mu, logvar, free):
-    """You return what exceeds the free nats. Its gradients are right, so training would go the same
-    way; but `free` then is missing in the loss, which no longer bounds the likelihood."""
+    """You return what exceeds the free nats. Its gradients are right, so training would be the
+    same; but the loss lacks `free` and no longer bounds the likelihood."""
     return (numbers_kl(mu, logvar).mean(0) - free).clamp(min=0).sum()
 
 
-def floats_that_teach_nothing(mu, logvar, free):
+def floats_without_a_gradient(mu, logvar, free):
     """The value is right, but you compare plain floats, and no gradient comes out of them. Compare
     the tensor: `.clamp(min=free)`."""
     return sum(max(free, each) for each in numbers_kl(mu, logvar).mean(0).tolist())
 
 
+def nothing_free(mu, logvar, free):
+    """That is the ordinary KL term: `free` isn't used. Clamp each dimension's mean KL from
+    below."""
+    return numbers_kl(mu, logvar).mean(0).sum() + 0 * free
+
+
 def moments_of_two_numbers():
     small = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
     wide = torch.randn(8, 5) * torch.tensor([0.1, 0.5, 1.0, 1.5, 2.0])
-    return [(small, 0 * small, 0.5), (wide, 0.3 * torch.randn(8, 5), 0.4)]
+    quiet = 0.1 * torch.randn(4, 3)  # less than `free` in all of it
+    return [
+        (small, 0 * small, 0.5),
+        (quiet, 0.5 * quiet.flip(0), 0.4),
+        (wide, 0.3 * torch.randn(8, 5), 0.4),
+    ]
 
 
 # ---- 5.4 write: fitting shift and scale --------------------------------------------------------
@@ -206,13 +245,13 @@ def shift_and_scale(mu, logvar):
 
 
 def spread_of_the_means_alone(mu, logvar):
-    """You measured the means only. What leaves the encoder in training is a draw, whose own
-    variance adds to theirs; a channel that says nothing would be blown up without it."""
+    """You measured the means only. In training the decoder sees samples, whose own variance
+    adds to that of the means; without it an unused channel would be amplified enormously."""
     return mu.mean((0, 2, 3)), mu.std((0, 2, 3)).reciprocal()
 
 
 def standard_deviations_added(mu, logvar):
-    """You added standard deviations. Independent spreads add in *variance*: add the squares, then
+    """You added standard deviations. Variances of independent noise add up: add the squares, then
     take the root."""
     spread = mu.std((0, 2, 3)) + (0.5 * logvar).exp().mean((0, 2, 3))
     return mu.mean((0, 2, 3)), spread.reciprocal()
@@ -226,14 +265,14 @@ def spread_instead_of_scale(mu, logvar):
 
 
 def divided_by_the_variance(mu, logvar):
-    """You return one over the variance: one over its square root makes the new variance 1."""
+    """You return one over the variance. One over its square root makes the new variance 1."""
     shift, scale = shift_and_scale(mu, logvar)
     return shift, scale**2
 
 
 def one_number_for_all(mu, logvar):
-    """You made one number of all channels, as Stable Diffusion does. Here each channel has its own:
-    average over dims 0, 2 and 3 and leave dim 1."""
+    """You computed one number for all channels, as Stable Diffusion does. Here each channel has its
+    own: average over dims 0, 2 and 3 and leave dim 1."""
     scale = (mu.var() + logvar.exp().mean()).rsqrt()
     return mu.mean().expand(mu.shape[1]), scale.expand(mu.shape[1])
 
@@ -260,7 +299,7 @@ EXERCISES = {
     "5.1": Code(
         vae_loss,
         pictures_and_moments,
-        "Multiply it by the variance and you have equation (5.5): the decoder's variance is β.",
+        "Multiply it by the variance and you get equation (5.5): the decoder's variance is β.",
         [
             error_averaged_over_pixels,
             everything_averaged,
@@ -271,13 +310,15 @@ EXERCISES = {
             variance_forgotten,
             multiplied_by_the_variance,
             cut_from_the_graph,
+            beta_form,
+            beta_form_without_the_half,
         ],
         run=with_gradients("loss", reconstruction=1, mu=2, logvar=3),
     ),
     "5.2": Code(
         draw,
         draws,
-        "Both had to be mended: the spread, and the way back for the gradient.",
+        "You fixed both: the spread, and the path for the gradient.",
         [
             variance_as_the_spread,
             gradient_still_cut,
@@ -285,6 +326,8 @@ EXERCISES = {
             mean_that_does_not_learn,
             logarithm_as_the_spread,
             noise_forgotten,
+            sampled_without_a_gradient,
+            noise_of_its_own,
         ],
         given=planted_outside_the_graph,
         run=with_gradients("z", mu=0, logvar=1),
@@ -292,7 +335,7 @@ EXERCISES = {
     "5.3": Code(
         free_nats,
         moments_of_two_numbers,
-        "Below `free` its gradient is zero: nothing is gained by falling silent altogether.",
+        "Below `free` the gradient is zero, so a dimension gains nothing by collapsing.",
         [
             clamped_for_each_picture,
             clamped_as_a_whole,
@@ -300,14 +343,15 @@ EXERCISES = {
             averaged_over_the_latent,
             summed_over_the_batch_first,
             what_exceeds_the_free,
-            floats_that_teach_nothing,
+            floats_without_a_gradient,
+            nothing_free,
         ],
         run=with_gradients("nats", mu=0, logvar=1),
     ),
     "5.4": Code(
         shift_and_scale,
         moments,
-        "A channel that says nothing keeps its scale of 1 and stays near 0.",
+        "An unused channel keeps its scale of 1 and stays near 0.",
         [
             spread_of_the_means_alone,
             standard_deviations_added,
@@ -320,16 +364,16 @@ EXERCISES = {
     "5.5": Choice(
         "c",
         {
-            "a": "It draws the best samples, and yet its loss is not the lowest. The network "
-            "predicts the noise: ask how easy that is when there is hardly anything else to see.",
+            "a": "It gives the best samples, yet its loss is not the lowest. The network predicts "
+            "the noise: how easy is that when there is hardly anything else to see?",
             "b": "Where the latent is twenty times as strong as the noise, the noise is hard to "
-            "see, and to name it the network must know the latent very exactly. That loss is the "
-            "highest.",
-            "c": "Hardly anything but noise arrives, so naming the noise is trivial, and the loss "
-            "falls far below the others'. It measures how easy the question is, not how good the "
-            "samples are.",
+            "see, and to predict it the network must know the latent very exactly. That loss is "
+            "the highest.",
+            "c": "The network sees hardly anything but noise, so predicting the noise is trivial, "
+            "and the loss falls far below the others'. It measures how easy the task is, not how "
+            "good the samples are.",
             "d": "The units change how much of what the network sees is noise at each time, so "
-            "they change what it is asked, and with it the loss.",
+            "they change the task, and with it the loss.",
         },
     ),
 }

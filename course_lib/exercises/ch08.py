@@ -4,7 +4,7 @@ import torch
 
 from course_lib.teaching.check import Code, Number
 
-# ---- 8.1 write: a classifier's gradient joins the answer ----------------------------------------
+# ---- 8.1 write: a classifier's gradient -------------------------------------------------------
 
 
 def classifier_guided(eps, gradient, sigma, scale):
@@ -12,37 +12,52 @@ def classifier_guided(eps, gradient, sigma, scale):
 
 
 def gradient_added(eps, gradient, sigma, scale):
-    """You added the gradient, and the samples will flee from the class. The noise points away from
-    the data: eps is minus sigma times the score, so what is added to the score is taken from
-    eps."""
+    """You added the gradient, so samples move away from the class. eps is minus sigma times the
+    score: what you add to the score, you subtract from eps, times sigma."""
     return eps + scale * sigma * gradient
 
 
 def sigma_forgotten(eps, gradient, sigma, scale):
-    """The gradient is a score; the network answers noise. Between them stands the factor sigma:
-    without it guidance is far too strong where little noise is left."""
+    """The gradient is a score, but the network predicts noise. They differ by a factor of sigma:
+    without it, guidance is far too strong where little noise is left."""
     return eps - scale * gradient
 
 
 def divided_by_sigma(eps, gradient, sigma, scale):
-    """You divided by sigma. From the score to the noise one multiplies: eps = -sigma * score."""
+    """You divided by sigma. To turn a score into noise, multiply: eps = -sigma * score."""
     return eps - scale * gradient / sigma
 
 
 def variance_for_sigma(eps, gradient, sigma, scale):
-    """You used sigma squared, which turns a score into a step of x0. The noise wants sigma
-    itself."""
+    """You used sigma squared, which would change x0 instead of the noise. Use sigma itself."""
     return eps - scale * sigma**2 * gradient
 
 
 def scale_on_everything(eps, gradient, sigma, scale):
-    """The scale multiplies the network's own answer as well, so x0 comes out wrong everywhere. Only
-    the classifier's part is turned up."""
+    """Your scale multiplies the network's own prediction as well, so x0 is wrong everywhere. Scale
+    only the classifier's part."""
     return scale * (eps - sigma * gradient)
 
 
-def answers_with_gradients():
-    one = torch.ones(1, 2)
+def one_plus_the_scale(eps, gradient, sigma, scale):
+    """You used 1 + scale, as some papers count for classifier-*free* guidance. In (8.2) the
+    gradient is multiplied by the scale itself, so a scale of 0 means no guidance."""
+    return eps - (1 + scale) * sigma * gradient
+
+
+def scale_forgotten(eps, gradient, sigma, scale):
+    """That is right for scale 1 only: multiply the gradient by the scale."""
+    return eps - sigma * gradient
+
+
+def prediction_taken_for_a_score(eps, gradient, sigma, scale):
+    """You multiplied "eps + scale · gradient" by -sigma, but eps isn't a score: the score is
+    -eps / sigma. Add the gradient to that, and then multiply by -sigma."""
+    return -sigma * (eps + scale * gradient)
+
+
+def predictions_with_gradients():
+    one = torch.tensor([[1.0, 0.4]])
     few = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
     return [(one, torch.tensor([[2.0, -1.0]]), 0.5, 3.0), (*few, 0.8, 2.0)]
 
@@ -55,32 +70,44 @@ def drop_labels(labels, null, p, draws):
 
 
 def kept_with_probability_p(labels, null, p, draws):
-    """You keep a label with probability p and drop the others, so that nearly all of the training
-    is unconditional. Drop where the draw lies below p."""
+    """You keep a label with probability p and drop all others, so nearly all of the training is
+    unconditional. Drop a label where its number in `draws` is below p."""
     return torch.where(draws < p, labels, null)
 
 
 def all_or_none(labels, null, p, draws):
-    """One draw decides for the whole batch. It is right on average, but each step then trains one
-    of the two networks only, and the loss jumps between them. Decide for each sample."""
+    """One draw decides for the whole batch. That is right on average, but each step then
+    trains only with or only without labels, and the loss jumps. Decide for each sample."""
     return torch.where(draws[0] < p, torch.full_like(labels, null), labels)
 
 
 def class_zero_for_nothing(labels, null, p, draws):
-    """You put class 0 in place of what is dropped. That is a class of its own, the digit zero:
-    the network would learn that a zero looks like any digit. Use `null`."""
+    """You put class 0 in place of what is dropped. But class 0 is a digit: the network
+    would learn that a zero can look like any digit. Use `null`."""
     return torch.where(draws < p, 0, labels)
 
 
 def everything_dropped(labels, null, p, draws):
-    """All labels are gone: the network learns to draw any digit and nothing else."""
+    """You dropped all labels, so the network never learns what a label means."""
     return torch.full_like(labels, null)
 
 
 def samples_left_out(labels, null, p, draws):
-    """You removed the samples. They must stay, without their label: they are what teaches the
-    network the unconditional answer."""
+    """You removed the samples. Keep them, without their label: they teach the network the
+    unconditional prediction."""
     return labels[draws >= p]
+
+
+def dropped_above_p(labels, null, p, draws):
+    """You drop where draws > p, so most labels are lost. Drop with probability p: where draws <
+    p."""
+    return torch.where(draws > p, null, labels)
+
+
+def draws_of_its_own(labels, null, p, draws):
+    """You draw new random numbers inside the function. Use `draws`: the caller decides on the seed,
+    so that training can be repeated."""
+    return torch.where(torch.rand(labels.shape) < p, null, labels)
 
 
 def labels_with_draws():
@@ -102,25 +129,31 @@ def planted_no_condition_outside(t, scale, low, high):
 
 
 def guided_outside(t, scale, low, high):
-    """Now guidance is on outside of the interval and off within."""
+    """Now guidance is on outside the interval and off inside it."""
     return 1.0 if low < t <= high else scale
 
 
 def no_upper_end(t, scale, low, high):
-    """Outside is mended, but the upper end has gone: at the noisiest times, where guidance does
-    most harm, it is on again."""
+    """The value outside is right now, but the upper end is missing: at the noisiest times, where
+    guidance does the most harm, it is on again."""
     return scale if t > low else 1.0
 
 
 def no_lower_end(t, scale, low, high):
-    """Outside is mended, but the lower end has gone: at the cleanest times guidance costs a call
-    of the network and changes nothing that is seen."""
+    """The value outside is right now, but the lower end is missing: at the cleanest times guidance
+    costs a call of the network and changes nothing visible."""
     return scale if t <= high else 1.0
 
 
 def always_on(t, scale, low, high):
-    """Guidance is on at every time: the interval is not read."""
+    """Guidance is on at all times: you don't use the interval."""
     return scale
+
+
+def never_below_one(t, scale, low, high):
+    """You take the larger of 1 and the scale. A scale below 1 is allowed, too: in the interval,
+    return `scale` whatever it is."""
+    return max(1.0, scale) if low < t <= high else 1.0
 
 
 def times_and_intervals():
@@ -130,6 +163,9 @@ def times_and_intervals():
         (0.1, 5.0, 0.2, 0.8),
         (0.8, 3.0, 0.2, 0.8),
         (0.2, 5.0, 0.2, 0.8),
+        (0.3, 5.0, 0.2, 0.8),
+        (0.85, 5.0, 0.2, 0.8),
+        (0.5, 0.5, 0.2, 0.8),  # a scale below 1
     ]
 
 
@@ -143,41 +179,41 @@ def rescaled(strong, conditional, share):
 
 
 def one_spread_for_the_batch(strong, conditional, share):
-    """You measured one spread over the whole batch, so a picture's brightness depends on its
+    """You measured one spread over the whole batch, so a picture's contrast depends on its
     neighbours. Leave dim 0 out of the standard deviation."""
     return share * strong * (conditional.std() / strong.std()) + (1 - share) * strong
 
 
 def ratio_upside_down(strong, conditional, share):
-    """Your factor is upside down: what is too wide becomes wider still."""
+    """Your factor is upside down: what is spread too far is spread even further."""
     dims = tuple(range(1, strong.ndim))
     ratio = strong.std(dims, keepdim=True) / conditional.std(dims, keepdim=True)
     return share * strong * ratio + (1 - share) * strong
 
 
 def shares_exchanged(strong, conditional, share):
-    """The two shares are exchanged: at share = 0 nothing should change."""
+    """You exchanged the two shares: at share = 0 nothing should change."""
     return rescaled(strong, conditional, 1 - share)
 
 
 def variances_compared(strong, conditional, share):
-    """You compared variances. Numbers are multiplied by a ratio of standard deviations, the
-    variances' square roots."""
+    """You compared variances. Multiply by a ratio of standard deviations, their square
+    roots."""
     dims = tuple(range(1, strong.ndim))
     ratio = conditional.var(dims, keepdim=True) / strong.var(dims, keepdim=True)
     return share * strong * ratio + (1 - share) * strong
 
 
 def conditional_mixed_in(strong, conditional, share):
-    """You mixed in the conditional answer itself. That is guidance with a smaller scale; what is
-    wanted is the guided answer's direction at the conditional one's spread."""
+    """You mixed in the conditional prediction itself. That is guidance with a smaller scale. Keep
+    the guided prediction's direction, but give it the conditional one's spread."""
     return share * conditional + (1 - share) * strong
 
 
-def two_answers():
+def two_predictions():
     small = torch.tensor([[4.0, -2.0, 1.0]]), torch.tensor([[1.0, -1.0, 0.0]])
-    wide = 3 * torch.randn(3, 1, 4, 4) * torch.tensor([1.0, 2.0, 4.0]).reshape(3, 1, 1, 1)
-    return [(*small, 0.5), (wide, torch.randn(3, 1, 4, 4), 0.7), (wide, wide / 2, 0.0)]
+    wide = 3 * torch.randn(3, 2, 4, 4) * torch.tensor([1.0, 2.0, 4.0]).reshape(3, 1, 1, 1)
+    return [(*small, 0.5), (wide, torch.randn(3, 2, 4, 4) + 1, 0.7), (wide, wide / 2, 0.0)]
 
 
 # ---- the chapter -------------------------------------------------------------------------------
@@ -185,39 +221,44 @@ def two_answers():
 EXERCISES = {
     "8.1": Code(
         classifier_guided,
-        answers_with_gradients,
-        "Bayes' rule is added to the score, and eps is minus sigma times the score.",
+        predictions_with_gradients,
+        "Bayes' rule adds a gradient to the score, and eps is minus sigma times the score.",
         [
             gradient_added,
             sigma_forgotten,
             divided_by_sigma,
             variance_for_sigma,
             scale_on_everything,
+            one_plus_the_scale,
+            scale_forgotten,
+            prediction_taken_for_a_score,
         ],
     ),
     "8.2": Code(
         drop_labels,
         labels_with_draws,
-        "One line in training: after it one network is both of those that guidance needs.",
+        "One line in training, and one network makes both predictions that guidance needs.",
         [
             kept_with_probability_p,
             all_or_none,
             class_zero_for_nothing,
             everything_dropped,
             samples_left_out,
+            dropped_above_p,
+            draws_of_its_own,
         ],
     ),
     "8.3": Code(
         scale_at,
         times_and_intervals,
-        "Off means 1, not 0: without guidance the caption is still read.",
-        [guided_outside, no_upper_end, no_lower_end, always_on],
+        "Off means 1, not 0: without guidance the network still reads the caption.",
+        [guided_outside, no_upper_end, no_lower_end, always_on, never_below_one],
         given=planted_no_condition_outside,
     ),
     "8.4": Code(
         rescaled,
-        two_answers,
-        "The direction of the guided answer, at the spread of the conditional one.",
+        two_predictions,
+        "The direction of the guided prediction, with the spread of the conditional one.",
         [
             one_spread_for_the_batch,
             ratio_upside_down,
@@ -234,12 +275,12 @@ EXERCISES = {
         misconceptions={
             "the class mean": (
                 1.0,
-                "That is the conditional guess alone, scale 1. Guidance walks on in the same "
+                "That is the conditional guess alone, scale 1. Guidance goes further in the same "
                 "direction: put both guesses into equation (8.5).",
             ),
             "counted from the conditional guess": (
                 6.0,
-                "You started from the conditional guess, 1 + 5 · (1 - 0). In this course's count "
+                "You started from the conditional guess, 1 + 5 · (1 - 0). In this course, "
                 "guidance starts from the unconditional one.",
             ),
             "scale minus one": (
@@ -248,7 +289,7 @@ EXERCISES = {
             ),
             "an average": (
                 0.5,
-                "Averages lie between the two guesses. A scale above 1 leads outside of them.",
+                "Averages lie between the two guesses. A scale above 1 leads beyond them.",
             ),
         },
     ),

@@ -51,7 +51,8 @@ def test_a_run_leaves_no_trace():
     assert picture.data["text/plain"] == "<Image>" and result.execution_count is None
     assert code.execution_count == 1 and code.metadata == {"tags": ["hero"]}
     assert code.source == "1 + 2"
-    assert solution.metadata == {"tags": ["solution"], "jupyter": {"source_hidden": True}}
+    folded = {"source_hidden": True, "outputs_hidden": True}  # a prediction's answer is its output
+    assert solution.metadata == {"tags": ["solution"], "jupyter": folded}
     assert set(book.metadata) == {"kernelspec", "language_info"}
     assert "version" not in book.metadata.language_info
 

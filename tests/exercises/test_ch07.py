@@ -9,10 +9,10 @@ from torch import nn
 
 from course_lib.exercises.ch07 import (
     planted_batch_axis_and_one_token,
-    read_mended,
+    positions_reached,
+    read_all_words,
     read_words,
-    split_heads,
-    tokens_read,
+    split_qkv,
 )
 from course_lib.models import UNetBlock
 from course_lib.models.attention import Attention, attend
@@ -26,7 +26,9 @@ def seed():
 def test_the_exercises_attention_is_the_librarys():
     """(7.1)"""
     q, k, v = (torch.randn(2, n, 8).double() for n in (5, 3, 3))
-    torch.testing.assert_close(read_words(q, k, v), attend(q, k, v))
+    torch.testing.assert_close(read_words(q, k, v, torch.tensor([3, 3])), attend(q, k, v))
+    short = read_words(q, k, v, torch.tensor([2, 3]))  # the first caption has two words
+    torch.testing.assert_close(short[:1], attend(q[:1], k[:1, :2], v[:1, :2]))
 
 
 @pytest.mark.parametrize("d", [1, 3, 5])
@@ -59,15 +61,15 @@ def test_heads_are_pytorchs():
     x, context = torch.randn(2, 5, 8).double(), torch.randn(2, 3, 6).double()
     torch.testing.assert_close(layer(x, context), theirs(x, context, context)[0])
     q, k, v = layer.to_q(x), layer.to_k(context), layer.to_v(context)
-    heads = [read_words(q[..., i : i + 2], k[..., i : i + 2], v[..., i : i + 2])
-             for i in (0, 2, 4, 6)]  # fmt: skip
+    heads = [attend(q[..., i : i + 2], k[..., i : i + 2], v[..., i : i + 2]) for i in (0, 2, 4, 6)]
     torch.testing.assert_close(layer(x, context), layer.to_out(torch.cat(heads, dim=2)))
 
 
 def test_the_exercises_split_is_the_librarys():
     """(7.3)"""
-    layer, x = Attention(8, heads=4), torch.randn(2, 5, 8)
-    assert torch.equal(split_heads(x, 4), layer.split_heads(x))
+    layer, parts = Attention(8, heads=4), torch.randn(3, 2, 5, 8)
+    for ours, part in zip(split_qkv(torch.cat([*parts], dim=2), 4), parts, strict=True):
+        assert torch.equal(ours, layer.split_heads(part))
 
 
 def test_order_of_words_is_nothing_and_order_of_places_moves_along():
@@ -119,6 +121,11 @@ def test_a_bag_of_colours_leaves_as_much():
     torch.testing.assert_close(best, pictures.mean(1, keepdim=True).expand_as(pictures))
 
 
+def tokens_read(weights):
+    entropy = -torch.xlogy(weights, weights).sum(-1)
+    return entropy.mean(-1).exp()
+
+
 def test_tokens_read_is_the_exponential_of_the_entropy():
     """(7.7)"""
     weights = torch.randn(2, 3, 9, 5).double().softmax(-1)
@@ -128,11 +135,20 @@ def test_tokens_read_is_the_exponential_of_the_entropy():
     assert tokens_read(torch.eye(6).reshape(1, 1, 6, 6)).item() == 1
 
 
+def test_positions_reached_is_the_same_for_columns():
+    """Exercise 7.4: torch's entropy of each token's shares over the positions."""
+    weights = torch.randn(2, 3, 9, 5).double().softmax(-1)
+    shares = torch.distributions.Categorical(weights.transpose(2, 3))  # it normalises
+    torch.testing.assert_close(positions_reached(weights), shares.entropy().exp())
+    even = torch.full((1, 1, 9, 2), 0.5)
+    torch.testing.assert_close(positions_reached(even), torch.full((1, 1, 2), 9.0))
+
+
 def test_the_popular_reader_mixes_samples_and_the_mended_one_does_not():
     layer = nn.MultiheadAttention(8, 4).double()
     pixels, words = torch.randn(3, 4, 8).double(), torch.randn(3, 2, 8).double()
     other = torch.cat([words[:1], words[1:] + 1])
-    for read, mixes in ((planted_batch_axis_and_one_token, True), (read_mended, False)):
+    for read, mixes in ((planted_batch_axis_and_one_token, True), (read_all_words, False)):
         change = (read(pixels, words, layer)[0] - read(pixels, other, layer)[0]).abs().max().item()
         assert (change > 1e-6) == mixes
     same = pixels[:1].expand(3, -1, -1)  # all samples ask alike: all get the same
@@ -140,7 +156,9 @@ def test_the_popular_reader_mixes_samples_and_the_mended_one_does_not():
     torch.testing.assert_close(read[0], read[2])
     theirs = nn.MultiheadAttention(8, 4, batch_first=True).double()
     theirs.load_state_dict(layer.state_dict())
-    torch.testing.assert_close(read_mended(pixels, words, layer), theirs(pixels, words, words)[0])
+    torch.testing.assert_close(
+        read_all_words(pixels, words, layer), theirs(pixels, words, words)[0]
+    )
 
 
 def test_log_of_the_number_of_tokens_is_the_largest_entropy():

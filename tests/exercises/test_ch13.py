@@ -14,10 +14,11 @@ from course_lib.common.paths import ROOT
 from course_lib.diffusion import Diffusion, point, scaled_linear
 from course_lib.exercises.ch13 import (
     EXERCISES,
-    leading_entries,
+    all_entries,
+    entries_after_noising,
+    names_of_the_first_checkpoint,
     one_scale,
-    our_names,
-    their_place,
+    their_name,
     transformer_parameters,
 )
 from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, TextEncoder, Tokenizer, UNet
@@ -25,7 +26,7 @@ from course_lib.models.attention import Attention, SpatialTransformer, Transform
 from course_lib.models.layers import ResnetBlock
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
 from course_lib.pipelines.stable_diffusion.checkpoint import FOLDER_NAMES, Sizes
-from course_lib.pipelines.stable_diffusion.key_map import compvis_unet, renamed
+from course_lib.pipelines.stable_diffusion.key_map import renamed
 from tests.parity import agree
 
 
@@ -62,18 +63,18 @@ def test_a_transformers_parameters(c, d):
 def test_one_scale_gives_all_numbers_together_the_spread_1():
     """(13.2), and that it is `fit_scaling`'s where the channels are alike and have no noise."""
     z = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(0)).double() * 5.49
-    assert (one_scale(z) * z).std(correction=0).item() == pytest.approx(1, abs=1e-9)
+    assert (one_scale(z.split(24)) * z).std(correction=0).item() == pytest.approx(1, abs=1e-9)
     vae = AutoencoderKL(channels=16)
     vae.encode_moments = lambda x: (x, torch.full_like(x, -30))
     vae.fit_scaling(z)
-    assert vae.scaling_factor.double() == pytest.approx(one_scale(z).item(), rel=0.02)
+    assert vae.scaling_factor.double() == pytest.approx(one_scale(z.split(24)).item(), rel=0.02)
     assert 1 / SD15_VAE["scaling_factor"] == pytest.approx(5.49, abs=0.005)
 
 
 @pytest.mark.parametrize("steps", [1, 20, 30, 50])
 def test_the_exercises_entries_are_the_librarys_times(steps):
     """(13.3)"""
-    assert times(steps) == [(entry + 1) / 1000 for entry in [*leading_entries(steps), 0]]
+    assert times(steps) == [(entry + 1) / 1000 for entry in [*all_entries(steps), 0]]
 
 
 def test_noise_and_picture_out_of_v():
@@ -89,12 +90,30 @@ def test_noise_and_picture_out_of_v():
         torch.testing.assert_close(process.target(x0, eps, t), v)
 
 
-def test_the_exercises_places_are_the_librarys(unet):
-    names = compvis_unet(SD15_UNET["attention"], layers=2)
-    for (place,) in our_names():
-        inside = [name for name, _ in unet.named_parameters() if name.startswith(f"{place}.")]
-        assert inside
-        assert all(renamed(name, names).startswith(f"{their_place(place)}.") for name in inside)
+@pytest.mark.parametrize(("steps", "strength"), [(50, 0.8), (30, 0.5), (20, 1.0), (10, 0.05)])
+def test_the_entries_of_image_to_image_are_diffusers(steps, strength):
+    """`get_timesteps` of diffusers' image-to-image pipeline, with Stable Diffusion's scheduler."""
+    diffusers = pytest.importorskip("diffusers")
+    scheduler = diffusers.DDIMScheduler(steps_offset=1)
+    scheduler.set_timesteps(steps)
+    start = max(steps - min(int(steps * strength), steps), 0)
+    assert entries_after_noising(steps, strength) == scheduler.timesteps[start:].tolist()
+
+
+def test_the_exercises_names_are_diffusers():
+    """As the conversion script of diffusers maps them, written out for one entry of each kind."""
+    expected = {
+        "input_blocks.1.0.in_layers.0.weight": "down_blocks.0.resnets.0.in_layers.0.weight",
+        "input_blocks.4.1.proj_in.bias": "down_blocks.1.attentions.0.proj_in.bias",
+        "input_blocks.8.0.out_layers.3.weight": "down_blocks.2.resnets.1.out_layers.3.weight",
+        "input_blocks.3.0.op.weight": "down_blocks.0.downsamplers.0.conv.weight",
+        "input_blocks.9.0.op.bias": "down_blocks.2.downsamplers.0.conv.bias",
+        "input_blocks.11.0.emb_layers.1.weight": "down_blocks.3.resnets.1.emb_layers.1.weight",
+        "input_blocks.2.1.norm.weight": "down_blocks.0.attentions.1.norm.weight",
+    }
+    assert [name for (name,) in names_of_the_first_checkpoint()] == list(expected)
+    for name, theirs in expected.items():
+        assert their_name(name) == theirs
 
 
 def test_a_wider_context_costs_what_the_exercise_says(unet):

@@ -70,7 +70,7 @@ def test_right_answers_however_written():
 def test_known_misconceptions_are_named_and_explained():
     found = exercise.examine(lambda x0, eps, alpha, sigma: x0.mul(sigma) + eps.mul(alpha))
     assert (found.status, found.misconception) == ("wrong", "swapped")
-    assert found.message == ": swapped. The signal has the noise's weight."
+    assert found.message == ". The signal has the noise's weight."
 
 
 def test_unknown_mistakes_show_the_first_input_that_differs():
@@ -84,8 +84,8 @@ def test_unknown_mistakes_show_the_first_input_that_differs():
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (lambda *a: -noised(*a), "right except for its sign"),
-        (lambda *a: noised(*a)[..., None], "in another shape"),
+        (lambda *a: -noised(*a), "Only the sign is wrong"),
+        (lambda *a: noised(*a)[..., None], "the shape is not"),
         (lambda *a: 7, "yours has shape (), expected (1,)"),
         (lambda *a: "blue", "yours is 'blue'"),
         (lambda *a: None, "not attempted"),
@@ -104,7 +104,7 @@ def test_relations_between_wrong_and_right():
     matrix = Code(lambda x: x @ x, lambda: [(torch.arange(4.0).reshape(2, 2),)], "")
     assert "the transpose" in verdict(lambda x: (x @ x).T, matrix)[1]
     assert "multiply by 0.5" in verdict(lambda x: 2 * x @ x, matrix)[1]
-    assert "off by the same amount, 3" in verdict(lambda x: x @ x + 3, matrix)[1]
+    assert "off by the same amount: add -3" in verdict(lambda x: x @ x + 3, matrix)[1]
 
 
 def test_a_tensor_counts_as_the_list_of_its_numbers():
@@ -152,7 +152,7 @@ def test_what_must_teach_is_asked_for_its_gradient():
     for cut in (lambda w, x: (w @ x).detach(), lambda w, x: (w @ x).item()):
         assert "dloss/dw: at [0] yours is 0, expected 1" in verdict(cut, taught)[1]
     assert "loss: yours is 4, expected 2" in verdict(lambda w, x: 2 * w @ x, taught)[1]
-    assert "right except for its sign" in verdict(lambda w, x: -w @ x, taught)[1]
+    assert "Only the sign is wrong" in verdict(lambda w, x: -w @ x, taught)[1]
     assert "changes its input" in verdict(lambda w, x: w.mul_(2).sum() / 2, taught)[1]
     assert verdict(lambda w, x: None, taught)[0] == "not attempted"
 
@@ -207,3 +207,37 @@ def test_unknown_exercises_are_told_not_raised(capsys):
     assert capsys.readouterr().out.count("✗ ") == 3
     with pytest.raises(ValueError, match=r"no chapter has an exercise '97\.1'"):
         examine("97.1", 1)
+
+
+def test_several_values_are_asked_for_by_number():
+    two = Code(lambda x: (x + 1, 2 * x), lambda: [(torch.ones(3),)], "")
+    assert verdict(lambda x: [x + 1, 2 * x], two)[0] == "right"
+    for wrong in (lambda x: x + 1, lambda x: torch.stack([x + 1, 2 * x])):
+        assert "return 2 values, separated by commas" in verdict(wrong, two)[1]
+
+
+def test_ranges_and_generators_count_as_lists_and_floats_not_as_labels():
+    countdown = Code(lambda n: [2, 1, 0], lambda: [(2,)], "")
+    for right in (
+        lambda n: range(n, -1, -1),
+        lambda n: (n - k for k in range(3)),
+        lambda n: (2, 1, 0),
+    ):
+        assert verdict(right, countdown)[0] == "right"
+    labels = Code(lambda x: x + 1, lambda: [(torch.tensor([1, 2]),)], "")
+    assert "expected whole numbers" in verdict(lambda x: x + 1.0, labels)[1]
+
+
+def test_a_hint_holds_for_all_cases_and_zero_has_no_minus():
+    pairs = Code(
+        lambda x: -x, lambda: [(torch.tensor([1.0, 0.5]),), (torch.tensor([2.0, 7.0]),)], ""
+    )
+    assert "same amount" not in verdict(lambda x: torch.stack([x[0] - 2, x[1] - 1]), pairs)[1]
+    assert "expected 0" in verdict(lambda x: x + 1, Code(lambda x: -x, lambda: [(0.0,)], ""))[1]
+
+
+def test_two_changes_that_cancel_are_no_untouched_code():
+    def cancelled(x0, eps, alpha, sigma):
+        return -(-alpha * x0 - sigma**2 * eps)
+
+    assert "cancel each other" in verdict(cancelled)[1] and verdict(cancelled)[0] == "wrong"
