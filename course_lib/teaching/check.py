@@ -71,7 +71,8 @@ def examine(number: str, answer: Any) -> Verdict:
 def exercises(number: str) -> Mapping[str, "Exercise"]:
     """All exercises of the chapter that "9.2" belongs to; ValueError if it has none."""
     chapter = str(number).partition(".")[0]
-    found = {name: each for name, each in EXERCISES.items() if name.partition(".")[0] == chapter}
+    names = [name for name in EXERCISES if name.partition(".")[0] == chapter]
+    found = {name: EXERCISES[name] for name in sorted(names, key=lambda name: int(name[-1]))}
     if not found:
         raise ValueError(f"no chapter has an exercise {number!r}; expected for example '9.2'")
     return found

@@ -15,11 +15,6 @@ from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, styled
 Schematic = tuple[Figure, str]
 
 
-def layers_per_block(unet: UNet) -> int:
-    """Residual blocks at each resolution on the way down; the way up has one more."""
-    return unet.kwargs.get("layers_per_block") or unet.kwargs["blocks"]
-
-
 def feature_maps(unet: UNet, size: int) -> list[tuple[int, int]]:
     """(channels, side) at each resolution from the top, for inputs of size × size."""
     channels, multipliers = unet.kwargs["channels"], unet.kwargs["multipliers"]
@@ -34,7 +29,7 @@ def unet_schematic(unet: UNet, size: int) -> Schematic:
     `with torch.device("meta"): schematic = unet_schematic(UNet(**SD15_UNET), 64)`.
     """
     kwargs, maps = unet.kwargs, feature_maps(unet, size)
-    layers, attention = layers_per_block(unet), kwargs["attention"]
+    layers, attention = kwargs["layers_per_block"], kwargs["attention"]
     outputs = kwargs["out_channels"] or kwargs["in_channels"]
     heights = [max(0.3, 1.1 * (side / size) ** 0.6) for _, side in maps]
     widths = [min(0.25, 0.15 * (channels / maps[0][0]) ** 0.6) for channels, _ in maps]

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
+from course_lib.common.checkpoints import read_card
 from course_lib.datasets.scenes import SPLITS, Scenes
 from course_lib.datasets.scenes.captions import parse, write
 from course_lib.datasets.scenes.grammar import COLOURS, KINDS, SHAPES, SIZES, Object, Scene
 from course_lib.datasets.scenes.review import VOCABULARY, WORDS, review
-from course_lib.training import read_card
 
 
 def refusal(caption: str) -> str:
