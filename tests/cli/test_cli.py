@@ -216,9 +216,9 @@ def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
-        (["--steps", "0"], 2, "course: steps must be"),
+        (["--steps", "0"], 2, "course: steps: expected a whole number, at least 1"),
         (["--count", "0"], 2, "course: count must be at least 1, got 0"),
-        (["--scale", "nan"], 2, "course: scale must be a finite number, got nan"),
+        (["--scale", "nan"], 2, "course: scale: expected a finite number, got nan"),
         (["--sampler", "dimm"], 2, "course: unknown sampler 'dimm'; did you mean 'ddim'?"),
         (["a purple circle"], 2, "course: unknown words: 'purple'"),
         (["--out", "picture.jpg"], 2, "course: --out names a PNG file"),

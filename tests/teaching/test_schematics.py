@@ -50,8 +50,11 @@ def test_all_text_is_on_the_sheet_legible_and_apart(name):
 
 def test_the_u_nets_numbers_are_those_of_a_run():
     unet, shapes = on_meta(**DIGITS), []
-    hooks = [stage.register_forward_pre_hook(lambda m, args: shapes.append(args[0].shape))
-             for stage in unet.mid_block.modules() if isinstance(stage, torch.nn.Conv2d)]  # fmt: skip
+    convolutions = [m for m in unet.mid_block.modules() if isinstance(m, torch.nn.Conv2d)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda m, args: shapes.append(args[0].shape))
+        for layer in convolutions
+    ]
     with torch.device("meta"):
         unet(torch.zeros(1, 1, 16, 16), torch.zeros(1), torch.zeros(1, dtype=torch.int64))
     assert hooks
