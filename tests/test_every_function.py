@@ -36,7 +36,7 @@ from course_lib.datasets.digits import digits
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.order import endless, positions
 from course_lib.datasets.scenes import Scenes, random_scene
-from course_lib.datasets.scenes.captions import contradict, parse
+from course_lib.datasets.scenes.captions import hard_negative, parse
 from course_lib.datasets.shards import Shards
 from course_lib.datasets.torchvision_sets import TorchvisionSet
 from course_lib.diffusion import (
@@ -471,7 +471,7 @@ NUMBERS = {
     "pick_device": [("unknown", lambda: pick_device("gpu"))],
     "times": [("steps", lambda: times(0))],
     "parse": [("cannot read", lambda: parse("a cat"))],
-    "contradict": [("cannot read", lambda: contradict("a cat", None))],
+    "hard_negative": [("cannot read", lambda: hard_negative("a cat", None))],
     "digits": [("8 pixels", lambda: digits(4)), ("split", lambda: digits(split="all"))],
     "CaptionedFolder": [("size", lambda: CaptionedFolder("nowhere", size=0))],
     "random_scene": [("kind", lambda: random_scene(np.random.default_rng(0), "triple"))],

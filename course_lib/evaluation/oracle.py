@@ -1,8 +1,10 @@
 """The prompt oracle: reads a picture, pixels only, and says which words of its caption hold.
 
-It shares nothing with the generator and learns nothing. A picture is a plain background with spots
-on it (`spots`); a spot is the shape that, drawn over it, leaves least unexplained (`shapes`),
-unless that is still too much or another shape explains it nearly as well (`sight`). What it cannot
+It shares the shapes' outlines with the renderer of the training pictures, and nothing with the
+generator that it judges; it learns nothing. A picture is a plain background with regions on it
+(`segmentation`); a region is the shape that, drawn over it, leaves the least unexplained (`shapes`),
+unless that is still too much or another shape explains it nearly as well (`detection`). What it
+can't
 name it refuses to name: a blob is not a circle.
 
     oracle = PromptOracle()
@@ -17,7 +19,7 @@ import torch
 
 from course_lib.datasets.scenes.captions import parse
 from course_lib.datasets.scenes.grammar import Object, Scene
-from course_lib.evaluation.sight import Sight, Thing, look, place_of, relation_of
+from course_lib.evaluation.detection import Detection, Detections, detect, place_of, relation_of
 
 CHUNK = 32  # pictures looked at together: what their drawings need stays in the cache
 
@@ -40,7 +42,7 @@ class PromptOracle:
     """
 
     @torch.inference_mode()
-    def look(self, images: torch.Tensor) -> list[Sight]:
+    def detect(self, images: torch.Tensor) -> list[Detections]:
         """All that is seen in each picture, named as far as it can be named."""
         if images.ndim != 4 or images.shape[1:] not in ((3, 32, 32), (3, 64, 64)):
             shape = tuple(images.shape)
@@ -48,11 +50,11 @@ class PromptOracle:
         if not images.is_floating_point():
             raise ValueError(f"pictures are floats in [-1, 1], not {images.dtype}")
         chunks = images.float().cpu().split(CHUNK)
-        return [sight for chunk in chunks for sight in look(chunk)]
+        return [sight for chunk in chunks for sight in detect(chunk)]
 
     def read(self, images: torch.Tensor) -> list[Scene | None]:
         """The scene that each picture shows, or None: nothing I know."""
-        return [sight.scene() for sight in self.look(images)]
+        return [sight.scene() for sight in self.detect(images)]
 
     def judge(self, images: torch.Tensor, captions: Sequence[str]) -> list[dict[str, bool]]:
         """For each picture, whether each property that its caption states holds.
@@ -65,25 +67,25 @@ class PromptOracle:
         if len(images) != len(captions):
             raise ValueError(f"{len(images)} pictures, but {len(captions)} captions")
         wanted = [parse(caption) for caption in captions]
-        return [compare(s, w) for s, w in zip(self.look(images), wanted, strict=True)]
+        return [compare(s, w) for s, w in zip(self.detect(images), wanted, strict=True)]
 
 
-def compare(sight: Sight, wanted: Scene) -> dict[str, bool]:
+def compare(sight: Detections, wanted: Scene) -> dict[str, bool]:
     """Property by property: is what was seen what was asked for?
 
     If more objects are seen than were asked for, those that fit best are compared.
     """
-    verdict = {"number": len(sight.things) == wanted.count}
+    verdict = {"number": len(sight.detections) == wanted.count}
     if wanted.background:
         verdict["background"] = sight.background == wanted.background
-    seen = [*sight.things, *[Thing()] * (len(wanted.objects) - len(sight.things))]
+    seen = [*sight.detections, *[Detection()] * (len(wanted.objects) - len(sight.detections))]
     if wanted.kind == "count":
-        each = [_object(thing, wanted.objects[0]) for thing in seen]
+        each = [_object(detection, wanted.objects[0]) for detection in seen]
         verdict |= {name: all(one[name] for one in each) for name in each[0]}
     elif wanted.kind == "pair":
         verdict |= max((_pair(*two, wanted) for two in permutations(seen, 2)), key=_score)
     else:
-        verdict |= max((_single(thing, wanted) for thing in seen), key=_score)
+        verdict |= max((_single(detection, wanted) for detection in seen), key=_score)
     return verdict | {"all": sight.scene() is not None and all(verdict.values())}
 
 
@@ -91,17 +93,17 @@ def _score(verdict: dict[str, bool]) -> int:
     return sum(verdict.values())
 
 
-def _object(thing: Thing, wanted: Object) -> dict[str, bool]:
+def _object(detection: Detection, wanted: Object) -> dict[str, bool]:
     stated = {name: word for name, word in vars(wanted).items() if word is not None}
-    return {name: getattr(thing, name) == word for name, word in stated.items()}
+    return {name: getattr(detection, name) == word for name, word in stated.items()}
 
 
-def _single(thing: Thing, wanted: Scene) -> dict[str, bool]:
-    place = {"place": place_of(thing) == wanted.place} if wanted.place else {}
-    return _object(thing, wanted.objects[0]) | place
+def _single(detection: Detection, wanted: Scene) -> dict[str, bool]:
+    place = {"place": place_of(detection) == wanted.place} if wanted.place else {}
+    return _object(detection, wanted.objects[0]) | place
 
 
-def _pair(first: Thing, second: Thing, wanted: Scene) -> dict[str, bool]:
+def _pair(first: Detection, second: Detection, wanted: Scene) -> dict[str, bool]:
     both = zip(("first", "second"), (first, second), wanted.objects, strict=True)
     verdict = {f"{n} {name}": ok for n, t, w in both for name, ok in _object(t, w).items()}
     return verdict | {"relation": relation_of(first, second) == wanted.relation}

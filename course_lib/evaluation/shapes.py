@@ -1,7 +1,7 @@
-"""Which shape is this spot? Analysis by synthesis: draw every shape over it and keep the best.
+"""Which shape is this region? Analysis by synthesis: draw every shape over it and keep the best.
 
 Position, radius, softness of the edge and strength of each shape are fitted by least squares
-(Levenberg-Marquardt); what the drawing then leaves unexplained says whether the spot is that shape.
+(Levenberg-Marquardt); what the drawing leaves unexplained says whether the region is that shape.
 """
 
 import torch
@@ -28,22 +28,22 @@ def draw(pose: torch.Tensor, width: int) -> torch.Tensor:
     return (0.5 - torch.stack(distance, 1) * (radius / soft)[..., None]).clamp(0, 1)
 
 
-def fit(spots: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit every shape to every spot.
+def fit(regions: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fit every shape to every region.
 
-    spots: (N, P, P), how far each pixel has gone from the background to the object's colour, up
+    regions: (N, P, P), how far each pixel has gone from the background to the object's colour, up
         to a factor, the strength.
     weight: (N, P, P), 0 where a pixel belongs to something else, otherwise 1.
     Returns pose (N, S, 4) and strength (N, S).
     """
-    width = spots.shape[-1]
-    spots, weight = spots[:, None].flatten(2), weight[:, None].flatten(2)  # (N, 1, P*P)
-    theta = _first_guess(spots * weight, width)
+    width = regions.shape[-1]
+    regions, weight = regions[:, None].flatten(2), weight[:, None].flatten(2)  # (N, 1, P*P)
+    theta = _first_guess(regions * weight, width)
     damping = torch.full_like(theta[..., :1], 1e-3)
 
     def unexplained(theta):
         cover = draw(theta[..., :4], width).flatten(2)
-        return cover, weight * (spots - theta[..., 4:] * cover)  # both (N, S, P*P)
+        return cover, weight * (regions - theta[..., 4:] * cover)  # both (N, S, P*P)
 
     cover, missing = unexplained(theta)
     for _ in range(STEPS):
@@ -64,18 +64,22 @@ def fit(spots: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def misfit(
-    pose: torch.Tensor, strength: torch.Tensor, spots: torch.Tensor, own: torch.Tensor, blur: float
+    pose: torch.Tensor,
+    strength: torch.Tensor,
+    regions: torch.Tensor,
+    own: torch.Tensor,
+    blur: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the fitted shapes leave unexplained, smoothed so that noise and soft edges cancel.
 
-    own: (N, P, P), 1 on the spot and its fringe; blur: width of the smoothing, 1 to 3 pixels.
+    own: (N, P, P), 1 on the region and its fringe; blur: width of the smoothing, 1 to 3 pixels.
     Returns two numbers per shape, (N, S) each: the share of the shape's energy that is
     unexplained, and the worst place, as a fraction of the strength.
     """
-    cover = draw(pose, spots.shape[-1])
+    cover = draw(pose, regions.shape[-1])
     height = strength[..., None, None]
     concerned = torch.maximum(own[:, None], (cover > 0).float())
-    missing = smooth((spots[:, None] - height * cover) * concerned, blur) / height
+    missing = smooth((regions[:, None] - height * cover) * concerned, blur) / height
     energy = cover.square().sum((2, 3)) + 1e-6
     return missing.square().sum((2, 3)) / energy, missing.abs().amax((2, 3))
 
@@ -99,12 +103,12 @@ def _moments(shape: str) -> tuple[float, float]:
 MOMENTS = torch.tensor([_moments(shape) for shape in SHAPES])  # (S, 2)
 
 
-def _first_guess(spots: torch.Tensor, width: int) -> torch.Tensor:
+def _first_guess(regions: torch.Tensor, width: int) -> torch.Tensor:
     """Centre from the centre of mass and radius from the area, as if each shape were right."""
-    square = spots.unflatten(2, (width, width))  # (N, 1, P, P)
+    square = regions.unflatten(2, (width, width))  # (N, 1, P, P)
     pixel = torch.arange(width) + 0.5
-    mass = spots.sum(2).clamp(min=1e-6)  # (N, 1)
-    strength = spots.square().sum(2) / mass  # the mean weighted by itself: edges hardly count
+    mass = regions.sum(2).clamp(min=1e-6)  # (N, 1)
+    strength = regions.square().sum(2) / mass  # the mean weighted by itself: edges hardly count
     radius = (mass / strength / MOMENTS[:, 0]).sqrt()  # (N, S)
     x = (square.sum(2) * pixel).sum(2) / mass
     y = (square.sum(3) * pixel).sum(2) / mass - MOMENTS[:, 1] * radius

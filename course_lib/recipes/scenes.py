@@ -26,7 +26,7 @@ from course_lib.common.devices import autocast
 from course_lib.datasets.fingerprint import fingerprint
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.scenes import KINDS, Scenes
-from course_lib.datasets.scenes.captions import contradict
+from course_lib.datasets.scenes.captions import hard_negative
 from course_lib.datasets.scenes.review import WORDS, review
 from course_lib.datasets.shards import Shards
 from course_lib.diffusion import (
@@ -110,12 +110,12 @@ class ScenesRecipe(Recipe):
             captions += some[1]
         return torch.cat(images), captions
 
-    def lies(self, captions: list[str], seed: Sequence[int]) -> list[str]:
+    def hard_negatives(self, captions: list[str], seed: Sequence[int]) -> list[str]:
         """A caption like each of these that its picture refutes; none where no grammar is known."""
         if not self.has_grammar:
             return []
         rng = np.random.default_rng(seed)
-        return [contradict(caption, rng) for caption in captions]
+        return [hard_negative(caption, rng) for caption in captions]
 
 
 class ScenesVAE(ScenesRecipe):
@@ -177,7 +177,7 @@ class ScenesVAE(ScenesRecipe):
 
 
 class ScenesCLIP(ScenesRecipe):
-    """Captions and pictures in one space (Radford et al. 2021), with captions that lie."""
+    """Captions and pictures in one space (Radford et al. 2021), with hard negatives."""
 
     name = "scenes-clip"
     goal = "text_to_image"
@@ -202,7 +202,7 @@ class ScenesCLIP(ScenesRecipe):
 
     def batch(self, index: int) -> tuple[Tensor, list[str], list[str]]:
         images, captions = self.pairs(index)
-        return images, captions, self.lies(captions, [self.data.seed, index])
+        return images, captions, self.hard_negatives(captions, [self.data.seed, index])
 
     def loss(self, model: nn.Module, data) -> Tensor:
         return model.loss(*data)
@@ -216,7 +216,7 @@ class ScenesCLIP(ScenesRecipe):
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """Of 64 captions, how often is the right one found; of two, the right and a lie.
+        """How often the right one of 64 captions is found, and of two: it and a hard negative.
 
         From whole sets of 64: `count` rounded down, at least one.
         """
@@ -230,10 +230,10 @@ class ScenesCLIP(ScenesRecipe):
             proportion(name, value, len(images))
             for name, value in zip(names, np.mean(found, 0).tolist(), strict=True)
         ]
-        if lies := self.lies(captions, [0]):
-            wrong = model.embed_text(lies)
+        if negatives := self.hard_negatives(captions, [0]):
+            wrong = model.embed_text(negatives)
             refused = (pictures * right).sum(1) > (pictures * wrong).sum(1)
-            metrics.append(share("lies_refused", refused))
+            metrics.append(share("hard_negatives_refused", refused))
         return metrics
 
 

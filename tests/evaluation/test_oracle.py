@@ -22,8 +22,8 @@ from course_lib.datasets.scenes.grammar import (
     SIZES,
     Scene,
 )
+from course_lib.evaluation.detection import Detection, Detections, relation_of
 from course_lib.evaluation.oracle import PromptOracle, compare
-from course_lib.evaluation.sight import Sight, Thing, relation_of
 
 oracle = PromptOracle()
 
@@ -185,12 +185,12 @@ def test_softness_and_colour_drift_are_forgiven():
 
 # --- how it compares -------------------------------------------------------------------------
 
-BLUE_RING = Thing("small", "blue", "ring", (0.2, 0.5))
-RED_CROSS = Thing("large", "red", "cross", (0.7, 0.45))
+BLUE_RING = Detection("small", "blue", "ring", (0.2, 0.5))
+RED_CROSS = Detection("large", "red", "cross", (0.7, 0.45))
 
 
 def test_only_what_the_caption_states_is_judged():
-    sight = Sight("white", (BLUE_RING,))
+    sight = Detections("white", (BLUE_RING,))
     assert compare(sight, parse("a ring")) == {"number": True, "shape": True, "all": True}
     verdict = compare(sight, parse("a large blue ring on the left on black"))
     wrong = [name for name, holds in verdict.items() if not holds]
@@ -198,14 +198,14 @@ def test_only_what_the_caption_states_is_judged():
 
 
 def test_the_objects_of_a_pair_are_matched_before_they_are_judged():
-    sight = Sight("white", (RED_CROSS, BLUE_RING))
+    sight = Detections("white", (RED_CROSS, BLUE_RING))
     assert compare(sight, parse("a ring to the left of a large red cross"))["all"]
     verdict = compare(sight, parse("a blue cross to the left of a large red ring"))
     assert verdict["number"] and not verdict["all"]
 
 
 def test_one_wrong_property_leaves_the_others_right():
-    sight = Sight("white", (BLUE_RING, RED_CROSS))
+    sight = Detections("white", (BLUE_RING, RED_CROSS))
     verdict = compare(sight, parse("a small blue ring above a large red cross on white"))
     assert [name for name, holds in verdict.items() if not holds] == ["relation", "all"]
     verdict = compare(sight, parse("a small blue ring left of a large red diamond on white"))
@@ -213,31 +213,31 @@ def test_one_wrong_property_leaves_the_others_right():
 
 
 def test_missing_and_surplus_objects():
-    verdict = compare(Sight("white", (BLUE_RING,)), parse("a blue ring left of a red cross"))
+    verdict = compare(Detections("white", (BLUE_RING,)), parse("a blue ring left of a red cross"))
     assert not verdict["number"] and verdict["first shape"] and not verdict["second shape"]
     assert not verdict["relation"]
-    verdict = compare(Sight("white", (BLUE_RING, RED_CROSS)), parse("a red cross"))
+    verdict = compare(Detections("white", (BLUE_RING, RED_CROSS)), parse("a red cross"))
     assert not verdict["number"] and verdict["colour"] and verdict["shape"]
-    assert not any(compare(Sight(), parse("a red cross on white")).values())
+    assert not any(compare(Detections(), parse("a red cross on white")).values())
 
 
 def test_an_unnamed_thing_spoils_the_picture_even_if_the_caption_does_not_mention_it():
     unnamed = replace(BLUE_RING, colour=None)
-    verdict = compare(Sight("white", (unnamed,)), parse("a ring"))
+    verdict = compare(Detections("white", (unnamed,)), parse("a ring"))
     assert verdict == {"number": True, "shape": True, "all": False}
 
 
 def test_a_count_asks_for_equal_objects():
-    three = Sight("black", (BLUE_RING,) * 3)
+    three = Detections("black", (BLUE_RING,) * 3)
     assert compare(three, parse("three small blue rings"))["all"]
     assert not compare(three, parse("two small blue rings"))["number"]
-    mixed = Sight("black", (BLUE_RING, BLUE_RING, RED_CROSS))
+    mixed = Detections("black", (BLUE_RING, BLUE_RING, RED_CROSS))
     verdict = compare(mixed, parse("three blue rings"))
     assert verdict["number"] and not verdict["colour"] and not verdict["shape"]
 
 
 def test_a_relation_needs_a_clear_axis():
-    a, b = Thing(centre=(0.3, 0.3)), Thing(centre=(0.6, 0.55))
+    a, b = Detection(centre=(0.3, 0.3)), Detection(centre=(0.6, 0.55))
     assert relation_of(a, b) is None
     assert relation_of(a, replace(b, centre=(0.6, 0.45))) == "left of"
     assert relation_of(replace(b, centre=(0.35, 0.7)), a) == "below"

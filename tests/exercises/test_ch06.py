@@ -147,13 +147,13 @@ def test_the_exercises_loss_is_siglips():
     assert ch06.sigmoid_loss(images, captions, scale, bias).item() == pytest.approx(total / 6)
 
 
-@pytest.mark.parametrize("lies", [0, 5, 96])
+@pytest.mark.parametrize("negatives", [0, 5, 96])
 @pytest.mark.parametrize("scale", [1.0, 14.3])
-def test_a_model_that_tells_nothing_apart_starts_at_the_logarithm_of_the_choices(lies, scale):
+def test_a_model_that_tells_nothing_apart_starts_at_the_logarithm_of_the_choices(negatives, scale):
     """(6.6)"""
     same = unit(1, 8).expand(96, 8)
-    loss = clip_loss(same, same, torch.tensor(scale).log(), same[:lies] if lies else None)
-    assert loss.item() == pytest.approx((math.log(96 + lies) + math.log(96)) / 2)
+    loss = clip_loss(same, same, torch.tensor(scale).log(), same[:negatives] if negatives else None)
+    assert loss.item() == pytest.approx((math.log(96 + negatives) + math.log(96)) / 2)
 
 
 def test_the_loss_of_exercise_6_5_is_the_librarys():

@@ -89,8 +89,8 @@ def test_the_autoencoder_learns_a_folder_of_ones_own(folder):
 def test_clip_learns_a_folder_without_captions_that_lie(folder):
     recipe = make_recipe("scenes-clip", folder)
     assert recipe.model().tokenizer.words == {"the", "sea", "sand"}
-    images, captions, lies = recipe.batch(0)
-    assert len(images) == len(captions) == recipe.batch_size and lies == []
+    images, captions, negatives = recipe.batch(0)
+    assert len(images) == len(captions) == recipe.batch_size and negatives == []
     found = [metric.property for metric in recipe.measure(recipe.model(), 64)]
     assert found == ["image_to_text", "text_to_image"]
 

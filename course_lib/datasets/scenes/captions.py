@@ -143,34 +143,34 @@ def _why_not(text: str) -> str:
 # --- contradicting ---------------------------------------------------------------------------
 
 
-def contradict(caption: str, rng: np.random.Generator) -> str:
+def hard_negative(caption: str, rng: np.random.Generator) -> str:
     """A caption in nearly the same words that the picture refutes, for contrastive training.
 
     Objects change sides, colours change places, or one property becomes another.
     """
     scene = parse(caption)
     first, *second = scene.objects
-    lies = [replace(scene, objects=(_other(first, "shape", SHAPES, rng), *second))]
+    negatives = [replace(scene, objects=(_other(first, "shape", SHAPES, rng), *second))]
     if first.size:
-        lies.append(replace(scene, objects=(_other(first, "size", SIZES, rng), *second)))
+        negatives.append(replace(scene, objects=(_other(first, "size", SIZES, rng), *second)))
     if first.colour and scene.background and first.colour != scene.background:
         swapped = replace(first, colour=scene.background)
         if all(thing.colour != first.colour for thing in second):
-            lies.append(replace(scene, objects=(swapped, *second), background=first.colour))
+            negatives.append(replace(scene, objects=(swapped, *second), background=first.colour))
     if scene.kind == "count":
-        lies.append(_other(scene, "count", (2, 3, 4), rng))
+        negatives.append(_other(scene, "count", (2, 3, 4), rng))
     if scene.place:
-        lies.append(_other(scene, "place", PLACES, rng))
+        negatives.append(_other(scene, "place", PLACES, rng))
     if scene.kind == "pair":
-        lies.append(_other(scene, "relation", RELATIONS, rng))
+        negatives.append(_other(scene, "relation", RELATIONS, rng))
         a, b = scene.objects
         both = [(getattr(a, name), getattr(b, name)) for name in ("size", "colour", "shape")]
         if any(one and other and one != other for one, other in both):  # else both may be true
-            lies += 2 * [replace(scene, objects=(b, a))]  # the same words in another order
+            negatives += 2 * [replace(scene, objects=(b, a))]  # the same words in another order
         if a.colour and b.colour and a.colour != b.colour:
             swapped = replace(a, colour=b.colour), replace(b, colour=a.colour)
-            lies.append(replace(scene, objects=swapped))
-    return write(lies[rng.integers(len(lies))], rng)
+            negatives.append(replace(scene, objects=swapped))
+    return write(negatives[rng.integers(len(negatives))], rng)
 
 
 def _other(thing, name: str, options, rng: np.random.Generator):

@@ -1,10 +1,10 @@
-"""Captions: reading undoes writing, in any wording; lies are lies; nonsense is refused."""
+"""Captions: reading undoes writing, in any wording; hard negatives are false; nonsense fails."""
 
 import numpy as np
 import pytest
 
 from course_lib.datasets.scenes import captions
-from course_lib.datasets.scenes.captions import contradict, parse, write
+from course_lib.datasets.scenes.captions import hard_negative, parse, write
 from course_lib.datasets.scenes.dataset import Scenes, forget, random_scene
 from course_lib.datasets.scenes.grammar import COLOURS, KINDS, Object, Scene
 
@@ -73,8 +73,8 @@ def test_a_contradiction_says_something_else_of_the_same_kind():
     data = Scenes(unsaid=0.3)
     for index in range(1000):
         caption = data.caption(index)
-        truth, lie = parse(caption), parse(contradict(caption, rng))
-        assert lie != truth and lie.kind == truth.kind
+        truth, negative = parse(caption), parse(hard_negative(caption, rng))
+        assert negative != truth and negative.kind == truth.kind
 
 
 def test_many_contradictions_of_pairs_keep_their_words():
@@ -92,17 +92,19 @@ def test_many_contradictions_of_pairs_keep_their_words():
             count=2,
         ),
     }
-    lies = [parse(contradict(caption, rng)) for _ in range(300)]
-    assert swapped <= set(lies)
-    assert sum(lie in swapped for lie in lies) > 60  # 3 of 7 kinds of lie: 129 ± 9 expected
+    negatives = [parse(hard_negative(caption, rng)) for _ in range(300)]
+    assert swapped <= set(negatives)
+    assert (
+        sum(negative in swapped for negative in negatives) > 60
+    )  # 3 of 7 kinds of negative: 129 ± 9 expected
 
 
 def test_an_exchange_that_may_be_true_is_no_lie():
     """A box and a large box: nothing that both captions state tells them apart."""
     rng = np.random.default_rng(0)
-    told = {contradict("one large box right of one box", rng) for _ in range(200)}
-    scenes = [parse(lie) for lie in told]
+    told = {hard_negative("one large box right of one box", rng) for _ in range(200)}
+    scenes = [parse(negative) for negative in told]
     assert not [s for s in scenes if s.relation == "right of" and s.objects[0].size is None]
-    lies = {contradict("a red circle on a red background", rng) for _ in range(100)}
+    negatives = {hard_negative("a red circle on a red background", rng) for _ in range(100)}
     truth = parse("a red circle on a red background")
-    assert all(parse(lie) != truth for lie in lies)
+    assert all(parse(negative) != truth for negative in negatives)

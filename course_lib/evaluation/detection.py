@@ -1,4 +1,4 @@
-"""What is in a picture, in words: the spots that stand out, named as far as they can be named."""
+"""What is in a picture, in words: the regions that stand out, named as far as they can be named."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from course_lib.datasets.scenes.dataset import HIGH, LOW, MIDDLE
 from course_lib.datasets.scenes.grammar import COLOURS, SHAPES, SIZES, Object, Scene
 from course_lib.evaluation import shapes
-from course_lib.evaluation.spots import SEEN, Spots, find_spots, ground_colour
+from course_lib.evaluation.segmentation import SEEN, Regions, background_colour, find_regions
 
 COLOUR_BOUND = 0.30  # RGB distance in [-1, 1]; the two closest colours are 0.69 apart
-MISFIT_BOUND = 0.02  # share of a spot's energy that may be left unexplained
+MISFIT_BOUND = 0.02  # share of a region's energy that may be left unexplained
 WORST_BOUND = 0.25  # the same at the worst place, as a fraction of the contrast
 RIVAL_BOUND = 2.0  # so much more the second best shape must leave unexplained
 SIZE_BOUND = 1.20  # radius, as a ratio; "large" is 1.61 times "small"
@@ -22,7 +22,7 @@ PALETTE = 2 * torch.tensor(list(COLOURS.values())) - 1  # (8, 3)
 
 
 @dataclass(frozen=True)
-class Thing:
+class Detection:
     """One object as seen; None for what can't be named. Centre in picture widths, y down."""
 
     size: str | None = None
@@ -38,40 +38,40 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Detections:
     """All that was seen in one picture."""
 
     background: str | None = None
-    things: tuple[Thing, ...] = ()
+    detections: tuple[Detection, ...] = ()
 
     def scene(self) -> Scene | None:
         """The picture in words, or None: nothing I know. A pair's left or upper object is first."""
-        objects = [thing.named for thing in self.things]
+        objects = [detection.named for detection in self.detections]
         if not (self.background and objects and all(objects)):
             return None
         if len(objects) == 1:
-            return Scene("single", (objects[0],), self.background, place_of(self.things[0]))
+            return Scene("single", (objects[0],), self.background, place_of(self.detections[0]))
         if len(set(objects)) == 1 and len(objects) <= 4:
             return Scene("count", (objects[0],), self.background, count=len(objects))
         if len(objects) != 2:
             return None
-        relation = relation_of(*self.things)
+        relation = relation_of(*self.detections)
         if relation in ("right of", "below"):
             relation = {"right of": "left of", "below": "above"}[relation]
             objects.reverse()
         return Scene("pair", tuple(objects), self.background, relation=relation, count=2)
 
 
-def place_of(thing: Thing) -> str | None:
+def place_of(detection: Detection) -> str | None:
     """Which of the nine places."""
-    if thing.centre is None:
+    if detection.centre is None:
         return None
-    column, row = ((at > EDGES[0]) + (at > EDGES[1]) for at in thing.centre)
+    column, row = ((at > EDGES[0]) + (at > EDGES[1]) for at in detection.centre)
     words = (("top", "", "bottom")[row], ("left", "", "right")[column])
     return " ".join(word for word in words if word) or "centre"
 
 
-def relation_of(first: Thing, second: Thing) -> str | None:
+def relation_of(first: Detection, second: Detection) -> str | None:
     """Where the first lies, seen from the second; None if too far off both axes."""
     if first.centre is None or second.centre is None:
         return None
@@ -86,38 +86,42 @@ def relation_of(first: Thing, second: Thing) -> str | None:
 # --- from pixels to names --------------------------------------------------------------------
 
 
-def look(images: torch.Tensor) -> list[Sight]:
+def detect(images: torch.Tensor) -> list[Detections]:
     """Everything that can be seen in pictures (B, 3, W, W) in [-1, 1]."""
     finite = images.isfinite().flatten(1).all(1)  # a diverged model's picture shows nothing
     images = torch.where(finite[:, None, None, None], images, 0).clamp(-1, 1)
-    ground = ground_colour(images)  # (B, 3)
+    ground = background_colour(images)  # (B, 3)
     background = [_colour_name(colour) for colour in ground]
-    things = [[] for _ in images]
+    detections = [[] for _ in images]
     plain = [b for b, name in enumerate(background) if name]
-    if plain and (spots := find_spots(images[plain], ground[plain])):
-        owners = torch.tensor(plain)[spots.picture]
-        for b, thing in zip(owners, _name(spots, ground[owners], images.shape[-1]), strict=True):
-            things[b].append(thing)
-    return [Sight(name, tuple(seen)) for name, seen in zip(background, things, strict=True)]
+    if plain and (regions := find_regions(images[plain], ground[plain])):
+        owners = torch.tensor(plain)[regions.picture]
+        for b, detection in zip(
+            owners, _name(regions, ground[owners], images.shape[-1]), strict=True
+        ):
+            detections[b].append(detection)
+    return [
+        Detections(name, tuple(seen)) for name, seen in zip(background, detections, strict=True)
+    ]
 
 
-def _name(spots: Spots, ground: torch.Tensor, width: int) -> list[Thing]:
-    """Fit all shapes to all spots at once, then name the best of each."""
+def _name(regions: Regions, ground: torch.Tensor, width: int) -> list[Detection]:
+    """Fit all shapes to all regions at once, then name the best of each."""
     blur = 3 * width / 64  # pixels
-    direction, along, across = _split(spots.colour, spots.weight)
-    pose, strength = shapes.fit(along, spots.weight)
-    share, worst = shapes.misfit(pose, strength, along, spots.own, blur)  # (N, S)
-    mottled = shapes.smooth(across * spots.own[:, None], blur).square().sum((1, 2, 3))
-    mottled /= (along * spots.own).square().sum((1, 2))  # the part that is of another colour
+    direction, along, across = _split(regions.colour, regions.weight)
+    pose, strength = shapes.fit(along, regions.weight)
+    share, worst = shapes.misfit(pose, strength, along, regions.own, blur)  # (N, S)
+    mottled = shapes.smooth(across * regions.own[:, None], blur).square().sum((1, 2, 3))
+    mottled /= (along * regions.own).square().sum((1, 2))  # the part that is of another colour
     best = share.argmin(1, keepdim=True)  # (N, 1)
     least, rival = share.topk(2, dim=1, largest=False).values.unbind(1)
     known = least + mottled < MISFIT_BOUND
     known &= (worst.gather(1, best)[:, 0] < WORST_BOUND) & (rival > RIVAL_BOUND * least)
     pose = pose.gather(1, best[..., None].expand(-1, -1, 4))[:, 0]  # (N, 4)
     colour = ground + strength.gather(1, best) * direction
-    centre = (spots.corner + pose[:, :2]) / width
+    centre = (regions.corner + pose[:, :2]) / width
     return [
-        Thing(
+        Detection(
             size=_size_name(pose[n, 2].item() / width),
             colour=_colour_name(colour[n]),
             shape=SHAPES[best[n]] if known[n] else None,

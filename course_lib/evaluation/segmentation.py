@@ -18,7 +18,7 @@ _NEIGHBOURS[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]  # pictures of a batch never 
 
 
 @dataclass
-class Spots:
+class Regions:
     """N patches of P x P pixels, each around one region that stands out, from B pictures."""
 
     picture: torch.Tensor  # (N,) the picture it comes from
@@ -28,13 +28,13 @@ class Spots:
     own: torch.Tensor  # (N, P, P) 1 on the region and its fringe
 
 
-def ground_colour(images: torch.Tensor) -> torch.Tensor:
+def background_colour(images: torch.Tensor) -> torch.Tensor:
     """The median colour (B, 3) of the outermost two pixels of each picture."""
     sides = [images[..., :2, :], images[..., -2:, :], images[..., :2], images[..., -2:]]
     return torch.cat([side.flatten(2) for side in sides], 2).median(2).values
 
 
-def find_spots(images: torch.Tensor, ground: torch.Tensor) -> Spots | None:
+def find_regions(images: torch.Tensor, ground: torch.Tensor) -> Regions | None:
     """Where pictures (B, 3, W, W) differ from their background (B, 3); None if nowhere.
 
     Nothing is returned of a picture that holds something too small, too large or too many.
@@ -56,7 +56,7 @@ def find_spots(images: torch.Tensor, ground: torch.Tensor) -> Spots | None:
     if not regions:
         return None
     number, territory = torch.tensor(number)[:, None, None], torch.stack(territory)
-    return Spots(
+    return Regions(
         picture=torch.tensor(picture),
         corner=torch.tensor(corner).float(),
         colour=torch.stack(colour),
