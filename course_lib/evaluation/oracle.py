@@ -2,10 +2,9 @@
 
 It shares the shapes' outlines with the renderer of the training pictures, and nothing with the
 generator that it judges; it learns nothing. A picture is a plain background with regions on it
-(`segmentation`); a region is the shape that, drawn over it, leaves the least unexplained (`shapes`),
-unless that is still too much or another shape explains it nearly as well (`detection`). What it
-can't
-name it refuses to name: a blob is not a circle.
+(`segmentation`). A region is the shape that, drawn over it, leaves the least unexplained
+(`shapes`), unless that is still too much or another shape explains it nearly as well
+(`detection`). What it can't name it refuses to name: a blob is not a circle.
 
     oracle = PromptOracle()
     oracle.read(images)             # [Scene(kind='single', ...), None, ...]
