@@ -1,8 +1,19 @@
 """From DDPM to Stable Diffusion: the companion package of the course.
 
-Importing it, before torch is imported, makes torch's threads wait briefly for each other. Between
-two operations an OpenMP thread keeps its core busy while it waits for the others. Beside one busy
-program that made a training step 25 times slower (tests/benchmarks/LOG.md).
+common        input checks, files, checkpoints, devices, choice by name
+diffusion     the mathematics: schedules, process, samplers, guidance
+models        the networks: UNet, DiT, AutoencoderKL, CLIP
+datasets      toy points, digits, captioned scenes, your own pictures
+training      the loop, EMA, optimizers; scale/ for several processes and large networks
+evaluation    the prompt oracle, metrics, distances
+pipelines     text_to_image, image_to_image, inpaint, Stable Diffusion's files
+recipes       named trainings, such as "scenes-latent"
+teaching      what the chapters call; exercises: their answers; experiments: recorded studies
+authoring     tools for maintainers;  cli: the command `course`
+
+Importing the package, before torch is imported, makes torch's threads wait briefly for each other.
+Between two operations an OpenMP thread keeps its core busy while it waits for the others: beside
+one busy program that made a training step 25 times slower (tests/benchmarks/LOG.md).
 """
 
 import os

@@ -30,7 +30,7 @@ def step() -> None:
 
     from course_lib.diffusion import Diffusion
     from course_lib.models import UNet
-    from course_lib.training import train
+    from course_lib.training import Scale, train
 
     torch.manual_seed(0)
     process, images = Diffusion(), torch.randn(16, 1, 16, 16)
@@ -38,17 +38,17 @@ def step() -> None:
         UNet(1, channels=32),
         lambda model, x0: process.loss(model, x0),
         lambda index: images,
-        **dict(steps=2 + MOST, accumulate=2, device="cpu"),
+        **dict(steps=2 + MOST, scale=Scale(accumulate=2), device="cpu"),
     )
     times, begin = [], time.perf_counter()
     for _ in run:
         times.append(time.perf_counter() - begin - sum(times))
         enough = sum(times) > SECONDS and len(times) >= 2 + LEAST
-        if run.mean(float(enough)) > 0:  # all processes stop at the same step
+        if run.engine.mean(float(enough)) > 0:  # all processes stop at the same step
             break
-    if run.leads:
+    if run.is_main:
         print(1000 * median(times[2:]))  # two to warm up
-    run.part()
+    run.close()
 
 
 def chapter(name: str) -> None:
