@@ -12,8 +12,8 @@ teaching      what the chapters call; exercises: their answers; experiments: rec
 authoring     tools for maintainers;  cli: the command `course`
 
 Importing the package, before torch is imported, makes torch's threads wait briefly for each other.
-Between two operations an OpenMP thread keeps its core busy while it waits for the others, which makes
-a training step many times slower beside a busy program (tests/benchmarks/busy.py measures it).
+Between two operations an OpenMP thread keeps its core busy while it waits for the others: that
+makes a training step many times slower beside a busy program (see tests/benchmarks/busy.py).
 """
 
 import os
