@@ -337,6 +337,6 @@ def test_settings_of_other_projects_change_nothing(monkeypatch, name):
     expected = [step.loss for step in begin(steps=3)]
     monkeypatch.setenv(name, OTHERS[name])
     run = begin(steps=3)
-    assert [step.loss for step in run] == expected and run.processes == 1
+    assert [step.loss for step in run] == expected and run.engine.processes == 1
     assert os.environ[name] == OTHERS[name]  # still there for others
     assert own_device(torch.device("cuda")) == torch.device("cuda")
