@@ -250,7 +250,7 @@ TENSORS = {
     "kernel_distance": door(kernel_distance, a=FEATURES, b=OTHERS),
     "floor": door(lambda real: floor(frechet_distance, real, 2), real=FEATURES),
     "nearest_neighbours": door(nearest_neighbours, images=POINTS, training=FEATURES),
-    "PromptOracle.look": case(PromptOracle().look, images=SIGHTS),
+    "PromptOracle.detect": case(PromptOracle().detect, images=SIGHTS),
     "PromptOracle.read": case(PromptOracle().read, images=SIGHTS),
     "PromptOracle.judge": case(
         lambda images: PromptOracle().judge(images, CAPTIONS), images=SIGHTS
