@@ -8,6 +8,7 @@ import re
 import nbformat
 import pytest
 
+import course_lib.exercises  # noqa: F401  they register themselves
 from course_lib.authoring.chapter import EXERCISE, faults
 from course_lib.authoring.form import ROOT
 from course_lib.teaching.check import examine, exercises
