@@ -1,26 +1,26 @@
-# make lab            set up .venv, then JupyterLab on the first chapter
-# make demo           set up, then captions in, a labelled picture grid out
-# make test           set up, then lint, tests, and every notebook from top to bottom
-# make test-matrix    the tests under the oldest torch as well: tests/MATRIX.md
-# make notebooks      run the notebooks, bring them into the one form they have in git, and fill
-#                     the README's tables
-# make checksums      after `course train NAME --publish`: the models in data/checkpoints are from
-#                     now on the ones that ship, for `course doctor`
+# make lab            set up .venv, then open the first chapter in JupyterLab
+# make demo           set up, then draw eight captions into outputs/demo.png
+# make test           set up, then run lint, tests, and every notebook from top to bottom
+# make test-matrix    run the tests under the oldest torch as well: tests/MATRIX.md
+# make notebooks      run the notebooks, save them in the form that git keeps, and fill in the
+#                     README's tables
+# make checksums      after `course train NAME --publish`: record the models in data/checkpoints as
+#                     the ones that ship, for `course doctor`
 # make parity         measure the agreement with diffusers and transformers: tests/PARITY.md
 # make refusals       count the bad input that the tests see refused: tests/REFUSALS.md
-# make bench          the course beside its peers, in time: tests/benchmarks/RESULTS.md
-# make wheelhouse     gather every wheel in wheels/, for machines like this one without a network
+# make bench          compare the course's speed with its peers': tests/benchmarks/RESULTS.md
+# make wheelhouse     collect every wheel in wheels/, for similar machines without a network
 # make clean          remove .venv
 #
-# PYTHON=python3.12   the Python that makes .venv; otherwise the first that fits is taken
-# WHEELS=folder       install from this folder alone
+# PYTHON=python3.12   the Python that makes .venv; by default the first suitable one
+# WHEELS=folder       install from this folder only
 # ARGS="--port 9999"  passed on to JupyterLab, the demo, notebooks (which ones), or bench
 
 PYTHON ?=
 WHEELS ?=
 ARGS ?=
 RUN := .venv/bin/python -m
-# a variable, not -c: it also takes the place of constraints that a machine's own pip.conf names
+# a variable, not -c: it also overrides the constraints in a machine's own pip.conf
 PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
@@ -68,7 +68,7 @@ wheelhouse:
 clean:
 	rm -rf .venv
 
-# A stamp says that .venv holds what pyproject.toml and constraints.txt ask for.
+# A stamp records that .venv holds what pyproject.toml and constraints.txt require.
 .venv/dev.stamp: EXTRA := [dev]
 .venv/%.stamp: pyproject.toml constraints.txt
 	@$(make_venv)
@@ -76,12 +76,12 @@ clean:
 	$(PIP) install $(SOURCE) -e ".$(EXTRA)"
 	@touch $@
 
-# A copied or renamed folder needs a new .venv: the scripts in it hold the old path.
+# A copied or renamed folder needs a new .venv, because the scripts in it contain the old path.
 ifeq ($(shell grep -F "$(CURDIR)/.venv" .venv/bin/activate 2>/dev/null),)
 .venv/lab.stamp .venv/dev.stamp: FORCE
 endif
 
-# 3.11 to 3.13 are tested; a later Python must be named with PYTHON=.
+# Python 3.11 to 3.13 are tested; to use a later one, name it with PYTHON=.
 FITS = import sys, venv, ensurepip; \
        sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(if $(PYTHON),99,13)))
 

@@ -1,19 +1,25 @@
 """From DDPM to Stable Diffusion: the companion package of the course.
 
-common        input checks, files, checkpoints, devices, choice by name
-diffusion     the mathematics: schedules, process, samplers, guidance
-models        the networks: UNet, DiT, AutoencoderKL, CLIP
-datasets      toy points, digits, captioned scenes, your own pictures
-training      the loop, EMA, optimizers; scale/ for several processes and large networks
-evaluation    the prompt oracle, metrics, distances
-pipelines     text_to_image, image_to_image, inpaint, Stable Diffusion's files
-recipes       named trainings, such as "scenes-latent"
-teaching      what the chapters call; exercises: their answers; experiments: recorded studies
-authoring     tools for maintainers;  cli: the command `course`
+Where things are, from the lowest layer to the highest; a folder imports only from lower layers
+(the contracts are in pyproject.toml, and tests/test_layers.py checks them):
 
-Importing the package, before torch is imported, makes torch's threads wait briefly for each other.
-Between two operations an OpenMP thread keeps its core busy while it waits for the others: that
-makes a training step many times slower beside a busy program (see tests/benchmarks/busy.py).
+common       input checks, choice by name, paths, devices, safe files, checkpoints, CUDA graphs
+diffusion    the mathematics: schedules, process, samplers, guidance, DDPM, likelihood
+models       the networks: UNet, DiT, VAE, AutoencoderKL, TextEncoder, CLIP
+datasets     toy points, digits, captioned scenes, torchvision's sets, your own pictures, shards
+training     the loop, EMA, optimizers; scale/: processes, sharding, recomputation, cost model
+evaluation   the prompt oracle, metrics, distances, nearest neighbours
+pipelines    text_to_image, image_to_image, inpaint; stable_diffusion/: published checkpoints
+recipes      named trainings such as "scenes-latent", one file per family
+teaching     what a chapter calls: check, plots, schematics, widgets, recorded results
+exercises    reference answers and known misconceptions, one file per chapter
+experiments  recorded studies
+authoring    tools for maintainers
+cli          the command `course`
+
+Import the package before torch. It then sets how long torch's threads wait for each other: between
+two operations an OpenMP thread keeps its core busy while it waits, which makes a training step many
+times slower on a busy machine (tests/benchmarks/busy.py measures it).
 """
 
 import os
