@@ -56,7 +56,7 @@ def check_gpu(name: str, steps: int = 20) -> float:
 
 
 def main(name: str) -> None:
-    """One of the processes of `check`; the leading one prints the seconds of a step."""
+    """One of the processes of `check`; the main one prints the seconds of a step."""
     run = choose("recipe", name, RECIPES)().begin(device="cpu")
     list(islice(run, 2))
     step = best(lambda: again(run), 5)

@@ -1,4 +1,4 @@
-"""`course doctor`: is this machine ready for every chapter? One line a check, with its mending.
+"""`course doctor`: is this machine ready for every chapter? One line a check, and how to fix it.
 
 Each check is a small function from facts (`course_lib.cli.machine`) to one Finding.
 """
@@ -29,10 +29,10 @@ class Finding:
     level: str
     name: str
     says: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<5} {self.name:<12} {self.says}" + (self.mend and f" -> {self.mend}")
+        return f"{self.level:<5} {self.name:<12} {self.says}" + (self.fix and f" -> {self.fix}")
 
 
 def ok(name: str, says: str) -> Finding:
@@ -43,7 +43,7 @@ def check_python(version: tuple[int, int, int]) -> Finding:
     says = "{}.{}.{}".format(*version)
     if version < (3, 11):
         return Finding(
-            "FAIL", "Python", says, "install Python 3.11, 3.12 or 3.13, then set up anew"
+            "FAIL", "Python", says, "install Python 3.11, 3.12 or 3.13, then set up again"
         )
     if version >= (3, 14):
         return Finding("WARN", "Python", says, "not tested; should something fail, try 3.13")
@@ -58,8 +58,8 @@ def check_packages(needed: list[Requirement], installed: dict[str, str | None]) 
         if not installed[r.name] or not r.specifier.contains(installed[r.name], prereleases=True)
     ]
     if not needed:
-        mend = "copy the whole repository and in it " + REINSTALL
-        return Finding("FAIL", "packages", "no pyproject.toml beside course_lib", mend)
+        fix = "copy the whole repository and in it " + REINSTALL
+        return Finding("FAIL", "packages", "no pyproject.toml beside course_lib", fix)
     if bad:
         return Finding("FAIL", "packages", "; ".join(bad), REINSTALL)
     return ok("packages", f"all {len(needed)} are there, in the ranges of pyproject.toml")
@@ -76,8 +76,8 @@ def check_waits(environment: Mapping[str, str]) -> Finding:
     if course_lib.TORCH_FIRST in environment:
         says = "torch was imported before course_lib in what started this: slow on a busy machine"
         settings = " ".join(f"{name}={value}" for name, value in course_lib.SHORT_WAITS.items())
-        mend = f"open notebooks with `course lab`, or set {settings} before you start their server"
-        return Finding("WARN", "waits", says, mend)
+        fix = f"open notebooks with `course lab`, or set {settings} before you start their server"
+        return Finding("WARN", "waits", says, fix)
     names = ("OMP_WAIT_POLICY", *course_lib.SHORT_WAITS)
     settings = [f"{name}={environment[name]}" for name in names if name in environment]
     return ok("waits", f"of torch's threads for each other: {', '.join(settings)}")
@@ -91,34 +91,34 @@ def check_torchvision(facts: dict, version: str | None, needed: list[Requirement
     if version is None:
         return Finding("FAIL", "torchvision", "is missing", REINSTALL)
     if "torch" not in facts:
-        return Finding("WARN", "torchvision", f"{version}, not tried", "mend torch first")
+        return Finding("WARN", "torchvision", f"{version}, not tried", "repair torch first")
     torch = facts["torch"]
-    mend = (
-        "install both anew from one place: pip install --force-reinstall -c constraints.txt "
+    fix = (
+        "install both again from one place: pip install --force-reinstall -c constraints.txt "
         "torch torchvision (for the CPU alone: see the README)"
     )
     if error := facts.get("torchvision_error"):
         says = f"{version} does not import beside torch {torch}: {error}"
         if "torchvision::nms" in error:
             says += "; the two are of different builds, as a CPU-only torch beside one with CUDA"
-        return Finding("FAIL", "torchvision", says, mend)
+        return Finding("FAIL", "torchvision", says, fix)
     for r in needed:
         if r.name == "torch" and not r.specifier.contains(Version(torch).public, prereleases=True):
             says = f"{version} is made for torch {r.specifier}, this is {torch}"
-            return Finding("FAIL", "torchvision", says, mend)
+            return Finding("FAIL", "torchvision", says, fix)
     return ok("torchvision", f"{version}, works beside torch {torch}")
 
 
 def check_gpu(facts: dict, nvidia: bool) -> Finding:
     """No chapter needs one; where there is one, it must work. nvidia: its driver is installed."""
     if error := facts.get("gpu_error"):
-        mend = "renew its driver, or set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
-        return Finding("FAIL", "GPU", f"is there, but fails: {error}", mend)
+        fix = "renew its driver, or set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
+        return Finding("FAIL", "GPU", f"is there, but fails: {error}", fix)
     if gpu := facts.get("gpu"):
         return ok("GPU", gpu)
     if nvidia:
-        mend = "renew the driver or install a torch with CUDA; the CPU is enough for all chapters"
-        return Finding("WARN", "GPU", "NVIDIA's, but this torch finds none", mend)
+        fix = "renew the driver or install a torch with CUDA; the CPU is enough for all chapters"
+        return Finding("WARN", "GPU", "NVIDIA's, but this torch finds none", fix)
     return ok("GPU", "none; every chapter runs on the CPU")
 
 
@@ -142,8 +142,8 @@ def check_disk(free: int) -> Finding:
 
 def check_writable(name: str, error: str | None) -> Finding:
     if error:
-        mend = "change its owner or permissions, or name another folder in COURSE_DATA"
-        return Finding("FAIL", "data", f"cannot write to {name}: {error}", mend)
+        fix = "change its owner or permissions, or name another folder in COURSE_DATA"
+        return Finding("FAIL", "data", f"cannot write to {name}: {error}", fix)
     return ok("data", f"{name} is writable")
 
 
@@ -152,8 +152,8 @@ def check_kernel(program: str | None, python: str) -> Finding:
     if program is None:
         return Finding("FAIL", "kernel", "Jupyter has no kernel named python3", REINSTALL)
     if program not in ("python", "python3") and not same_path(program, python):
-        mend = "remove that kernel: jupyter kernelspec remove python3"
-        return Finding("FAIL", "kernel", f"notebooks would start {program}, not this Python", mend)
+        fix = "remove that kernel: jupyter kernelspec remove python3"
+        return Finding("FAIL", "kernel", f"notebooks would start {program}, not this Python", fix)
     return ok("kernel", "notebooks start this Python")
 
 
@@ -166,25 +166,25 @@ def check_course(facts: dict, notebooks: int) -> Finding:
     if error := facts.get("course_error"):
         return Finding("FAIL", "course", f"does not import: {error}", REINSTALL)
     if not notebooks:
-        mend = "copy the whole repository and in it " + REINSTALL
-        return Finding("FAIL", "course", "there are no notebooks beside course_lib", mend)
+        fix = "copy the whole repository and in it " + REINSTALL
+        return Finding("FAIL", "course", "there are no notebooks beside course_lib", fix)
     return ok("course", f"{notebooks} chapters")
 
 
-def check_checkpoints(state: dict[str, str], mend: str) -> Finding:
+def check_checkpoints(state: dict[str, str], fix: str) -> Finding:
     """Every shipped model is there, and is the one that shipped. state: name -> what is wrong."""
     bad = [f"{name} {wrong}" for name, wrong in state.items() if wrong]
     if bad or not state:
         says = "; ".join(bad) or "the list of the shipped ones, SHA256SUMS, is missing"
-        return Finding("FAIL", "checkpoints", says, mend)
+        return Finding("FAIL", "checkpoints", says, fix)
     return ok("checkpoints", f"all {len(state)} are intact")
 
 
 def check_own_models(folder: str, state: dict[str, str]) -> Finding:
     """A reader's own models, in COURSE_DATA, are whole. state: name -> what is wrong with it."""
     if bad := [f"{name} {wrong}" for name, wrong in state.items() if wrong]:
-        mend = f"train it again, or delete its files in {folder}: a shipped model takes its place"
-        return Finding("FAIL", "own models", "; ".join(bad), mend)
+        fix = f"train it again, or delete its files in {folder}: a shipped model takes its place"
+        return Finding("FAIL", "own models", "; ".join(bad), fix)
     if state:
         says = f"{', '.join(state)} in {folder}: chapters use them instead of the shipped ones"
         return Finding("WARN", "own models", says, "to see the chapters' models, unset COURSE_DATA")

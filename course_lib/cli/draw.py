@@ -21,7 +21,11 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first 
 Steps = Annotated[int, typer.Option(help="sampling steps")]
 Scale = Annotated[float | None, typer.Option(help="guidance: 1 is none; by default the model's")]
 Sampler = Annotated[
-    str | None, typer.Option(help="ancestral, ddim, heun or dpm++2m; by default the model's")
+    str | None,
+    typer.Option(
+        help="ancestral, ddim, euler_ancestral, heun, edm, dpm++2m or dpm++2m_sde; "
+        "by default the model's"
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="of the first picture of each caption")]
 Out = Annotated[Path, typer.Option(help="the PNG file to write")]

@@ -50,7 +50,7 @@ def has_desktop() -> bool:
 
 
 def progress(
-    reset: Annotated[bool, typer.Option("--reset", help="forget it all and begin anew")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="forget all of it and start over")] = False,
 ) -> None:
     """Show which exercises you have solved, chapter by chapter."""
     import course_lib.exercises  # noqa: F401  they register themselves

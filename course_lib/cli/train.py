@@ -54,7 +54,7 @@ def train(
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
             if step.index % recipe.sample_every == 0 or step.index == run.steps:
                 right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
-                if until and run.engine.sum(right) >= until:  # the leader's look, for all
+                if until and run.engine.sum(right) >= until:  # the main process's score, for all
                     break
     except KeyboardInterrupt:
         bar.close()

@@ -175,4 +175,4 @@ def check_inputs(network: nn.Module, x: Tensor, timestep: Tensor, context: Tenso
     elif network.context_dim:
         check_tensor("context", context, (len(x), "L", network.context_dim), weight)
     else:
-        require(context is None, "context", "None, for want of a context_dim", context)
+        require(context is None, "context", "None, since context_dim is None", context)

@@ -66,11 +66,11 @@ def inpaint(
     steps: int = 20,
     **sampling,
 ) -> Tensor:
-    """`images` with what the mask covers painted anew; every other pixel stays as it is.
+    """`images` with new content where the mask covers them; every other pixel stays the same.
 
     mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
     x0 is put in place of the network's, so that the known part of x_t is its exact noising.
-    A latent cell is painted anew where the mask touches any of its pixels.
+    A latent cell is painted where the mask touches any of its pixels.
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)

@@ -3,11 +3,11 @@
     scenes-vae      pictures (3, 64, 64) <-> latents (12, 8, 8)
     scenes-clip     captions <-> pictures in one space; its text encoder is what the U-Net reads
     scenes-latent   the U-Net that turns noise into latents, guided by a caption; the text encoder
-                    learns on with it
+                    keeps training with it
     scenes-pixel    the same job without the autoencoder
 
-Every batch is drawn anew, by the step's number, and no picture is seen twice; only `scenes-latent`
-keeps what it has encoded, and turns to that after 38,400 scenes.
+Every batch is new, made from the step's number, and no picture is seen twice; only `scenes-latent`
+keeps the latents that it has encoded, and reuses them after 38,400 scenes.
 """
 
 import copy
@@ -121,8 +121,8 @@ class ScenesRecipe(Recipe):
 class ScenesVAE(ScenesRecipe):
     """The autoencoder: 16 times fewer numbers than pixels (Rombach et al. 2022, §3.1).
 
-    It learns under noise in its latents, which makes them easy to diffuse: what counts is said
-    loudly, and the decoder forgives small errors (data/checkpoints/README.md).
+    It trains with noise added to its latents, which makes them easy to diffuse: what matters is
+    encoded strongly, and the decoder tolerates small errors (data/checkpoints/README.md).
     """
 
     name = "scenes-vae"
@@ -251,7 +251,7 @@ class ScenesDiffusion(ScenesRecipe):
     scale = 2.5  # of guidance
     scales = -math.inf, math.inf  # from which guidance to which it is useful, where measured
     words, review = WORDS, staticmethod(review)  # of the captions, and what is unusual in one
-    sampler = "ancestral"  # fresh noise at each step mends what earlier steps got wrong
+    sampler = "ancestral"  # fresh noise at each step corrects errors of earlier steps
     goal, draws_captions = "right", True
     sample_every = 500
 

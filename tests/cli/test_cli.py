@@ -545,3 +545,10 @@ def test_a_picture_is_what_the_model_drew(tmp_path):
     levels, counts = np.unique(middle, return_counts=True)
     assert {0, 255} <= set(levels[counts > 50])
     assert {127, 128} & set(levels[counts > 50])
+
+
+def test_the_help_lists_every_sampler(course):
+    from course_lib.diffusion.samplers import SAMPLERS
+
+    help_text = "".join(course("sample", "--help").out.split())
+    assert all(name in help_text for name in SAMPLERS)

@@ -53,7 +53,7 @@ def test_waits_that_came_too_late_are_seen():
     assert doctor.check_waits({"OMP_WAIT_POLICY": "active"}).says.endswith("OMP_WAIT_POLICY=active")
     finding = doctor.check_waits({TORCH_FIRST: "1"} | SHORT_WAITS)
     assert finding.level == "WARN"
-    assert "set GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1 before" in finding.mend
+    assert "set GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1 before" in finding.fix
 
 
 def test_torchvision_of_another_build_is_explained():
@@ -63,7 +63,7 @@ def test_torchvision_of_another_build_is_explained():
     assert finding.level == "FAIL"
     assert NMS in finding.says
     assert "different builds" in finding.says
-    assert "--force-reinstall" in finding.mend
+    assert "--force-reinstall" in finding.fix
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_checkpoints():
     assert doctor.check_checkpoints({"a": "", "b": ""}, "copy them").level == "OK"
     state = {"a": "does not match its checksum", "b": "", "c": "is missing"}
     finding = doctor.check_checkpoints(state, "copy them")
-    assert (finding.level, finding.mend) == ("FAIL", "copy them")
+    assert (finding.level, finding.fix) == ("FAIL", "copy them")
     assert finding.says == "a does not match its checksum; c is missing"
     assert "SHA256SUMS, is missing" in doctor.check_checkpoints({}, "copy them").says
 
@@ -148,7 +148,7 @@ def test_own_models_are_no_fault_but_damaged_ones_are():
     assert finding.level == "WARN" and "scenes-vae, scenes-clip in mine" in finding.says
     finding = doctor.check_own_models("mine", {"scenes-vae": "", "a": "lacks a.json"})
     assert finding.level == "FAIL" and finding.says == "a lacks a.json"
-    assert "git" not in finding.mend  # which knows nothing of them
+    assert "git" not in finding.fix  # which knows nothing of them
 
 
 # --- the facts -------------------------------------------------------------------------------

@@ -18,11 +18,11 @@ def test_a_shape_is_numbers_letters_and_multiples():
 @pytest.mark.parametrize(
     ("x", "received"),
     [
-        (IMAGES[..., :7], r"\(2, 3, 16, 7\) torch.float32"),
-        (IMAGES[:, :2], r"\(2, 2, 16, 24\) torch.float32"),
-        (IMAGES[0], r"\(3, 16, 24\) torch.float32"),
+        (IMAGES[..., :7], r"\(2, 3, 16, 7\) torch.float32 from 0 to 0"),
+        (IMAGES[:, :2], r"\(2, 2, 16, 24\) torch.float32 from 0 to 0"),
+        (IMAGES[0], r"\(3, 16, 24\) torch.float32 from 0 to 0"),
         (IMAGES[:0], r"\(0, 3, 16, 24\) torch.float32"),
-        (IMAGES.double(), r"\(2, 3, 16, 24\) torch.float64"),
+        (IMAGES.double(), r"\(2, 3, 16, 24\) torch.float64 from 0 to 0"),
         (IMAGES.to("meta"), r"\(2, 3, 16, 24\) torch.float32 on meta"),
         (None, "None"),
         ([1, 2], r"\[1, 2\]"),
@@ -30,7 +30,7 @@ def test_a_shape_is_numbers_letters_and_multiples():
 )
 def test_a_misfit_is_told_what_was_expected_and_what_came(x, received):
     expected = r"^images: expected \(B, 3, 8h, 8w\) torch.float32 on cpu, got "
-    with pytest.raises(ValueError, match=f"{expected}{received}( from 0 to 0)?$"):
+    with pytest.raises(ValueError, match=f"{expected}{received}$"):
         check_tensor("images", x, SHAPE, WEIGHT)
 
 

@@ -1,6 +1,6 @@
 """A training in shards: `torchrun … sharded.py FOLDER STOP` goes on from where FOLDER ends.
 
-Each process says what it holds and its losses in bf16; the leading one publishes the average.
+Each process says what it holds and its losses in bf16; the main one publishes the average.
 """
 
 import json
@@ -17,7 +17,8 @@ from course_lib.training import Folder, Optimizer, Scale, train
 torch.set_num_threads(1)
 
 
-def begin(folder=None, **changes):
+def begin(folder=None, dtype=torch.float64, **changes):
+    """In float64: what is left of a sum that cancels is known well, too."""
     torch.manual_seed(3)
     small = dict(
         channels=8, multipliers=(1, 2), attention=(False, True), layers_per_block=1, heads=2
@@ -28,11 +29,12 @@ def begin(folder=None, **changes):
     scale = Scale(**dict(accumulate=4, recompute=True) | changes)
     how = dict(steps=6, optimizer=Optimizer(lr=1e-3, warmup=2, clip=0.5), ema=0.9, device="cpu")
     folder = Folder(folder, save_every=3) if folder else None
-    return train(model, loss, batch, folder=folder, scale=scale, **how)
+    return train(model.to(dtype), loss, batch, folder=folder, scale=scale, **how)
 
 
 def loss(model, x):
-    context = torch.randn(len(x), 2, 6)
+    x = x.to(model.conv_in.weight)
+    context = torch.randn(len(x), 2, 6).to(x)
     return (model(x + torch.randn_like(x), torch.rand(len(x)), context) - x).square().mean()
 
 
@@ -41,7 +43,9 @@ def batch(index):
 
 
 def in_bf16(**changes):
-    return [step.loss for step in islice(begin(precision="bf16", **changes), 2)]
+    return [
+        step.loss for step in islice(begin(dtype=torch.float32, precision="bf16", **changes), 2)
+    ]
 
 
 def held(run):
@@ -53,7 +57,7 @@ def held(run):
         "average": run.average.model.parameters(),
     }
     pieces = {kind: [t.to_local().untyped_storage() for t in kinds[kind]] for kind in kinds}
-    sizes = {kind: {s.data_ptr(): s.nbytes() // 4 for s in pieces[kind]} for kind in kinds}
+    sizes = {kind: {s.data_ptr(): s.nbytes() // 8 for s in pieces[kind]} for kind in kinds}
     return {kind: sum(each.values()) for kind, each in sizes.items()}
 
 
@@ -62,9 +66,10 @@ def main(folder, stop):
     run = begin(folder, shard=True)
     for step in islice(run, stop - run.done):
         if step.index == 2:
-            average = run.ema  # all gather it, the leading one draws
+            average = run.ema  # all gather it, the main one draws
             if run.is_main:
-                average(torch.ones(1, 3, 8, 8), torch.ones(1), torch.ones(1, 2, 6))
+                x, context = (torch.ones(*size).double() for size in ((1, 3, 8, 8), (1, 2, 6)))
+                average(x, torch.ones(1), context)
     sys.stdout.write(json.dumps(facts | held(run)) + "\n")  # in one write: the pipe is shared
     run.close()
     if run.is_main:
