@@ -73,15 +73,6 @@ def torch_seeds(*seeds: int) -> None:
             raise ValueError(f"a seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
 
 
-def alike(name: str, x: Tensor, other: str, y: Tensor) -> None:
-    """ValueError unless x can be combined with y, number by number."""
-    if x.shape != y.shape:
-        raise ValueError(f"{name} is {tuple(x.shape)}, but {other} is {tuple(y.shape)}")
-    same_device(name, x, other, y)
-    floating(name, x)
-    floating(other, y)
-
-
 def same_device(name: str, x: Tensor, other: str, y: Tensor) -> None:
     if x.device != y.device:
         raise ValueError(f"{name} came on {x.device}, but {other} is on {y.device}")
@@ -92,13 +83,8 @@ def floating(name: str, x: Tensor) -> None:
         raise ValueError(f"{name} must be floating point, got {x.dtype} (pictures: in [-1, 1])")
 
 
-def some(name: str, x: Tensor) -> None:
-    if not x.numel():
-        raise ValueError(f"{name} is an empty batch, {tuple(x.shape)}, of which there is no mean")
-
-
 def finite(name: str, x: Tensor) -> None:
-    """ValueError for NaN or infinity. It waits for a GPU: for doors, not for loops."""
+    """ValueError for NaN or infinity. It waits for a GPU: for entry points, not for loops."""
     if not x.isfinite().all():
         bad = int((~x.isfinite()).sum())
         raise ValueError(f"{name}: not all finite, {bad} of {x.numel()} numbers are nan or inf")

@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import nn
 
-from course_lib.common.checks import alike
+from course_lib.common.checks import like, require
 
 
 class EMA:
@@ -32,7 +32,9 @@ class EMA:
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, weights = list(self.model.parameters()), list(model.parameters())
         for average, weight in zip(averages, weights, strict=True):
-            alike("a weight", weight, "its average", average)
+            require(
+                like(weight, average), "a weight", f"{tuple(average.shape)}, as its average", weight
+            )
         torch._foreach_lerp_(averages, weights, 1 - decay)  # all of them: average.lerp_(weight, …)
         for average, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(buffer)

@@ -188,3 +188,24 @@ def test_with_its_own_variance_a_gaussian_is_sampled_exactly_in_two_steps():
         variance = kept**2 * variance + std**2
         variance += (s.alpha * added / t.sigma**2) ** 2 * spread
     assert variance == pytest.approx(c, rel=1e-4)  # 1e-4: at t = 1 a trace of data is left
+
+
+@pytest.mark.parametrize("process", [Diffusion(linear(), "eps"), Diffusion(straight(), "flow")])
+@pytest.mark.parametrize("t", [0.1, 0.45, 0.8])
+def test_the_score_and_the_velocity_say_what_x0_and_eps_say(process, t):
+    """Tweedie's formula and the table of four forms, on the exact mixture.
+
+    The slopes of alpha and sigma are taken between t ± 1e-5, within one entry of the table.
+    """
+    network, x = hills(process), torch.linspace(-2, 2, 41, dtype=torch.float64)[:, None]
+    x0, eps, score = network.x0(x, t), network.eps(x, t), network.score(x, t)
+    alpha, sigma = process.schedule(t)
+    torch.testing.assert_close(x0, (x + sigma**2 * score) / alpha, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(eps, -sigma * score, rtol=1e-9, atol=1e-9)
+    ends = [process.schedule(t + h) for h in (-1e-5, 1e-5)]
+    d_alpha, d_sigma = ((late - early) / 2e-5 for early, late in zip(*ends, strict=True))
+    velocity, det = d_alpha * x0 + d_sigma * eps, alpha * d_sigma - sigma * d_alpha
+    torch.testing.assert_close(x0, (d_sigma * x - sigma * velocity) / det, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(eps, (alpha * velocity - d_alpha * x) / det, rtol=1e-8, atol=1e-8)
+    f, g2 = d_alpha / alpha, 2 * sigma * (d_sigma - d_alpha / alpha * sigma)
+    torch.testing.assert_close(velocity, f * x - g2 / 2 * score, rtol=1e-8, atol=1e-8)
