@@ -1,0 +1,125 @@
+"""Numbers that the prose quotes and no cell prints: python tests/benchmarks/chapter_numbers.py
+
+    03   the samplers' errors against a reference that is none of them: Heun's with 300 steps
+    06   linear probes of the first colour, the second colour and the relation, and combined
+    08   what sampling in 30 steps costs; how far apart the two predictions are at each time
+    09   the source in a picture of small strengths
+
+What the cells of a chapter define is taken from the cells themselves.
+"""
+
+import json
+
+import matplotlib
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.paths import ROOT
+from course_lib.datasets.scenes import Scenes
+from course_lib.datasets.scenes.captions import write
+from course_lib.datasets.scenes.grammar import COLOURS
+from course_lib.diffusion import generators, initial_noise, sample
+from course_lib.models import CLIP, UNet
+from course_lib.pipelines import image_to_image
+from course_lib.recipes import RECIPES, load_pipeline
+
+matplotlib.use("Agg")
+
+
+def cells(chapter: str) -> dict[str, str]:
+    """The code cells of a chapter, by id."""
+    (path,) = (ROOT / "notebooks").glob(f"{chapter}_*.ipynb")
+    notebook = json.loads(path.read_text("utf-8"))
+    return {c["id"]: "".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"}
+
+
+def chapter_03() -> None:
+    process, unet = RECIPES["digits-ddpm"]().process, load_checkpoint(UNet, "digits-ddpm")
+    few = initial_noise(generators(range(16)), (1, 16, 16))
+    reference = {
+        "Heun, 599 calls": sample(process, unet, few, steps=300, sampler="heun"),
+        "DPM-Solver++(2M), 200 calls": sample(process, unet, few, steps=200, sampler="dpm++2m"),
+    }
+    for sampler, steps in (("ddim", 50), ("heun", 25), ("dpm++2m", 50)):
+        drawn = sample(process, unet, few, steps=steps, sampler=sampler)
+        for name, limit in reference.items():
+            print(f"{sampler}, 50 calls, to {name}: {(drawn - limit).square().mean().sqrt():.4f}")
+
+
+def chapter_06() -> None:
+    clip = load_checkpoint(CLIP, "scenes-clip").requires_grad_(False)
+    side = Scenes(64, "train", "pair", seed=5, unsaid=0.0)
+    scenes = (side.scene(i)[0] for i in range(4000))
+    asked = [
+        scene
+        for scene in scenes
+        if scene.relation in ("left of", "right of")
+        and scene.objects[0].colour != scene.objects[1].colour
+    ][:900]
+    rng = np.random.default_rng(0)
+    said, colours = [write(scene, rng) for scene in asked], list(COLOURS)
+    first, second = (
+        torch.tensor([colours.index(scene.objects[n].colour) for scene in asked]) for n in (0, 1)
+    )
+    relation = torch.tensor([int(scene.relation == "right of") for scene in asked])
+    left = torch.where(relation == 1, second, first)
+
+    def probe(x: torch.Tensor, y: torch.Tensor, train: int = 600) -> torch.Tensor:
+        x = x.flatten(1).double()
+        x = (x - x[:train].mean(0)) / (x[:train].std(0) + 1e-6)
+        target = F.one_hot(y, 8).double()
+        mean, kernel = target[:train].mean(0), x[:train] @ x[:train].T + torch.eye(train)
+        fitted = x[:train].T @ torch.linalg.solve(kernel, target[:train] - mean)
+        return (x[train:] @ fitted + mean).argmax(1)
+
+    for name, x in (("context", clip.context(said)), ("one vector", clip.embed_text(said))):
+        found = {
+            "first": probe(x, first),
+            "second": probe(x, second),
+            "relation": probe(x, relation),
+            "left, directly": probe(x, left),
+        }
+        found["left, combined"] = torch.where(
+            found["relation"] == 1, found["second"], found["first"]
+        )
+        truth = dict(zip(found, (first, second, relation, left, left), strict=True))
+        shares = {k: (v == truth[k][600:]).double().mean().item() for k, v in found.items()}
+        print(name, ", ".join(f"{k} {share:.1%}" for k, share in shares.items()))
+
+
+def chapter_08() -> None:
+    code, scope = cells("08"), {}
+    exec(code["set-up"], scope)
+    exec("process, ANY = RECIPES['digits-classes']().process, 10", scope)
+    exec(code["ring"].split("figure, axes")[0], scope)
+    exec(code["hero"].split("scales = ")[0], scope)
+    ring, right, process = scope["ring"], scope["right"], scope["process"]
+    generator = torch.Generator().manual_seed(0)
+    print("class 0's own points:", scope["measures"](right.sample(20_000, generator)))
+    for steps in (30, 300):
+        print(f"{steps} steps:", scope["measures"](scope["draw_points"](ring, 4000, steps)))
+    for t in (0.9, 0.15):
+        eps = torch.randn(500, 2, generator=generator)
+        xt = process.add_noise(right.sample(500, generator), torch.full((500,), t).double(), eps)
+        label = torch.zeros(500, dtype=torch.long)
+        both = [ring(xt, process.timestep(t, xt), label + n) for n in (0, 2)]
+        clean = [process.x0_and_eps(prediction, xt, t)[0] for prediction in both]
+        for name, (one, other) in (("eps", both), ("x0", clean)):
+            print(f"t = {t}, {name} differ by {(one - other).norm(dim=1).mean():.3f}")
+
+
+def chapter_09() -> None:
+    """One picture, one seed: distances to the source, and to what full strength draws."""
+    model = load_pipeline()
+    source, _ = Scenes(64, "new combinations", "single", seed=11).batch([2])
+    wanted = ["a large green square on a white background"]
+    for strength in (0.02, 0.05, 0.1, 0.2, 0.4):
+        image = image_to_image(model, source, wanted, [0], strength=strength)
+        print(f"strength {strength}: {(image - source).abs().mean():.3f} from the source")
+
+
+for chapter in (chapter_03, chapter_06, chapter_08, chapter_09):
+    print(chapter.__name__.replace("_", " "))
+    chapter()
