@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from course_lib.common.paths import ROOT
+from course_lib.teaching.progress import prefix
 
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 
@@ -21,7 +22,7 @@ def faults(bound: dict[str, dict[str, list[str]]], numbered: dict[str, list[str]
         for number, times in Counter(numbers).items():
             if times > 1:
                 found.append(f"chapter {chapter} numbers two equations {number}")
-            if not re.fullmatch(rf"{int(chapter)}\.\d+", number):
+            if not re.fullmatch(rf"{chapter.lstrip('0') or 0}\.\d+", number):
                 found.append(f"chapter {chapter} numbers an equation {number}")
             if not tests.get(number):
                 found.append(f"equation {number} is bound to no test")
@@ -52,14 +53,14 @@ def in_the_list() -> dict[str, dict[str, list[str]]]:
 
 def in_the_chapters() -> dict[str, list[str]]:
     return {
-        path.name[:2]: TAG.findall(
+        prefix(path): TAG.findall(
             "\n".join(
                 "".join(cell["source"])
                 for cell in json.loads(path.read_text("utf-8"))["cells"]
                 if cell["cell_type"] == "markdown"
             )
         )
-        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
     }
 
 

@@ -11,12 +11,13 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_lib.authoring.form import canonical, code_digest, hero, pictures
+from course_lib.teaching.progress import chapter_of
 from course_lib.teaching.style import PNG_LIMIT
 
 SIZE_LIMIT = 1_500_000
 RUNNING = re.compile(r"running [^·\n]*?on \d+ CPU cores?")
 EXERCISE = re.compile(
-    r"### Exercise (\d+\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n"
+    r"### Exercise (\d+[a-z]?\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n"
 )
 PARTS = ("## Exercises", "## What good looks like", "## Check yourself", "## Summary")
 FORBIDDEN = re.compile(r"^\s*!|^\s*%(%bash|%sh|pip|conda|system|sx)|\bsys\.path\b", re.MULTILINE)
@@ -74,7 +75,7 @@ def faults_of_parts(notebook: NotebookNode, path: Path):
         notebook.cells[0],
         "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"),
     )
-    if not re.match(r"# \d+ · ", header.source):
+    if not re.match(r"# \d+[a-z]? · ", header.source):
         yield "it does not start with its title, `# 09 · ...`"
     if not re.search(rf"!\[[^\]]+\]\(figures/{path.stem}\.png\)", header.source):
         yield f"its first cell does not show figures/{path.stem}.png with a description"
@@ -95,9 +96,10 @@ def faults_of_parts(notebook: NotebookNode, path: Path):
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     if not any("explorable(" in source for source in code):
         yield "it has no explorable"
-    number = path.stem[:2].lstrip("0") or "0"
-    if code[-1:] != [f"progress({number})"]:
-        yield f"its last code cell is not `progress({number})`"
+    number = chapter_of(path)
+    last = f"progress({number})" if number.isdecimal() else f'progress("{number}")'
+    if code[-1:] != [last]:
+        yield f"its last code cell is not `{last}`"
 
 
 def faults_of_exercises(notebook: NotebookNode, path: Path):

@@ -15,6 +15,7 @@ from IPython.core.getipython import get_ipython
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.paths import PROGRESS
 
+NUMBER = r"(\d+)([a-z]?)\.(\d+)"
 ADVICE = "`course progress --reset` starts a new one"
 
 
@@ -22,7 +23,7 @@ def solved() -> set[str]:
     """The numbers of the exercises solved so far; ValueError in one line if the file is damaged."""
     try:
         numbers = json.loads(PROGRESS.read_text("utf-8"))["solved"]
-        if not all(re.fullmatch(r"\d+\.\d+", number) for number in numbers):
+        if not all(re.fullmatch(NUMBER, number) for number in numbers):
             raise ValueError
         return set(numbers)
     except FileNotFoundError:
@@ -43,9 +44,19 @@ def record(number: str) -> str:
 
 
 def write(numbers: set[str]) -> None:
-    ordered = sorted(numbers, key=lambda number: [int(n) for n in number.split(".")])
+    ordered = sorted(numbers, key=place)
     make_folder(PROGRESS.parent)
     write_files({PROGRESS: (json.dumps({"solved": ordered}) + "\n").encode()})
+
+
+def place(number: str) -> tuple[int, str, int]:
+    """Where an exercise stands in the course.
+
+    >>> sorted(["15b.1", "15a.2", "9.1"], key=place)
+    ['9.1', '15a.2', '15b.1']
+    """
+    chapter, part, exercise = re.fullmatch(NUMBER, number).groups()
+    return int(chapter), part, int(exercise)
 
 
 def forget() -> None:
