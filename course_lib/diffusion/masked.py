@@ -1,0 +1,123 @@
+"""Masked (absorbing) diffusion of token sequences: the noise is a mask (Austin et al. 2021).
+
+Time runs from 0 = clean to 1 = nothing but masks. At time t each token has been masked with
+probability t, independently of the others, and a network predicts what stands behind the masks:
+
+    logits = network(xt, timestep, context)     # ids (B, L) -> (B, L, V), V clean tokens
+
+Guidance is `guided(network, null, scale)`, unchanged: it exaggerates differences of logits.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from course_lib.common.checks import WHOLE, one_or_each, require, whole_numbers
+from course_lib.diffusion.process import TIME_SAMPLING, Network, broadcast
+from course_lib.diffusion.schedules import Time
+
+
+class MaskedDiffusion:
+    """Masked diffusion; clean tokens are ids from 0 to `mask` - 1, and `mask` is the noise.
+
+    >>> process, x0 = MaskedDiffusion(mask=3), torch.tensor([[0, 1, 2]])
+    >>> process.add_noise(x0, 0.5, draws=torch.tensor([[0.1, 0.6, 0.9]]))
+    tensor([[3, 1, 2]])
+    """
+
+    def __init__(self, mask: int):
+        whole_numbers(1, mask=mask)
+        self.mask = mask
+
+    def add_noise(self, x0: Tensor, t: Time, draws: Tensor) -> Tensor:
+        """xt ~ q(xt | x0): masked where the uniform draw lies below t (Austin et al. 2021, 3.1)."""
+        t = broadcast(torch.as_tensor(t), x0).to(draws)
+        return torch.where(draws < t, self.mask, x0)
+
+    def bound(
+        self,
+        network: Network,
+        x0: Tensor,
+        context: Tensor | None = None,
+        t: Tensor | None = None,
+        draws: Tensor | None = None,
+    ) -> Tensor:
+        """Unbiased estimates of the bound on -log p(x0), in nats for each sequence: (B,).
+
+        The cross-entropy behind the masks, over t (Sahoo et al. 2024, eq. 10; Shi et al. 2024).
+        t: a time in (0, 1] for each; draws: uniform numbers like x0. Drawn unless given.
+        """
+        ids = x0.dim() == 2 and len(x0) and x0.dtype in WHOLE
+        ids = ids and ((x0 >= 0) & (x0 < self.mask)).all()
+        require(ids, "x0", f"token ids (B, L), from 0 to {self.mask - 1}", x0)
+        t = TIME_SAMPLING["antithetic"](len(x0)).to(x0.device) if t is None else t
+        draws = torch.rand(x0.shape, device=x0.device) if draws is None else draws
+        times = one_or_each(t, x0) and t.device == x0.device and ((t > 0) & (t <= 1)).all()
+        require(times, "t", f"times in (0, 1], ({len(x0)},)", t)
+        fits = draws.shape == x0.shape and draws.device == x0.device
+        fits = fits and ((draws >= 0) & (draws < 1)).all()
+        require(fits, "draws", f"numbers in [0, 1), {tuple(x0.shape)}", draws)
+        xt = self.add_noise(x0, t, draws)
+        logits = network(xt, t.expand(len(x0)), context)  # (B, L, V)
+        self.check_logits(logits, x0)
+        nats = F.cross_entropy(logits.mT, x0, reduction="none")  # (B, L)
+        return ((xt == self.mask) * nats).sum(1) / t.to(nats)
+
+    def loss(self, network: Network, x0: Tensor, context: Tensor | None = None) -> Tensor:
+        """The mean of `bound`, at random times: a scalar to minimise."""
+        return self.bound(network, x0, context).mean()
+
+    def step(
+        self,
+        xt: Tensor,
+        logits: Tensor,
+        t: float,
+        s: float,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """x_s from x_t, s < t: each mask is lifted with probability (t - s) / t.
+
+        What appears is drawn from the network's prediction, for each token by itself.
+        """
+        probabilities = logits.softmax(-1).flatten(0, 1)  # (B·L, V)
+        x0 = probabilities.multinomial(1, generator=generator).view_as(xt)
+        draws = torch.rand(xt.shape, generator=generator, device=xt.device)
+        lifted = (xt == self.mask) & (draws < (t - s) / t)
+        return torch.where(lifted, x0, xt)
+
+    @torch.no_grad()
+    def trajectory(
+        self,
+        network: Network,
+        shape: Sequence[int],
+        context: Tensor | None = None,
+        steps: int | None = None,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[Tensor]:
+        """Yields x_1 (masks alone), ..., x_0 (none): steps + 1 tensors of ids, of shape (B, L).
+
+        steps: as many as a sequence has tokens, unless given.
+        """
+        batch, length = shape
+        steps = length if steps is None else steps
+        whole_numbers(1, sequences=batch, length=length, steps=steps)
+        x = torch.full((batch, length), self.mask, device=device)
+        yield x
+        for t, s in pairwise(torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()):
+            logits = network(x, torch.full((batch,), t, device=device), context)
+            self.check_logits(logits, x)
+            x = self.step(x, logits, t, s, generator)
+            yield x
+
+    def sample(self, network: Network, shape: Sequence[int], *args, **kwargs) -> Tensor:
+        """New sequences (B, L): the last of the `trajectory`, whose arguments it takes."""
+        *_, x0 = self.trajectory(network, shape, *args, **kwargs)
+        return x0
+
+    def check_logits(self, logits: Tensor, x: Tensor) -> None:
+        """ValueError unless there is a logit of every clean token, and of nothing else."""
+        require(logits.shape == (*x.shape, self.mask), "logits", f"{(*x.shape, self.mask)}", logits)

@@ -1,0 +1,198 @@
+"""Chapter 15a's recorded molecules and figures, none of which needs RDKit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from course_lib.common import paths
+from course_lib.datasets.molecules import TOKENS
+from course_lib.evaluation.molecules import Verdict
+from course_lib.teaching.results import Result, by_variant
+from course_lib.teaching.shapes import tint
+from course_lib.teaching.style import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, styled
+
+STUDY = "molecules"
+ORDER = "held-out molecules", "masked diffusion", "autoregressive", "trigram", "one more carbon"
+KINDS = {  # what a token stands for -> its colour
+    "C": INK, "c": INK, "N": BLUE, "n": BLUE, "[nH]": BLUE, "O": "#D55E00", "o": "#D55E00",
+    "S": ORANGE, "s": ORANGE, "F": GREEN, "Cl": GREEN, "Br": GREEN,
+}  # fmt: skip
+
+
+# ---- recorded molecules ------------------------------------------------------------------------
+
+
+def samples_path(name: str) -> Path:
+    """Where the recorded molecules of a variant are kept.
+
+    >>> samples_path("masked diffusion").name
+    'masked-diffusion.tsv'
+    """
+    return paths.RECORDED / STUDY / f"{name.replace(' ', '-')}.tsv"
+
+
+def as_lines(verdicts: Sequence[Verdict]) -> str:
+    """The text of a file of recorded molecules, a line for each."""
+    return "".join(
+        f"{v.smiles}\t{v.problem}\t{v.logp:.3f}\t{v.qed:.3f}\t{v.weight:.2f}\n" for v in verdicts
+    )
+
+
+def recorded(name: str) -> list[Verdict]:
+    """What RDKit said of that variant's molecules with seed 0."""
+    rows = [line.split("\t") for line in samples_path(name).read_text("utf-8").split("\n")[:-1]]
+    return [Verdict(smiles, problem, *map(float, rest)) for smiles, problem, *rest in rows]
+
+
+def drawings_as_text(drawings: Mapping[str, dict]) -> str:
+    """The text of a file of drawings, a line for each molecule."""
+    return "".join(
+        json.dumps({"smiles": smiles} | each) + "\n" for smiles, each in drawings.items()
+    )
+
+
+def drawings(name: str) -> dict[str, dict]:
+    """Recorded drawings of the variant's first molecules, by SMILES: see `drawing`."""
+    text = samples_path(name).with_suffix(".txt").read_text("utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    return {row.pop("smiles"): row for row in rows}
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+def draw_molecule(axes: Axes, atoms: Sequence, bonds: Sequence, title: str = "") -> None:
+    """A molecule's structural formula: lines are bonds, corners are carbons."""
+    places = np.array([atom[1:] for atom in atoms])
+    for i, j, order in bonds:
+        a, b = places[i], places[j]
+        along = (b - a) / np.linalg.norm(b - a)
+        across = 0.11 * np.array([-along[1], along[0]])
+        start = a + 0.3 * along * bool(atoms[i][0])
+        end = b - 0.3 * along * bool(atoms[j][0])
+        shifts = {1.0: [0], 2.0: [-0.6, 0.6], 3.0: [-1.2, 0, 1.2]}.get(order, [-0.6, 0.6])
+        for n, shift in enumerate(shifts):
+            line = ":" if order == 1.5 and n else "-"
+            xs, ys = zip(start + shift * across, end + shift * across, strict=True)
+            axes.plot(xs, ys, line, color=INK, linewidth=1.2)
+    for name, x, y in atoms:
+        element = name.rstrip("H0123456789") or name
+        colour = KINDS.get(element, INK)
+        axes.text(x, y, name, size=8, color=colour, ha="center", va="center")
+    middle, reach = (places.max(0) + places.min(0)) / 2, max(np.ptp(places, axis=0).max() / 2, 2)
+    axes.set(xlim=middle[0] + reach * np.array([-1.15, 1.15]))
+    axes.set(ylim=middle[1] + reach * np.array([-1.15, 1.15]), aspect="equal")
+    axes.axis("off")
+    axes.set_title(title, size=8, loc="center")
+
+
+@styled
+def structures_figure(rows: Mapping[str, Mapping[str, dict]], columns: int = 6) -> Figure:
+    """A row of structural formulas for each name; `rows` as `drawings` gives them."""
+    figure, axes = canvas(len(rows), columns, size=(1.6 * columns, 1.75 * len(rows)))
+    for row, (name, each) in zip(np.atleast_2d(axes), rows.items(), strict=True):
+        row[0].set_title(name, size=9, loc="left")
+        for axis in row:
+            axis.axis("off")
+        for axis, (_, parts) in zip(row, each.items(), strict=False):
+            draw_molecule(axis, **parts)
+        row[0].set_title(name, size=10, loc="left")
+    return figure
+
+
+@styled
+def unmasking_figure(path: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
+    """One sequence of ids at several times, a row for each: masks are grey boxes."""
+    rows, columns = len(path), len(path[0])
+    figure, axes = canvas(1, 1, size=(0.27 * columns + 1.2, 0.3 * rows + 0.6))
+    for y, ids in enumerate(path):
+        for x, i in enumerate(ids):
+            name = TOKENS[i] if i < len(TOKENS) else None
+            colour = GREY if name is None else KINDS.get(name, "#CC79A7") if name else "#BBBBBB"
+            box = dict(facecolor=tint(colour, 0.5 if name is None else 0.16), edgecolor="white")
+            axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, **box))
+            if name:
+                axes.text(x, y, name, size=8, ha="center", va="center", color=INK)
+    axes.set(xlim=(-0.6, columns - 0.4), ylim=(rows - 0.4, -0.6), xticks=[], xlabel="position")
+    axes.set_yticks(range(rows), labels)
+    axes.grid(False)
+    axes.set_title(title, loc="left")
+    return figure
+
+
+@styled
+def properties_figure(sets: Mapping[str, Sequence[Verdict]]) -> Figure:
+    """How logP, QED and weight are distributed in each set of molecules, valid ones only."""
+    figure, axes = canvas(1, 3, size=(10, 3))
+    bins = {"logp": np.linspace(-3, 7, 31), "qed": np.linspace(0, 1, 31)}
+    bins["weight"] = np.linspace(100, 450, 31)
+    names = {"logp": "logP", "qed": "QED, drug-likeness", "weight": "weight in g/mol"}
+    for axis, (name, edges) in zip(axes, bins.items(), strict=True):
+        for i, (label, verdicts) in enumerate(sets.items()):
+            values = [getattr(v, name) for v in verdicts if not v.problem]
+            look = dict(color=GREY, fill=True, alpha=0.35) if i == 0 else dict(color=COLOURS[i - 1])
+            look |= {} if i == 0 else {"linewidth": 1.6, "linestyle": ["-", "--", "-."][i - 1]}
+            heights, _ = np.histogram(values, edges, density=True)
+            axis.stairs(heights, edges, label=label, **look)
+        axis.set(xlabel=names[name], yticks=[])
+    axes[0].set_ylabel("share of the valid molecules")
+    axes[1].legend(fontsize=8, loc="upper left")
+    return figure
+
+
+@styled
+def guidance_figure(runs: Sequence[Result]) -> Figure:
+    """Hits, validity and uniqueness against the scale: a line for each seed, and their mean."""
+    figure, axes = canvas(1, 3, size=(10, 3))
+    titles = {"hits": "in the highest fifth, of the valid", "valid": "valid", "unique": "unique"}
+    looks = {"masked diffusion": (BLUE, "-", "o"), "autoregressive": (ORANGE, "--", "s")}
+    for variant, (colour, dash, marker) in looks.items():
+        each = by_variant(list(runs))[variant]
+        scales = each[0].curve["scale"]
+        for axis, name in zip(axes, titles, strict=True):
+            for run in each:
+                axis.plot(scales, run.curve[name], color=colour, alpha=0.3, linewidth=1)
+            middle = np.mean([run.curve[name] for run in each], axis=0)
+            axis.plot(scales, middle, dash, marker=marker, color=colour, label=variant)
+    for axis, title in zip(axes, titles.values(), strict=True):
+        axis.set(xlabel="guidance scale", ylim=(0, 1.02))
+        axis.set_title(title, loc="left")
+    axes[0].set_ylabel("share")
+    axes[0].legend(fontsize=8, loc="lower right")
+    return figure
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+def spread(runs: Sequence[Result], name: str, form: str = ".1%") -> str:
+    """The mean over the seeds, with the lowest and the highest."""
+    found = [run.metrics[name] for run in runs]
+    return f"{mean(found):{form}} ({min(found):{form}} to {max(found):{form}})"
+
+
+def quality_table(runs: Sequence[Result]) -> str:
+    """A line for each variant: shares with their range over the seeds."""
+    grouped = by_variant(list(runs))
+    lines = [f"{'':20}{'valid':26}{'unique, of the valid':26}new, of the unique"]
+    for name in ORDER:
+        cells = [spread(grouped[name], what) for what in ("valid", "unique", "novel")]
+        lines.append(f"{name:20}{cells[0]:26}{cells[1]:26}{cells[2]}")
+    return "\n".join(lines)
+
+
+def distance_table(runs: Sequence[Result]) -> str:
+    """A line for each variant: how far its properties are from those of held-out molecules."""
+    grouped = by_variant(list(runs))
+    lines = [f"{'distance of':20}{'logP':26}{'QED':28}weight in g/mol"]
+    for name in ORDER:
+        logp = spread(grouped[name], "logp distance", ".3f")
+        qed = spread(grouped[name], "qed distance", ".4f")
+        lines.append(f"{name:20}{logp:26}{qed:28}{spread(grouped[name], 'weight distance', '.1f')}")
+    return "\n".join(lines)
