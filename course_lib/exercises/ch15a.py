@@ -178,7 +178,7 @@ def learn_brackets(network, data, mask, steps, count):
     length = data.shape[1]
     x = torch.full((count, length), mask)
     with torch.no_grad():
-        for n in range(length, 0, -1):  # lift one mask at a time, at a random place
+        for _ in range(length):  # lift one mask at a time, at a random place
             x0 = network(x).softmax(2).flatten(0, 1).multinomial(1).view_as(x)
             place = ((x == mask) + torch.rand(x.shape)).argmax(1, keepdim=True)
             x = x.scatter(1, place, x0.gather(1, place))
@@ -280,8 +280,8 @@ EXERCISES = {
     "15a.5": Choice(
         "b",
         {
-            "a": "Few of a network's strings are copies: novelty is the easy part. Look at what the "
-            "masks hide from each other.",
+            "a": "Few of its strings are copies, and a copy would be valid. Look at what the masks "
+            "hide from each other.",
             "b": "In one step all tokens are drawn at the same time, each by itself. The network "
             "knows how often a ring is open, but not whether its partner is being closed, so "
             "brackets and ring digits match by luck only. This is the gap between the bound with "

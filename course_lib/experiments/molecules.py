@@ -4,7 +4,7 @@
 
 The two networks train for the same number of steps on the same batches. RDKit, which the chapter
 does without, judges a thousand molecules of each; those of seed 0 are kept in a file, one in a
-line, with drawings of the first.
+line, with drawings of the first. `molecule_sampling` goes on with the trained networks.
 """
 
 import random
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.registry import choose
@@ -28,13 +28,11 @@ from course_lib.recipes.molecules import (
     draw_trigram,
     trigram,
 )
+from course_lib.recipes.recipe import curve
 from course_lib.teaching.molecules import as_lines, drawings_as_text, samples_path
+from course_lib.training import Training
 
 SAMPLES = 1000
-GUIDED = 500  # for each scale, and for each number of steps
-SCALES = 0, 1, 2, 3, 5  # 0 ignores the class, 1 is the class without guidance
-WISH = CLASSES - 1  # the fifth with the highest logP
-STEPS = 4, 8, 16, 64  # of masked diffusion; a molecule has 32 tokens
 PROPERTIES = "logp", "qed", "weight"
 DRAWN = 8
 NONSENSE = [  # valid for RDKit, and nothing that a chemist would look for in a bottle
@@ -54,37 +52,27 @@ class Drawn:
 
 
 def trained(recipe: Molecules, seed: int) -> Drawn:
-    """Train one network and judge what it draws, with and without guidance."""
-    folder = Path("outputs") / "molecules" / f"{recipe.name}-{seed}"
-    training = recipe.begin(folder=folder, seed=seed, device="cpu")
-    for step in training:
-        if step.index % 50 == 0:
-            print(recipe.name, seed, step.index, round(step.loss, 3), flush=True)
-    model, labels = training.ema, torch.arange(SAMPLES) % CLASSES
-    verdicts = judged(recipe.draw(model, labels, seed))
+    """Train one network and judge what it draws, all classes equally often."""
+    training = finished(recipe, seed)
+    model, losses = training.ema, curve(training.folder.log, points=50)
+    verdicts = judged(recipe.draw(model, torch.arange(SAMPLES) % CLASSES, seed))
     metrics = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "cpu_minutes": training.cpu_seconds / 60,
         "nats": recipe.test_nats(model).value,
     }
-    if isinstance(recipe, MoleculesMasked):
-        for steps in STEPS:
-            drawn = recipe.draw(model, labels[:GUIDED], seed, steps=steps)
-            metrics[f"valid, {steps} steps"] = valid(judged(drawn))
-    return Drawn(verdicts, metrics, guidance(recipe, model, seed), training.steps)
+    steps, means = zip(*losses, strict=True)
+    return Drawn(verdicts, metrics, {"step": list(steps), "loss": list(means)}, training.steps)
 
 
-def guidance(recipe: Molecules, model: nn.Module, seed: int) -> dict[str, list[float]]:
-    """What guidance to the highest fifth of logP buys and costs, a number for each scale."""
-    columns = {"scale": list(map(float, SCALES)), "valid": [], "hits": [], "unique": [], "logp": []}
-    for scale in SCALES:
-        verdicts = judged(recipe.draw(model, torch.full((GUIDED,), WISH), seed, scale))
-        logp = torch.tensor([v.logp for v in verdicts if not v.problem])
-        columns["valid"].append(valid(verdicts))
-        columns["hits"].append((recipe.classes_of(logp) == WISH).double().mean().item())
-        columns["unique"].append(quality(verdicts, ())["unique"])
-        columns["logp"].append(logp.mean().item())
-    return columns
+def finished(recipe: Molecules, seed: int) -> Training:
+    """The recipe's training with that seed, done now unless its folder holds the last state."""
+    folder = Path("outputs") / "molecules" / f"{recipe.name}-{seed}"
+    training = recipe.begin(folder=folder, seed=seed, device="cpu")
+    for step in training:
+        if step.index % 50 == 0:
+            print(recipe.name, seed, step.index, round(step.loss, 3), flush=True)
+    return training
 
 
 def from_trigram(seed: int) -> Drawn:
@@ -128,10 +116,6 @@ def judged(ids: Tensor) -> list[Verdict]:
     return [judge(smiles) for smiles in decode(ids)]
 
 
-def valid(verdicts: Sequence[Verdict]) -> float:
-    return quality(verdicts, ())["valid"]
-
-
 def run(variant: str, seed: int) -> Outcome:
     """The quality of one variant's molecules, and how far their properties are from real ones."""
     drawn = choose("variant", variant, VARIANTS)(seed)
@@ -140,7 +124,7 @@ def run(variant: str, seed: int) -> Outcome:
     others = [judge(smiles) for smiles in molecules("test")[0][-SAMPLES:]]
     distances = {f"{name} distance": distance(drawn.verdicts, others, name) for name in PROPERTIES}
     found = quality(drawn.verdicts, set(molecules("train")[0])) | distances
-    settings = {"steps": drawn.steps, "samples": len(drawn.verdicts), "guided": GUIDED}
+    settings = {"steps": drawn.steps, "samples": len(drawn.verdicts)}
     return Outcome(settings, found | drawn.metrics, drawn.curve)
 
 

@@ -14,13 +14,24 @@ from course_lib.common import paths
 from course_lib.datasets.molecules import TOKENS
 from course_lib.evaluation.molecules import Verdict
 from course_lib.teaching.results import Result, by_variant
-from course_lib.teaching.shapes import tint
-from course_lib.teaching.style import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, canvas, styled
+from course_lib.teaching.shapes import Sheet, tint
+from course_lib.teaching.style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PINK,
+    RED,
+    canvas,
+    styled,
+)
 
 STUDY = "molecules"
 ORDER = "held-out molecules", "masked diffusion", "autoregressive", "trigram", "one more carbon"
 KINDS = {  # what a token stands for -> its colour
-    "C": INK, "c": INK, "N": BLUE, "n": BLUE, "[nH]": BLUE, "O": "#D55E00", "o": "#D55E00",
+    "C": INK, "c": INK, "N": BLUE, "n": BLUE, "[nH]": BLUE, "O": RED, "o": RED,
     "S": ORANGE, "s": ORANGE, "F": GREEN, "Cl": GREEN, "Br": GREEN,
 }  # fmt: skip
 
@@ -112,18 +123,65 @@ def unmasking_figure(path: Sequence[Sequence[int]], labels: Sequence[str], title
     rows, columns = len(path), len(path[0])
     figure, axes = canvas(1, 1, size=(0.27 * columns + 1.2, 0.3 * rows + 0.6))
     for y, ids in enumerate(path):
-        for x, i in enumerate(ids):
-            name = TOKENS[i] if i < len(TOKENS) else None
-            colour = GREY if name is None else KINDS.get(name, "#CC79A7") if name else "#BBBBBB"
-            box = dict(facecolor=tint(colour, 0.5 if name is None else 0.16), edgecolor="white")
-            axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, **box))
-            if name:
-                axes.text(x, y, name, size=8, ha="center", va="center", color=INK)
+        draw_tokens(axes, ids, y)
     axes.set(xlim=(-0.6, columns - 0.4), ylim=(rows - 0.4, -0.6), xticks=[], xlabel="position")
     axes.set_yticks(range(rows), labels)
     axes.grid(False)
     axes.set_title(title, loc="left")
     return figure
+
+
+def draw_tokens(axes: Axes, ids: Sequence[int], y: float) -> None:
+    """A row of boxes: tokens with their letters, masks in grey, ends left empty."""
+    for x, i in enumerate(ids):
+        masked = i >= len(TOKENS)
+        name = "" if masked else TOKENS[i]
+        colour = GREY if masked or not name else KINDS.get(name, PINK)
+        share = 0.55 if masked else 0.16 if name else 0.04
+        box = dict(facecolor=tint(colour, share), edgecolor="white")
+        axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, **box))
+        axes.text(x, y, name, size=8, ha="center", va="center")
+
+
+@styled
+def behind_masks_figure(ids: Sequence[int], right: Sequence[float], title: str) -> Figure:
+    """A sequence of ids, and above each mask the network's probability of the true token."""
+    figure, (above, below) = canvas(2, 1, size=(8.6, 2.9), title=title)
+    figure.set_layout_engine("constrained", h_pad=0.02)
+    masked = [x for x, i in enumerate(ids) if i >= len(TOKENS)]
+    above.bar(masked, [right[x] for x in masked], color=BLUE, width=0.8)
+    above.set(ylim=(0, 1.02), ylabel="p(true token)", xticks=[])
+    draw_tokens(below, ids, 0)
+    below.set(ylim=(0.6, -0.6), yticks=[], xticks=[], xlabel="position")
+    below.set_aspect("equal")
+    for axis in (above, below):
+        axis.set_xlim(-0.6, len(ids) - 0.4)
+    below.grid(False)
+    return figure
+
+
+def twins_schematic() -> tuple[Figure, str]:
+    """What each twin reads and predicts: all that is visible, or what is to the left."""
+    sheet = Sheet(8.8, 2.75)
+    for x, name, colour, seen, said, look in (
+        (2.1, "masked diffusion", BLUE, "C?=?)", " ( O ", "every position sees all others"),
+        (6.6, "autoregressive", ORANGE, "?C(=O", "C(=O)", "each position sees what is left of it"),
+    ):
+        read = sheet.tokens(x, 0.45, 5, GREY, list(seen), 0.42)
+        body = sheet.box(x, 1.3, 3.4, 0.62, "transformer, 3 layers", colour, look)
+        told = sheet.tokens(x, 2.15, 5, colour, list(said), 0.42)
+        sheet.arrow(read.top, body.bottom)
+        sheet.arrow(body.top, told.bottom)
+        sheet.label(x, 2.52, name)
+    sheet.label(2.1, 0.08, "reads: some tokens are masked (?)", va="center")
+    sheet.label(6.6, 0.08, "reads: the mask stands for the start", va="center")
+    alt = (
+        "Two small diagrams. Left, masked diffusion: a row of tokens with two masks passes a "
+        "transformer in which every position sees all others; it predicts the two masked tokens. "
+        "Right, autoregressive: the same row, moved by one place, passes a causal transformer, "
+        "which predicts the next token at every place."
+    )
+    return sheet.figure, alt
 
 
 @styled
@@ -165,6 +223,26 @@ def guidance_figure(runs: Sequence[Result]) -> Figure:
         axis.set_title(title, loc="left")
     axes[0].set_ylabel("share")
     axes[0].legend(fontsize=8, loc="lower right")
+    return figure
+
+
+@styled
+def losses_figure(runs: Sequence[Result], losses: Sequence[float] = ()) -> Figure:
+    """Both networks' training losses: a band over the seeds, their mean, and the reader's."""
+    figure, axes = canvas()
+    for name, colour, dash in (("masked diffusion", BLUE, "-"), ("autoregressive", ORANGE, "--")):
+        each = by_variant(list(runs))[name]
+        steps, found = each[0].curve["step"], np.array([run.curve["loss"] for run in each])
+        axes.fill_between(steps, found.min(0), found.max(0), color=colour, alpha=0.25, linewidth=0)
+        axes.plot(steps, found.mean(0), dash, color=colour, label=f"{name}, {len(each)} seeds")
+    if len(losses):
+        window = max(1, len(losses) // 5)
+        means = np.convolve(losses, np.ones(window) / window, mode="valid")
+        middles = np.arange(len(means)) + (window + 1) / 2
+        axes.plot(middles, means, ":", color=GREEN, label=f"yours, mean over {window} steps")
+    axes.set(xlabel="step", ylabel="training loss, nats per molecule", yscale="log")
+    axes.set_title("A bound (masked) and an exact loss (autoregressive)", loc="left")
+    axes.legend()
     return figure
 
 
