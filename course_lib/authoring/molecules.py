@@ -10,12 +10,13 @@ import random
 from collections.abc import Iterator
 
 from rdkit import Chem
+from rdkit.Chem import Descriptors
 
 from course_lib.common.files import make_folder, write_files
 from course_lib.datasets.molecules import FILE, LENGTH, TOKENS, pieces
 from course_lib.evaluation.molecules import Verdict, judge
 
-COUNT = 44_000
+COUNT = 16_000
 WEIGHTS = 140, 360  # g/mol
 RINGS = [  # benzene more often than the others, as in drugs
     *["c1ccccc1"] * 5,
@@ -87,11 +88,11 @@ def assemble(chance: random.Random) -> Chem.Mol:
     return mol
 
 
-def acceptable(mol: Chem.Mol, verdict: Verdict) -> bool:
+def acceptable(mol: Chem.Mol) -> bool:
     """Of the right weight and length, in the course's tokens, and without an unstable pattern."""
-    tokens = pieces(verdict.smiles)
+    tokens = pieces(Chem.MolToSmiles(mol))
     return (
-        WEIGHTS[0] <= verdict.weight <= WEIGHTS[1]
+        WEIGHTS[0] <= Descriptors.MolWt(mol) <= WEIGHTS[1]
         and len(tokens) < LENGTH
         and set(tokens) <= set(TOKENS)
         and not any(mol.HasSubstructMatch(pattern) for pattern in PATTERNS)
@@ -106,8 +107,8 @@ def distinct(seed: int = 0) -> Iterator[Verdict]:
             mol = assemble(chance)
         except (IndexError, Chem.AtomValenceException):  # no hydrogen was left to give
             continue
-        verdict = judge(Chem.MolToSmiles(mol))
-        if not verdict.problem and verdict.smiles not in seen and acceptable(mol, verdict):
+        verdict = judge(Chem.MolToSmiles(mol)) if acceptable(mol) else None
+        if verdict and not verdict.problem and verdict.smiles not in seen:
             seen.add(verdict.smiles)
             yield verdict
 

@@ -148,7 +148,7 @@ def half_lifted_sequences():
 
 # ---- 15a.6 capstone: brackets ------------------------------------------------------------------
 
-PAIRS = 5  # of brackets in a string
+PAIRS = 4  # of brackets in a string
 
 
 def balanced_strings(pairs: int = PAIRS) -> torch.Tensor:
@@ -192,12 +192,13 @@ def bracket_network() -> SequenceTransformer:
 
 def share_balanced(answer: Callable) -> float:
     data = balanced_strings()
-    drawn = answer(bracket_network(), data, 2, 500, 400)
+    drawn = answer(bracket_network(), data, 2, 400, 400)
     if not isinstance(drawn, torch.Tensor) or drawn.shape != (400, 2 * PAIRS):
         got = tuple(drawn.shape) if isinstance(drawn, torch.Tensor) else type(drawn).__name__
         raise Unusable(f"the strings: expected a tensor of shape (400, {2 * PAIRS}), got {got}.")
-    if len(drawn.unique(dim=0)) < 20:
-        raise Unusable(f"only {len(drawn.unique(dim=0))} different strings among 400.")
+    different = len(drawn.unique(dim=0))  # 14 of all strings are balanced
+    if different < 8:
+        raise Unusable(f"only {different} different strings among 400.")
     return is_balanced(drawn).float().mean().item()
 
 
@@ -295,7 +296,7 @@ EXERCISES = {
     "15a.6": Target(
         learn_brackets,
         share_balanced,
-        bound=0.8,  # five seeds of the reference: see tests/exercises/test_ch15a.py
+        bound=0.85,  # five seeds of the reference reach 0.9: tests/exercises/test_ch15a.py
         meaning="the share of balanced strings is",
         well_done="A loss in four lines and a sampler in four: that is all of masked diffusion.",
         most=False,

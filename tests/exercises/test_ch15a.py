@@ -29,19 +29,19 @@ def test_lifting_under_any_schedule_agrees_with_the_uniform_one():
 
 
 def test_balanced_strings_are_counted_by_catalan():
-    assert [len(balanced_strings(pairs)) for pairs in (1, 2, 3, 4, 5)] == [1, 2, 5, 14, 42]
+    assert [len(balanced_strings(pairs)) for pairs in (1, 2, 3, 4)] == [1, 2, 5, 14]
     rows = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 1], [0, 0, 0, 1], [0, 1, 1, 0]])
     assert is_balanced(rows).tolist() == [True, False, False, False]
-    assert round(42 / 2**10, 2) == 0.04  # what the chapter says of random ones
+    assert round(100 * 14 / 2**8) == 5  # what the chapter says of random ones
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_reference_is_well_above_the_bound(seed):
     network = ch15a.bracket_network()
     torch.manual_seed(seed)
-    drawn = learn_brackets(network, balanced_strings(), 2, 500, 400)
+    drawn = learn_brackets(network, balanced_strings(), 2, 400, 400)
     assert is_balanced(drawn).float().mean() > CAPSTONE.bound + 0.05
-    assert len(drawn.unique(dim=0)) > 30
+    assert len(drawn.unique(dim=0)) >= 12
 
 
 def test_the_capstone_knows_right_from_left_open():
@@ -76,8 +76,8 @@ def one_step(network, data, mask, steps, count):
         (untrained, "network_not_trained", "weights don't change"),
         (copies, None, "only 1 different strings"),
         (masks_stay, "masks_left_over", "Masks are left"),
-        (one_step, None, "the target is at least 0.8"),
-        (lambda *inputs: None, None, "expected a tensor of shape (400, 10), got NoneType"),
+        (one_step, None, "the target is at least 0.85"),
+        (lambda *inputs: 3 * [7], None, "expected a tensor of shape (400, 8), got list"),
     ],
 )
 def test_failures_are_refused_and_named_where_known(answer, mistake, told):
