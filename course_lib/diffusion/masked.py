@@ -15,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.common.checks import WHOLE, one_or_each, require, whole_numbers
+from course_lib.common.checks import (
+    WHOLE,
+    check_tensor,
+    like,
+    one_or_each,
+    require,
+    whole_numbers,
+)
 from course_lib.diffusion.process import TIME_SAMPLING, Network, broadcast
 from course_lib.diffusion.schedules import Time
 
@@ -50,16 +57,17 @@ class MaskedDiffusion:
         The cross-entropy behind the masks, over t (Sahoo et al. 2024, eq. 10; Shi et al. 2024).
         t: a time in (0, 1] for each; draws: uniform numbers like x0. Drawn unless given.
         """
-        ids = x0.dim() == 2 and len(x0) and x0.dtype in WHOLE
-        ids = ids and ((x0 >= 0) & (x0 < self.mask)).all()
-        require(ids, "x0", f"token ids (B, L), from 0 to {self.mask - 1}", x0)
-        t = TIME_SAMPLING["antithetic"](len(x0)).to(x0.device) if t is None else t
-        draws = torch.rand(x0.shape, device=x0.device) if draws is None else draws
-        times = one_or_each(t, x0) and t.device == x0.device and ((t > 0) & (t <= 1)).all()
-        require(times, "t", f"times in (0, 1], ({len(x0)},)", t)
-        fits = draws.shape == x0.shape and draws.device == x0.device
-        fits = fits and ((draws >= 0) & (draws < 1)).all()
-        require(fits, "draws", f"numbers in [0, 1), {tuple(x0.shape)}", draws)
+        check_tensor("x0", x0, ("B", "L"), x0, WHOLE, values=(0, self.mask - 1))
+        if t is None:
+            t = TIME_SAMPLING["antithetic"](len(x0)).to(x0.device)
+        else:
+            fits = one_or_each(t, x0) and t.device == x0.device
+            require(fits and ((t > 0) & (t <= 1)).all(), "t", f"({len(x0)},), in (0, 1]", t)
+        if draws is None:
+            draws = torch.rand(x0.shape, device=x0.device)
+        else:
+            fits = like(draws, x0) and ((draws >= 0) & (draws < 1)).all()
+            require(fits, "draws", f"numbers in [0, 1), {tuple(x0.shape)}", draws)
         xt = self.add_noise(x0, t, draws)
         logits = network(xt, t.expand(len(x0)), context)  # (B, L, V)
         self.check_logits(logits, x0)

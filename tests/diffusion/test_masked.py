@@ -229,12 +229,15 @@ def uniform(ids, timestep=None, context=None):
     ("call", "told"),
     [
         (lambda: MaskedDiffusion(0), "mask must be a whole number, at least 1; got 0"),
-        (lambda: PROCESS.bound(uniform, torch.tensor([[0, V]])), "from 0 to 2, got (1, 2)"),
-        (lambda: PROCESS.bound(uniform, torch.tensor([0, 1])), "token ids (B, L), from 0 to 2"),
-        (lambda: PROCESS.loss(uniform, torch.rand(2, 3)), "x0: expected token ids"),
+        (
+            lambda: PROCESS.bound(uniform, torch.tensor([[0, V]])),
+            "x0: expected values in [0, 2], got [0, 3]",
+        ),
+        (lambda: PROCESS.bound(uniform, torch.tensor([0, 1])), "x0: expected (B, L) torch.int32"),
+        (lambda: PROCESS.loss(uniform, torch.rand(2, 3)), "x0: expected (B, L) torch.int32"),
         (
             lambda: PROCESS.bound(uniform, SEQUENCES, t=torch.zeros(27)),
-            "t: expected times in (0, 1]",
+            "t: expected (27,), in (0, 1]",
         ),
         (
             lambda: PROCESS.bound(uniform, SEQUENCES, draws=torch.ones(27, 3)),
