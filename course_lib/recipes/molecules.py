@@ -29,7 +29,7 @@ class Molecules(Recipe):
 
     goal = "valid"  # which needs RDKit
     settings: ClassVar = dict(
-        steps=800,
+        steps=600,
         optimizer=Optimizer("muon", lr=3e-3, warmup=50),
         ema=0.99,
         scale=Scale(precision="auto"),
@@ -48,10 +48,10 @@ class Molecules(Recipe):
 
     def classes_of(self, logp: Tensor) -> Tensor:
         """The fifth in which each logP lies: (N,) -> (N,), 0 to 4."""
-        return torch.bucketize(logp, self.edges)
+        return torch.bucketize(logp.contiguous(), self.edges)
 
     def model(self) -> nn.Module:
-        sizes = dict(length=LENGTH, dim=128, layers=3, classes=CLASSES)
+        sizes = dict(length=LENGTH, dim=96, layers=3, classes=CLASSES)
         return SequenceTransformer(MASK, **sizes, causal=self.causal)
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
