@@ -95,7 +95,8 @@ def draw_molecule(axes: Axes, atoms: Sequence, bonds: Sequence, title: str = "")
     for name, x, y in atoms:
         element = name.rstrip("H0123456789") or name
         colour = KINDS.get(element, INK)
-        axes.text(x, y, name, size=8, color=colour, ha="center", va="center")
+        back = dict(facecolor="white", edgecolor="none", pad=0.6) if name else None
+        axes.text(x, y, name, size=8, color=colour, ha="center", va="center", bbox=back)
     middle, reach = (places.max(0) + places.min(0)) / 2, max(np.ptp(places, axis=0).max() / 2, 2)
     axes.set(xlim=middle[0] + reach * np.array([-1.15, 1.15]))
     axes.set(ylim=middle[1] + reach * np.array([-1.15, 1.15]), aspect="equal")
@@ -137,7 +138,7 @@ def draw_tokens(axes: Axes, ids: Sequence[int], y: float) -> None:
         masked = i >= len(TOKENS)
         name = "" if masked else TOKENS[i]
         colour = GREY if masked or not name else KINDS.get(name, PINK)
-        share = 0.55 if masked else 0.16 if name else 0.04
+        share = 0.55 if masked else 0.16 if name else 0.1
         box = dict(facecolor=tint(colour, share), edgecolor="white")
         axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, **box))
         axes.text(x, y, name, size=8, ha="center", va="center")
@@ -146,17 +147,15 @@ def draw_tokens(axes: Axes, ids: Sequence[int], y: float) -> None:
 @styled
 def behind_masks_figure(ids: Sequence[int], right: Sequence[float], title: str) -> Figure:
     """A sequence of ids, and above each mask the network's probability of the true token."""
-    figure, (above, below) = canvas(2, 1, size=(8.6, 2.9), title=title)
-    figure.set_layout_engine("constrained", h_pad=0.02)
+    figure, axes = canvas(1, 1, size=(8.6, 2.2))
+    draw_tokens(axes, ids, 0)
     masked = [x for x, i in enumerate(ids) if i >= len(TOKENS)]
-    above.bar(masked, [right[x] for x in masked], color=BLUE, width=0.8)
-    above.set(ylim=(0, 1.02), ylabel="p(true token)", xticks=[])
-    draw_tokens(below, ids, 0)
-    below.set(ylim=(0.6, -0.6), yticks=[], xticks=[], xlabel="position")
-    below.set_aspect("equal")
-    for axis in (above, below):
-        axis.set_xlim(-0.6, len(ids) - 0.4)
-    below.grid(False)
+    floor, height = 0.7, 4.0  # in boxes
+    axes.bar(masked, [height * right[x] for x in masked], 0.8, bottom=floor, color=BLUE)
+    axes.set(xlim=(-0.6, len(ids) - 0.4), ylim=(-0.6, floor + height + 0.1), xticks=[])
+    axes.set_yticks([floor, floor + height / 2, floor + height], ["0", "0.5", "1"])
+    axes.set(xlabel="position", ylabel="p(true token)")
+    axes.set_title(title, loc="left")
     return figure
 
 
