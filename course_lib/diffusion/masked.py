@@ -54,7 +54,7 @@ class MaskedDiffusion:
     ) -> Tensor:
         """Unbiased estimates of the bound on -log p(x0), in nats for each sequence: (B,).
 
-        The cross-entropy behind the masks, over t (Sahoo et al. 2024, eq. 10; Shi et al. 2024).
+        The cross-entropy behind the masks, over t (Sahoo et al. 2024, section 3; Shi et al. 2024).
         t: a time in (0, 1] for each; draws: uniform numbers like x0. Drawn unless given.
         """
         check_tensor("x0", x0, ("B", "L"), x0, WHOLE, values=(0, self.mask - 1))
