@@ -7,16 +7,22 @@ molecule could be made, or is of any use, nobody has checked: "drug-like" means 
 
 import gzip
 import random
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rdkit import Chem
 from rdkit.Chem import Descriptors
 
 from course_lib.common.files import make_folder, write_files
-from course_lib.datasets.molecules import FILE, LENGTH, TOKENS, pieces
+from course_lib.datasets.molecules import FILE, TOKENS_FILE, molecules
 from course_lib.evaluation.molecules import Verdict, judge
 
-COUNT = 16_000
+COUNT, LONGEST = 16_000, 31  # molecules, and the atoms, bonds, brackets and digits of each
+ATOM = re.compile(r"\[[^\]]*\]|Cl|Br|.")
+ALPHABET = [*"CcNnOoSsF", "Cl", "Br", "[nH]", *"()=#-1234"]
+TOKENS = 128
 WEIGHTS = 140, 360  # g/mol
 RINGS = [  # benzene more often than the others, as in drugs
     *["c1ccccc1"] * 5,
@@ -89,12 +95,12 @@ def assemble(chance: random.Random) -> Chem.Mol:
 
 
 def acceptable(mol: Chem.Mol) -> bool:
-    """Of the right weight and length, in the course's tokens, and without an unstable pattern."""
-    tokens = pieces(Chem.MolToSmiles(mol))
+    """Of the right weight, length and alphabet, and without an unstable pattern."""
+    letters = ATOM.findall(Chem.MolToSmiles(mol))
     return (
         WEIGHTS[0] <= Descriptors.MolWt(mol) <= WEIGHTS[1]
-        and len(tokens) < LENGTH
-        and set(tokens) <= set(TOKENS)
+        and len(letters) <= LONGEST
+        and set(letters) <= set(ALPHABET)
         and not any(mol.HasSubstructMatch(pattern) for pattern in PATTERNS)
     )
 
@@ -113,12 +119,45 @@ def distinct(seed: int = 0) -> Iterator[Verdict]:
             yield verdict
 
 
+def learn_tokens(smiles: Sequence[str], count: int) -> list[str]:
+    """The alphabet, and the pairs of tokens that are neighbours most often (Sennrich et al. 2016).
+
+    >>> learn_tokens(["CCO", "CCN", "CCOC"], 5)
+    ['C', 'N', 'O', 'CC', 'CCO']
+    """
+    rows = [ATOM.findall(each) for each in smiles]
+    tokens = sorted({token for row in rows for token in row})
+    while len(tokens) < count:
+        pairs = Counter(pair for row in rows for pair in pairwise(row))
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        tokens.append("".join(best))
+        rows = [joined(row, best) for row in rows]
+    return tokens
+
+
+def joined(row: list[str], pair: tuple[str, str]) -> list[str]:
+    """The row with that pair made one token, wherever it stands.
+
+    >>> joined(["C", "C", "C", "O"], ("C", "C"))
+    ['CC', 'C', 'O']
+    """
+    new: list[str] = []
+    for token in row:
+        if new and (new[-1], token) == pair:
+            new[-1] += token
+        else:
+            new.append(token)
+    return new
+
+
 def main(count: int = COUNT) -> None:
     found = zip(range(count), distinct(), strict=False)
     rows = [f"{v.smiles}\t{v.logp:.2f}\t{v.qed:.3f}\t{v.weight:.1f}\n" for _, v in found]
     make_folder(FILE.parent)
     write_files({FILE: gzip.compress("".join(rows).encode(), mtime=0)})
     print(f"{len(rows)} molecules, {FILE.stat().st_size:,} bytes")
+    tokens = learn_tokens(molecules("train")[0], TOKENS)
+    write_files({TOKENS_FILE: "\n".join([*tokens, ""]).encode()})
 
 
 if __name__ == "__main__":

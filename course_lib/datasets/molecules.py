@@ -1,11 +1,12 @@
 """Small drug-like molecules as SMILES, put together by a script of the course's own.
 
     smiles, properties = molecules("train")        # logP, QED, weight: (N, 3)
-    ids = encode(smiles)                           # (N, 32)
+    ids = encode(smiles)                           # (N, 20)
 
 A SMILES writes a molecule as a line: letters are atoms (small ones are aromatic), brackets are
-branches, and a pair of equal digits closes a ring. `data/molecules/README.md` says where the
-molecules come from; nothing here needs RDKit.
+branches, and a pair of equal digits closes a ring. Its tokens are pieces that often occur, such as
+`c1ccccc1`. `data/molecules/README.md` says where the molecules and the tokens come from; nothing
+here needs RDKit.
 """
 
 import gzip
@@ -20,13 +21,15 @@ from course_lib.common.checks import WHOLE, require
 from course_lib.common.paths import ROOT
 from course_lib.common.registry import choose
 
-FILE = ROOT / "data" / "molecules" / "molecules.tsv.gz"
+FOLDER = ROOT / "data" / "molecules"
+FILE, TOKENS_FILE = FOLDER / "molecules.tsv.gz", FOLDER / "tokens.txt"
 TEST_EVERY = 4
 END = ""  # fills a sequence up to its length
-TOKENS = [END, *"CcNnOoSsF", "Cl", "Br", "[nH]", *"()=#-1234"]
+TOKENS = [END, *TOKENS_FILE.read_text("utf-8").split()]
 MASK = len(TOKENS)  # the id of a masked token
-LENGTH = 32
-PIECE = re.compile(r"\[[^\]]*\]|Cl|Br|.")
+LENGTH = 20
+LONGEST_FIRST = map(re.escape, sorted(TOKENS[1:], key=len, reverse=True))
+PIECE = re.compile(f"(?:{'|'.join(LONGEST_FIRST)})(?!l)|.")  # none ends in the middle of Cl
 PROPERTIES = ("logP", "QED", "weight")
 
 
@@ -52,10 +55,10 @@ def molecules(split: str | None = None) -> tuple[list[str], Tensor]:
 
 
 def pieces(smiles: str) -> list[str]:
-    """The tokens of a SMILES.
+    """A SMILES cut into tokens: from the left, always the longest that fits.
 
-    >>> pieces("Clc1c[nH]cn1")
-    ['Cl', 'c', '1', 'c', '[nH]', 'c', 'n', '1']
+    >>> pieces("Clc1ccccc1O")
+    ['Cl', 'c1ccccc1', 'O']
     """
     return PIECE.findall(smiles)
 
@@ -63,15 +66,15 @@ def pieces(smiles: str) -> list[str]:
 def encode(smiles: Sequence[str], length: int = LENGTH) -> Tensor:
     """Token ids, filled up with ends: (N, length). ValueError for what has no place there.
 
-    >>> encode(["CCO"], length=5)
-    tensor([[1, 1, 5, 0, 0]])
+    >>> decode(encode(["CCO", "c1ccccc1"], length=5))
+    ['CCO', 'c1ccccc1']
     """
     place = {token: i for i, token in enumerate(TOKENS)}
     rows = [pieces(each) for each in smiles]
     for each, row in zip(smiles, rows, strict=True):
         require(len(row) <= length, f"SMILES {each!r}", f"at most {length} tokens", len(row))
         unknown = [token for token in row if token not in place]
-        require(not unknown, f"SMILES {each!r}", f"tokens out of {' '.join(TOKENS)}", unknown)
+        require(not unknown, f"SMILES {each!r}", "tokens of the training molecules", unknown)
     filled = [row + [END] * (length - len(row)) for row in rows]
     return torch.tensor([[place[token] for token in row] for row in filled])
 
@@ -79,8 +82,8 @@ def encode(smiles: Sequence[str], length: int = LENGTH) -> Tensor:
 def decode(ids: Tensor) -> list[str]:
     """The SMILES of ids (N, L), each up to its first end; "?" for a mask.
 
-    >>> decode(torch.tensor([[1, 1, 5, 0, 1]]))
-    ['CCO']
+    >>> decode(torch.tensor([[TOKENS.index("C"), MASK, TOKENS.index("O"), 0, 1]]))
+    ['C?O']
     """
     fits = ids.dim() == 2 and ids.dtype in WHOLE and ((ids >= 0) & (ids <= MASK)).all()
     require(fits, "ids", f"token ids (N, L), from 0 to {MASK}", ids)

@@ -40,13 +40,13 @@ def judge(smiles: str) -> Verdict:
     from rdkit.Chem import QED, Crippen, Descriptors
 
     with rdBase.BlockLogs():
-        mol = Chem.MolFromSmiles(smiles, sanitize=False)
-        if mol is None or not mol.GetNumAtoms():
+        parsed, mol = Chem.MolFromSmiles(smiles, sanitize=False), Chem.MolFromSmiles(smiles)
+        if not smiles or parsed is None:
             return Verdict(smiles, "syntax" if smiles else "empty")
-        if problems := Chem.DetectChemistryProblems(mol):
-            valence = problems[0].GetType() == "AtomValenceException"
+        if mol is None:
+            kinds = [problem.GetType() for problem in Chem.DetectChemistryProblems(parsed)]
+            valence = "AtomValenceException" in kinds[:1]
             return Verdict(smiles, "valence" if valence else "aromaticity")
-        mol = Chem.MolFromSmiles(smiles)
         canonical = Chem.MolToSmiles(mol)
         return Verdict(canonical, "", Crippen.MolLogP(mol), QED.qed(mol), Descriptors.MolWt(mol))
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.registry import choose
-from course_lib.datasets.molecules import decode, molecules, pieces
+from course_lib.datasets.molecules import decode, molecules
 from course_lib.evaluation.molecules import Verdict, distance, drawing, judge, quality
 from course_lib.experiments.study import Outcome, Study
 from course_lib.recipes.molecules import (
@@ -89,9 +89,9 @@ def one_more_carbon(seed: int) -> Drawn:
 
 def with_a_carbon(smiles: str, chance: random.Random) -> Verdict:
     """The first valid molecule with a C at a random place; where there is none, what failed."""
-    tokens = pieces(smiles)
-    for place in chance.sample(range(len(tokens) + 1), len(tokens) + 1):
-        verdict = judge("".join([*tokens[:place], "C", *tokens[place:]]))
+    places = range(len(smiles) + 1)
+    for place in chance.sample(places, len(places)):
+        verdict = judge(smiles[:place] + "C" + smiles[place:])
         if not verdict.problem:
             break
     return verdict

@@ -29,7 +29,7 @@ class Molecules(Recipe):
 
     goal = "valid"  # which needs RDKit
     settings: ClassVar = dict(
-        steps=600,
+        steps=1500,
         optimizer=Optimizer("muon", lr=3e-3, warmup=50),
         ema=0.99,
         scale=Scale(precision="auto"),
@@ -67,13 +67,13 @@ class Molecules(Recipe):
         raise NotImplementedError
 
     def draw(self, model: nn.Module, labels: Tensor, seed: int = 0, scale: float = 1.0) -> Tensor:
-        """A molecule for each label (B,), as ids (B, 32). scale: of guidance, 1 for none."""
+        """A molecule for each label (B,), as ids (B, 20). scale: of guidance, 1 for none."""
         raise NotImplementedError
 
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """Each SMILES as a picture, a row for each token and a column for each position."""
         ids = self.draw(model, torch.arange(8) % CLASSES)
-        return 2 * F.one_hot(ids, MASK).mT[:, None].float() - 1, decode(ids)  # (8, 1, V, 32)
+        return 2 * F.one_hot(ids, MASK).mT[:, None].float() - 1, decode(ids)  # (8, 1, V, 20)
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
@@ -148,7 +148,7 @@ def trigram(ids: Tensor, extra: float = 0.01) -> Tensor:
 
 
 def draw_trigram(table: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Sequences of ids from left to right: (count, 32)."""
+    """Sequences of ids from left to right: (count, 20)."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.full((count, 2), MASK)
     for _ in range(LENGTH):

@@ -22,7 +22,6 @@ from course_lib.teaching.style import (
     GREY,
     INK,
     ORANGE,
-    PINK,
     RED,
     canvas,
     styled,
@@ -30,10 +29,8 @@ from course_lib.teaching.style import (
 
 STUDY = "molecules"
 ORDER = "held-out molecules", "masked diffusion", "autoregressive", "trigram", "one more carbon"
-KINDS = {  # what a token stands for -> its colour
-    "C": INK, "c": INK, "N": BLUE, "n": BLUE, "[nH]": BLUE, "O": RED, "o": RED,
-    "S": ORANGE, "s": ORANGE, "F": GREEN, "Cl": GREEN, "Br": GREEN,
-}  # fmt: skip
+COLOURS_OF = {"N": BLUE, "n": BLUE, "O": RED, "o": RED, "S": ORANGE, "s": ORANGE, "F": GREEN}
+COLOURS_OF |= {"Cl": GREEN, "Br": GREEN}
 
 
 # ---- recorded molecules ------------------------------------------------------------------------
@@ -94,7 +91,7 @@ def draw_molecule(axes: Axes, atoms: Sequence, bonds: Sequence, title: str = "")
             axes.plot(xs, ys, line, color=INK, linewidth=1.2)
     for name, x, y in atoms:
         element = name.rstrip("H0123456789") or name
-        colour = KINDS.get(element, INK)
+        colour = COLOURS_OF.get(element, INK)
         back = dict(facecolor="white", edgecolor="none", pad=0.6) if name else None
         axes.text(x, y, name, size=8, color=colour, ha="center", va="center", bbox=back)
     middle, reach = (places.max(0) + places.min(0)) / 2, max(np.ptp(places, axis=0).max() / 2, 2)
@@ -121,40 +118,57 @@ def structures_figure(rows: Mapping[str, Mapping[str, dict]], columns: int = 6) 
 @styled
 def unmasking_figure(path: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
     """One sequence of ids at several times, a row for each: masks are grey boxes."""
-    rows, columns = len(path), len(path[0])
-    figure, axes = canvas(1, 1, size=(0.27 * columns + 1.2, 0.3 * rows + 0.6))
+    rows, edges = len(path), edges_of(path)
+    figure, axes = canvas(1, 1, size=(0.1 * edges[-1] + 1.2, 0.31 * rows + 0.6))
     for y, ids in enumerate(path):
-        draw_tokens(axes, ids, y)
-    axes.set(xlim=(-0.6, columns - 0.4), ylim=(rows - 0.4, -0.6), xticks=[], xlabel="position")
+        draw_tokens(axes, ids, edges, y)
+    axes.set(xlim=(0, edges[-1]), ylim=(rows - 0.4, -0.6), xticks=[], xlabel="position")
     axes.set_yticks(range(rows), labels)
     axes.grid(False)
     axes.set_title(title, loc="left")
     return figure
 
 
-def draw_tokens(axes: Axes, ids: Sequence[int], y: float) -> None:
-    """A row of boxes: tokens with their letters, masks in grey, ends left empty."""
-    for x, i in enumerate(ids):
-        masked = i >= len(TOKENS)
-        name = "" if masked else TOKENS[i]
-        colour = GREY if masked or not name else KINDS.get(name, PINK)
-        share = 0.55 if masked else 0.16 if name else 0.1
-        box = dict(facecolor=tint(colour, share), edgecolor="white")
-        axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, **box))
-        axes.text(x, y, name, size=8, ha="center", va="center")
+def name_of(i: int) -> str:
+    """A token's letters; those of a mask and of an end are none."""
+    return TOKENS[i] if i < len(TOKENS) else ""
+
+
+def edges_of(path: Sequence[Sequence[int]]) -> np.ndarray:
+    """Where columns begin that are as wide as their longest token, in letters: (L + 1,)."""
+    longest = [max(len(name_of(i)) for i in column) for column in zip(*path, strict=True)]
+    return np.cumsum([0, *(max(letters, 2) + 1 for letters in longest)])
+
+
+def draw_tokens(axes: Axes, ids: Sequence[int], edges: np.ndarray, y: float) -> None:
+    """A row of boxes: tokens with their letters, masks in dark grey, ends left empty."""
+    for i, left, right in zip(ids, edges[:-1], edges[1:], strict=True):
+        masked, name = i >= len(TOKENS), name_of(i)
+        colour = next((COLOURS_OF[letter] for letter in name if letter in COLOURS_OF), GREY)
+        share = 0.55 if masked else 0.2 if name else 0.08
+        look = dict(facecolor=tint(colour, share), edgecolor="white", linewidth=1.5)
+        axes.add_patch(Rectangle((left, y - 0.46), right - left, 0.92, **look))
+        axes.text((left + right) / 2, y, name, size=8, ha="center", va="center")
 
 
 @styled
-def behind_masks_figure(ids: Sequence[int], right: Sequence[float], title: str) -> Figure:
-    """A sequence of ids, and above each mask the network's probability of the true token."""
-    figure, axes = canvas(1, 1, size=(8.6, 2.2))
-    draw_tokens(axes, ids, 0)
+def behind_masks_figure(
+    ids: Sequence[int], true: Sequence[int], right: Sequence[float], title: str
+) -> Figure:
+    """A sequence, the same with masks, and how probable each true token is for the network."""
+    edges = edges_of([true])
+    figure, axes = canvas(1, 1, size=(0.1 * edges[-1] + 1.6, 2.5))
+    draw_tokens(axes, true, edges, -1)
+    draw_tokens(axes, ids, edges, 0)
+    middles, widths = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
     masked = [x for x, i in enumerate(ids) if i >= len(TOKENS)]
     floor, height = 0.7, 4.0  # in boxes
-    axes.bar(masked, [height * right[x] for x in masked], 0.8, bottom=floor, color=BLUE)
-    axes.set(xlim=(-0.6, len(ids) - 0.4), ylim=(-0.6, floor + height + 0.1), xticks=[])
-    axes.set_yticks([floor, floor + height / 2, floor + height], ["0", "0.5", "1"])
-    axes.set(xlabel="position", ylabel="p(true token)")
+    bars = [height * right[x] for x in masked]
+    axes.bar(middles[masked], bars, 0.8 * widths[masked], bottom=floor, color=BLUE)
+    axes.set(xlim=(0, edges[-1]), ylim=(-1.6, floor + height + 0.1), xticks=[], xlabel="position")
+    ticks = {-1: "clean", 0: "masked", floor: "p = 0", floor + height: "p = 1"}
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.grid(False)
     axes.set_title(title, loc="left")
     return figure
 

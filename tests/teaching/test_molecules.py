@@ -2,7 +2,7 @@
 
 import pytest
 
-from course_lib.datasets.molecules import LENGTH, MASK, encode
+from course_lib.datasets.molecules import LENGTH, MASK, TOKENS, encode
 from course_lib.evaluation.molecules import Verdict
 from course_lib.teaching import molecules as teaching
 from course_lib.teaching.results import load_results
@@ -39,15 +39,25 @@ def test_a_formula_has_a_line_for_each_bond_and_letters_for_all_but_carbon():
 
 
 def test_masks_are_boxes_without_letters():
-    ids = encode(["CCl"])[0].tolist()
+    ids = encode(["OCl"])[0].tolist()
     hidden = [MASK, *ids[1:]]
     figure = teaching.unmasking_figure([ids, hidden], ["clean", "masked"], "title")
-    assert [t for t in texts(figure) if t] == ["C", "Cl", "Cl"]
+    assert [t for t in texts(figure) if t] == ["O", "Cl", "Cl"]
     assert len(figure.axes[0].patches) == 2 * LENGTH
-    (axes,) = teaching.behind_masks_figure(hidden, [0.25] * LENGTH, "title").axes
-    zero, _, one = axes.get_yticks()
+
+
+def test_a_bar_above_each_mask_says_how_probable_the_true_token_is():
+    ids = encode(["OCl"])[0].tolist()
+    hidden = [MASK, *ids[1:]]
+    (axes,) = teaching.behind_masks_figure(hidden, ids, [0.25] * LENGTH, "title").axes
+    floor, top = axes.get_yticks()[-2:]
     (bar,) = axes.containers[0]
-    assert bar.get_y() == zero and bar.get_height() == 0.25 * (one - zero)
+    assert bar.get_y() == floor and bar.get_height() == 0.25 * (top - floor)
+
+
+def test_columns_are_as_wide_as_their_longest_token():
+    ring, oxygen = TOKENS.index("c1ccccc1"), TOKENS.index("O")
+    assert teaching.edges_of([[ring, oxygen], [oxygen, MASK]]).tolist() == [0, 9, 12]
 
 
 def test_the_figures_and_tables_of_the_recorded_runs():
