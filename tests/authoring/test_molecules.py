@@ -14,9 +14,10 @@ from course_lib.authoring.molecules import (
     assemble,
     distinct,
     join,
+    learn_tokens,
     site,
 )
-from course_lib.datasets.molecules import molecules
+from course_lib.datasets.molecules import TOKENS, molecules
 from course_lib.evaluation.molecules import judge
 
 
@@ -36,6 +37,10 @@ def test_the_script_makes_the_shipped_molecules_again():
             pytest.approx(numbers[1], abs=0.00051),
             pytest.approx(numbers[2], abs=0.051),
         ]
+
+
+def test_the_script_learns_the_shipped_tokens_again():
+    assert learn_tokens(molecules("train")[0], len(TOKENS) - 1) == TOKENS[1:]
 
 
 def test_joining_takes_a_hydrogen_from_each_side():
