@@ -11,6 +11,7 @@ import sys
 import typer
 
 from course_lib.cli.draw import demo, sample
+from course_lib.cli.editions import edition
 from course_lib.cli.start import doctor, lab, progress
 from course_lib.cli.train import cost, evaluate, train
 
@@ -26,6 +27,7 @@ app.command()(doctor)
 app.command(context_settings=PASSES_ON)(lab)
 for command in (progress, demo, sample, train, evaluate, cost):
     app.command()(command)
+app.add_typer(edition, name="edition")
 
 
 def main() -> None:
