@@ -7,7 +7,7 @@ is what a reader who made that mistake is told. So a new chapter adds one file.
 
 Every exercise has two halves. `attempt` uses the answer and returns what it does, as plain data;
 it knows nothing of the key. `judge` compares that with the key. So `judge` can work on recorded
-outcomes (the student edition, `teaching/recorded_cases.py`), or in another process (`course grade`).
+outcomes (the student edition, see `recorded_cases.py`), or in another process (`course grade`).
 """
 
 import inspect
