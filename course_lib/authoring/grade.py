@@ -58,7 +58,7 @@ class Refused(Exception):
 
 
 def submissions(folder: Path) -> list[tuple[str, Path]]:
-    """Each student and a notebook: a folder for each student, or notebooks called by their names."""
+    """Each student and a notebook: folders or notebooks that are called by the students' names."""
     found = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
@@ -138,7 +138,7 @@ class Grader:
     def frames(
         self, cells: Sequence[str], numbers: Sequence[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Run the submission: a number and nothing as it begins an exercise, then what came of it."""
+        """Run the submission: a number alone as it begins an exercise, then what came of it."""
         with self.lock, torch.random.fork_rng(devices=[]):
             inputs = {number: EXERCISES[number].inputs(self.seed) for number in numbers}
             course = self.student_edition()
@@ -167,7 +167,7 @@ class Grader:
     def received(
         self, process: subprocess.Popen, numbers: Sequence[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The frames that the process sends; Refused for anything else, and after the time limit."""
+        """The frames that the process sends; Refused for anything else, or after too long."""
         data, total, number = bytearray(), 0, None
         deadline = time.monotonic() + START_SECONDS
         waiting = list(numbers)
@@ -258,9 +258,8 @@ def attempt_of(data: Mapping[str, Any]) -> Attempt:
     if fault:
         status = "not attempted" if fault["status"] == "not attempted" else "wrong"
         fault = Verdict(status, str(fault["message"]))
-    body, mistake = (
-        each if isinstance(each, str) else None for each in (data["body"], data["mistake"])
-    )
+    texts = (data["body"], data["mistake"])
+    body, mistake = (each if isinstance(each, str) else None for each in texts)
     return Attempt(data["outcome"], body, mistake, fault)
 
 
