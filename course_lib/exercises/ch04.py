@@ -270,6 +270,11 @@ def stacks():
     return [([plain, plain],), ([plain, halving, plain],), (down,), ([(7, 2), (5, 1), (1, 4)],)]
 
 
+def drawn_stacks():
+    """Three stacks of five layers, with kernels of 1 to 7 and strides of 1 to 3."""
+    return [([(k, 1 + k % 3) for k in torch.randint(1, 8, (5,)).tolist()],) for _ in range(3)]
+
+
 # ---- the chapter -------------------------------------------------------------------------------
 
 EXERCISES = {
@@ -333,6 +338,7 @@ EXERCISES = {
             one_side_only,
             jump_is_the_last_stride,
         ],
+        more=drawn_stacks,
     ),
     "4.5": Choice(
         "c",

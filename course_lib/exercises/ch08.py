@@ -169,6 +169,10 @@ def times_and_intervals():
     ]
 
 
+def drawn_times():
+    return [(t, 1 + 4 * scale, 0.3, 0.7) for t, scale in torch.rand(8, 2).tolist()]
+
+
 # ---- 8.4 write: rescaled guidance --------------------------------------------------------------
 
 
@@ -254,6 +258,7 @@ EXERCISES = {
         "Off means 1, not 0: without guidance the network still reads the caption.",
         [guided_outside, no_upper_end, no_lower_end, always_on, never_below_one],
         given=planted_no_condition_outside,
+        more=drawn_times,
     ),
     "8.4": Code(
         rescaled,

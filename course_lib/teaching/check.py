@@ -220,6 +220,7 @@ class Code(Compared):
     misconceptions: functions that make typical mistakes; the docstring is what the reader is told.
     given: in a debugging exercise the function that was handed out, word for word.
     run: how an answer is used, `run(answer, *case)`; by default it is called.
+    more: makes further cases for grading with a seed of its own, where `cases` draws nothing.
     """
 
     reference: Callable
@@ -229,12 +230,13 @@ class Code(Compared):
     given: Callable | None = None
     run: Callable = call
     tolerance: float = 1e-4
+    more: Callable[[], Sequence[tuple]] | None = None
 
     def inputs(self, seed: int = 0) -> list[tuple]:
-        """The cases, the same ones each time."""
+        """The cases: 0 is the seed of all readers, another one that of a grading."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return list(self.cases())
+            return [*self.cases(), *(self.more() if self.more and seed else [])]
 
     def parameters(self) -> list[str]:
         return list(inspect.signature(self.reference).parameters)
