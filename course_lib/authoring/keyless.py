@@ -3,8 +3,9 @@
     write(Path("out/course_lib/exercises"))
 
 Of each module `exercises/ch09.py` the student edition keeps what the use of an answer needs: the
-networks that cases hold, `run` and `measure`. Functions become `recorded("9.1")`, and a capstone
-has no reference. What reaches a reference from there is an error, so that no key slips through.
+networks that cases hold, `run` and `measure`. Functions become `recorded("9.1")`, a capstone has
+no reference, and of a function marked `from_key` only its value is kept. What reaches a reference
+in another way is an error, so that no key slips through.
 """
 
 import ast
@@ -18,11 +19,12 @@ import course_lib.exercises as package
 from course_lib.common.files import make_folder, write_files
 from course_lib.teaching.check import Exercise, Target
 from course_lib.teaching.plain import dumps
-from course_lib.teaching.recorded_cases import file_of, record
+from course_lib.teaching.recorded_cases import VALUES, file_of, record
 
 OBJECT = re.compile(rb"course_lib\.exercises\.(\w+):(\w+)")  # in recorded cases
 NOTE = "# Made by `course edition student`: what is right is recorded, in recorded/."
-IMPORT = "from course_lib.teaching.recorded_cases import recorded"
+IMPORT = "from course_lib.teaching.recorded_cases import recorded, recorded_value"
+VALUE = "@from_key\ndef {name}():\n    return recorded_value({key!r})"
 
 
 def write(folder: Path) -> None:
@@ -33,8 +35,10 @@ def write(folder: Path) -> None:
     for number, entry in entries.items():
         data.setdefault(file_of(number), {})[number] = entry
     files = {folder / "recorded" / name: dumps(each, objects=True) for name, each in data.items()}
-    sources = without_key(modules, OBJECT.findall(b"".join(files.values())))
-    files |= {folder / f"{name}.py": text.encode() for name, text in sources.items()}
+    sources = {name: Source(name, exercises) for name, exercises in modules.items()}
+    keep(sources, OBJECT.findall(b"".join(files.values())))
+    files[folder / "recorded" / VALUES] = dumps(values(sources))
+    files |= {folder / f"{name}.py": source.text().encode() for name, source in sources.items()}
     files[folder / "__init__.py"] = Path(package.__file__).read_bytes()
     make_folder(folder / "recorded")
     write_files(files)
@@ -50,22 +54,22 @@ def runnable(modules: Mapping[str, Mapping[str, Exercise]]) -> dict[str, Exercis
     return {number: each for number, each in found.items() if not isinstance(each, Target)}
 
 
-def without_key(
-    modules: Mapping[str, Mapping[str, Exercise]], objects: Iterable[tuple[bytes, bytes]]
-) -> dict[str, str]:
-    """The source of each module, without what only the key needs.
+def values(sources: Mapping[str, "Source"]) -> dict[str, object]:
+    """What the functions marked `from_key` return, by the names under which they are recorded."""
+    modules = {name: import_module(f"{package.__name__}.{name}") for name in sources}
+    pairs = [(module, name) for module, source in sources.items() for name in source.from_key]
+    return {f"{module}.{name}": getattr(modules[module], name)() for module, name in pairs}
 
-    objects: what recorded cases hold, pairs of a module and a name. Modules may import from each
-    other, so what one of them needs is kept in the other.
-    """
-    sources = {name: Source(name, exercises) for name, exercises in modules.items()}
+
+def keep(sources: Mapping[str, "Source"], objects: Iterable[tuple[bytes, bytes]]) -> None:
+    """Keep what cases hold, pairs of a module and a name, and what modules need of each other."""
     for module, name in objects:
         sources[module.decode()].roots.add(name.decode())
     while True:
         asked = {(m, n) for source in sources.values() for m, n in source.asks_for()}
         new = {(m, n) for m, n in asked if m in sources and n not in sources[m].roots}
         if not new:
-            return {name: source.text() for name, source in sources.items()}
+            return
         for module, name in new:
             sources[module].roots.add(name)
 
@@ -76,7 +80,7 @@ class Source:
     def __init__(self, name: str, exercises: Mapping[str, Exercise]):
         self.name = name
         text = Path(package.__file__).with_name(f"{name}.py").read_text("utf-8")
-        self.lines, self.tree = text.splitlines(), ast.parse(text)
+        self.tree, self.lines = ast.parse(text), text.splitlines()
         self.keys = {each.reference.__name__ for each in exercises.values() if has_code(each)}
         self.defined = {n: node for node in self.tree.body for n in names_of(node)}
         (table,) = (node for node in self.tree.body if "EXERCISES" in names_of(node))
@@ -86,13 +90,15 @@ class Source:
         }
         self.roots = {n for entry in self.entries.values() for n in names_in(entry)}
         del self.defined["EXERCISES"]
+        decorated = {n: [*map(ast.unparse, decorators(node))] for n, node in self.defined.items()}
+        self.from_key = [name for name, marks in decorated.items() if "from_key" in marks]
 
     def kept(self) -> set[str]:
         """The names that are needed; ValueError if one of them is a reference."""
         found, new = set(), self.roots & self.defined.keys()
         while new:
             found |= new
-            used = {n for name in new for n in names_in(self.defined[name])}
+            used = {n for name in new for n in self.needs(name)}
             new = (used & self.defined.keys()) - found
         if leaked := sorted(found & self.keys):
             raise ValueError(
@@ -100,6 +106,10 @@ class Source:
                 "which the student edition must not hold; measure without it"
             )
         return found
+
+    def needs(self, name: str) -> set[str]:
+        """The names that a definition uses, as far as it is kept."""
+        return {"from_key"} if name in self.from_key else names_in(self.defined[name])
 
     def asks_for(self) -> list[tuple[str, str]]:
         """What is imported from other modules of exercises."""
@@ -118,9 +128,14 @@ class Source:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 node.names = [a for a in node.names if (a.asname or a.name) in kept]
                 parts += [ast.unparse(node)] if node.names else []
-        parts += [IMPORT] if any(is_recorded(entry) for entry in self.entries.values()) else []
+        parts += [IMPORT]
         for node in self.tree.body:
-            if not isinstance(node, ast.Import | ast.ImportFrom) and kept & set(names_of(node)):
+            if isinstance(node, ast.Import | ast.ImportFrom) or not kept & set(names_of(node)):
+                continue
+            (name, *_) = names_of(node)
+            if name in self.from_key:
+                parts += ["", VALUE.format(name=name, key=f"{self.name}.{name}")]
+            else:
                 first = min([node.lineno, *(d.lineno for d in decorators(node))])
                 parts += ["", *self.lines[first - 1 : node.end_lineno]]
         table = [f'    "{n}": {ast.unparse(entry)},' for n, entry in self.entries.items()]
@@ -135,10 +150,6 @@ def keyless_entry(number: str, entry: ast.Call) -> ast.Call:
         return entry
     run = [each for each in entry.keywords if each.arg == "run"]
     return ast.Call(ast.Name("recorded"), [ast.Constant(number)], run)
-
-
-def is_recorded(entry: ast.Call) -> bool:
-    return entry.func.id == "recorded"
 
 
 def has_code(exercise: Exercise) -> bool:

@@ -6,14 +6,15 @@
 answer, the given code and each misconception make of them. The texts for the reader are sealed
 with these outcomes, those of a prediction with the letter or number. One file for each chapter,
 `exercises/recorded/NN.safetensors`, is plain data; the verdicts come from the code in `check.py`
-that serves the full edition.
+that serves the full edition. Where a capstone is measured against its reference, a function
+marked `from_key` computes what is needed, and the student edition has its value.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, wraps
 from math import floor, isnan, log
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from course_lib.teaching.predictions import (
 from course_lib.teaching.sealed import opened, seal
 
 FOLDER = ROOT / "course_lib" / "exercises" / "recorded"
+VALUES = "values.safetensors"
 
 
 def file_of(number: str) -> str:
@@ -54,6 +56,25 @@ def recorded(number: str, run: Callable = call) -> "RecordedCode | RecordedPredi
     if "sealed" in entry:
         return RecordedPrediction(**entry)
     return RecordedCode(run=run, **entry)
+
+
+def from_key(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Marks a function without arguments whose code needs the key: it is computed once, and the
+    student edition has the value, plain data, in place of the code."""
+
+    @cache
+    @wraps(function)
+    def value() -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return function()
+
+    return value
+
+
+def recorded_value(name: str) -> Any:
+    """What a function marked `from_key` returned in the full edition."""
+    return read(FOLDER / VALUES)[name]
 
 
 @lru_cache
