@@ -1,6 +1,7 @@
 """`course edition`: the course for students, for lecturers, and for Colab, all from the chapters.
 
 student    no solutions, no outputs of exercises, and a package without references
+nbgrader   a course for nbgrader, with hidden tests
 lecturer   solutions, with timing and common errors beside each exercise, and a PDF of answers
 colab      each chapter begins with a cell that installs the course
 """
@@ -15,6 +16,7 @@ from nbformat import NotebookNode
 
 from course_lib.authoring import keyless
 from course_lib.authoring import lecturer as notes
+from course_lib.authoring import nbgrader as for_nbgrader
 from course_lib.authoring.form import code_digest
 from course_lib.common.files import make_folder
 from course_lib.common.paths import ROOT
@@ -31,9 +33,12 @@ def student(out: Path) -> None:
     """The course without its answers: `check` there compares with recorded outcomes."""
     refuse_recorded()
     copy_course(out)
+    (out / "notebooks" / "lecturers.md").unlink(missing_ok=True)  # it has the concept test's key
     shutil.rmtree(out / "course_lib" / "exercises")
     keyless.write(out / "course_lib" / "exercises")
     rewrite(out, without_solutions)
+    for page in out.glob("*.md"):
+        page.write_text(with_links_that_exist(page.read_text("utf-8"), out), "utf-8")
 
 
 def lecturer(out: Path) -> None:
@@ -42,6 +47,12 @@ def lecturer(out: Path) -> None:
     copy_course(out)
     rewrite(out, notes.with_notes)
     notes.write_answers(ROOT / "notebooks", out / "answers.pdf")
+
+
+def nbgrader(out: Path) -> None:
+    """A course for nbgrader; it grades where the full course is installed."""
+    refuse_recorded()
+    for_nbgrader.write(make_empty(out))
 
 
 def colab(out: Path, source: str) -> None:
@@ -79,6 +90,21 @@ def rewrite(out: Path, change: Callable[[NotebookNode], NotebookNode]) -> None:
         notebook = change(nbformat.read(path, as_version=4))
         notebook.metadata["course"] = {"code_digest": code_digest(notebook)}
         nbformat.write(notebook, path)
+
+
+def with_links_that_exist(text: str, folder: Path) -> str:
+    """A page without links to what is not in this edition; their words stay.
+
+    >>> with_links_that_exist("see [the tests](no/such.py) and [a page](https://a.org)", Path("."))
+    'see the tests and [a page](https://a.org)'
+    """
+
+    def kept(link: re.Match) -> str:
+        target = link[2].partition("#")[0]
+        there = not target or "://" in target or (folder / target).exists()
+        return link[0] if there else link[1]
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", kept, text)
 
 
 def refuse_recorded() -> None:

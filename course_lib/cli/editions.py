@@ -30,6 +30,15 @@ def lecturer(out: Out) -> None:
 
 
 @edition.command()
+def nbgrader(out: Out) -> None:
+    """A course for nbgrader, which is an extra: pip install -e ".[nbgrader]"."""
+    from course_lib.authoring import editions
+
+    editions.nbgrader(out)
+    typer.echo(f"the course for nbgrader is in {out}; there: nbgrader generate_assignment NAME")
+
+
+@edition.command()
 def colab(
     out: Out,
     source: Annotated[str, typer.Option(help="the address that git clones the course from")],
