@@ -75,17 +75,18 @@ def graded(
     exercise: NotebookNode, solution: NotebookNode, number: str, points: int
 ) -> list[NotebookNode]:
     """The cell in which a student answers, and the one that grades the answer."""
+    name = number.replace(".", "-")  # nbgrader's ids have no dots
     stub, check = split(exercise.source, number)
     right, _ = split(solution.source.removeprefix("# Solution").strip(), number)
     answer = re.match(r"check\([^,]*,\s*(.*)\)$", check)[1]
     exercise.source = ANSWER.format(stub=stub, solution=right, check=check)
     exercise.outputs, exercise.execution_count = [], None
-    exercise.metadata["nbgrader"] = marks(f"answer-{number}", solution=True)
+    exercise.metadata["nbgrader"] = marks(f"answer-{name}", solution=True)
     test = nbformat.v4.new_code_cell(
         TEST.format(number=number, points=points, answer=answer),
-        id=f"test-{number.replace('.', '-')}",
+        id=f"test-{name}",
     )
-    test.metadata["nbgrader"] = marks(f"test-{number}", grade=True, locked=True, points=points)
+    test.metadata["nbgrader"] = marks(f"test-{name}", grade=True, locked=True, points=points)
     return [exercise, test]
 
 

@@ -315,7 +315,7 @@ def test_a_machine_that_cannot_confine_refuses(tmp_path, monkeypatch):
 
     hand_in(tmp_path / "in", "anna", notebook({}))
     monkeypatch.setattr(sandbox, "faults", lambda: ["it doesn't refuse using the network"])
-    with pytest.raises(RuntimeError, match="can't confine.*using the network.*--trusted"):
+    with pytest.raises(RuntimeError, match=r"can't confine.*using the network.*--trusted"):
         editions.grade(tmp_path / "in", seed=1, csv=tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
