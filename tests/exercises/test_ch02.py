@@ -20,7 +20,13 @@ from course_lib.diffusion import (
 )
 from course_lib.diffusion.likelihood import kl
 from course_lib.diffusion.process import PREDICTIONS
-from course_lib.exercises.ch02 import EXERCISES, bits_per_dimension, min_snr_loss, v_loss, x0_and_eps
+from course_lib.exercises.ch02 import (
+    EXERCISES,
+    bits_per_dimension,
+    min_snr_loss,
+    v_loss,
+    x0_and_eps,
+)
 
 T, MEAN, STD = 10, 0.6, 0.5
 TABLE = linear(T, beta_start=0.02, beta_end=0.5)
