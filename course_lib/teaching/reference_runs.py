@@ -66,7 +66,21 @@ def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
     [1.0, 5.5]
     """
     losses = np.asarray(losses, float)
-    return [float(losses[n - min(100, -(-n // 5)) : n].mean()) for n in steps]
+    return [float(losses[n - window(n) : n].mean()) for n in steps]
+
+
+def window(n: int) -> int:
+    """How many steps up to the n-th are averaged."""
+    return min(100, -(-n // 5))
+
+
+def centres(steps: Sequence[int]) -> list[float]:
+    """Where the mean over the steps up to each of these is drawn.
+
+    >>> centres([1, 10, 1000])
+    [1.0, 9.5, 950.5]
+    """
+    return [n - (window(n) - 1) / 2 for n in steps]
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -91,14 +105,14 @@ def losses_figure(runs: Sequence[Result], losses: Sequence[float] | None = None)
     steps, recorded = recorded_losses(runs)
     low, high = recorded.min(0), recorded.max(0)
     label = f"{len(runs)} recorded seeds, lowest to highest"
-    axes.fill_between(steps, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
-    axes.plot(steps, recorded.mean(0), color=BLUE, label="their mean")
+    axes.fill_between(centres(steps), low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    axes.plot(centres(steps), recorded.mean(0), color=BLUE, label="their mean")
     lowest = low.min()
     if losses is not None:
         losses = checked(losses)
         own_steps = curve_steps(len(losses))
         own = smooth(losses, own_steps)
-        axes.plot(own_steps, own, color=ORANGE, linestyle="--", label="yours")
+        axes.plot(centres(own_steps), own, color=ORANGE, linestyle="--", label="yours")
         lowest = min(lowest, *losses)
     axes.set(xlabel="step (log scale)", ylabel="training loss, smoothed", xscale="log")
     axes.set_yscale("log" if lowest > 0 else "linear")
