@@ -66,7 +66,21 @@ def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
     [1.0, 5.5]
     """
     losses = np.asarray(losses, float)
-    return [float(losses[n - min(100, -(-n // 5)) : n].mean()) for n in steps]
+    return [float(losses[n - window(n) : n].mean()) for n in steps]
+
+
+def window(step: int) -> int:
+    """How many steps up to this one are averaged: a fifth of them, 100 at most."""
+    return min(100, -(-step // 5))
+
+
+def centres(steps: Sequence[int]) -> list[float]:
+    """Where those means are drawn: in the middle of their windows.
+
+    >>> centres([1, 6])
+    [1.0, 5.5]
+    """
+    return [step - (window(step) - 1) / 2 for step in steps]
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -89,16 +103,16 @@ def losses_figure(runs: Sequence[Result], losses: Sequence[float] | None = None)
     """The band between the seeds' lowest and highest smoothed loss, and the reader's loss."""
     figure, axes = canvas()
     steps, recorded = recorded_losses(runs)
-    low, high = recorded.min(0), recorded.max(0)
+    low, high, middle = recorded.min(0), recorded.max(0), centres(steps)
     label = f"{len(runs)} recorded seeds, lowest to highest"
-    axes.fill_between(steps, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
-    axes.plot(steps, recorded.mean(0), color=BLUE, label="their mean")
+    axes.fill_between(middle, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    axes.plot(middle, recorded.mean(0), color=BLUE, label="their mean")
     lowest = low.min()
     if losses is not None:
         losses = checked(losses)
         own_steps = curve_steps(len(losses))
         own = smooth(losses, own_steps)
-        axes.plot(own_steps, own, color=ORANGE, linestyle="--", label="yours")
+        axes.plot(centres(own_steps), own, color=ORANGE, linestyle="--", label="yours")
         lowest = min(lowest, *losses)
     axes.set(xlabel="step (log scale)", ylabel="training loss, smoothed", xscale="log")
     axes.set_yscale("log" if lowest > 0 else "linear")
