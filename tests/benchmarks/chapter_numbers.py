@@ -1,6 +1,7 @@
 """Numbers that the prose quotes and no cell prints: python tests/benchmarks/chapter_numbers.py
 
     03   the samplers' errors against a reference that is none of them: Heun's with 300 steps
+    05   the loss of digits-vae at step 250, for eight seeds
     06   linear probes of the first colour, the second colour and the relation, and combined
     08   what sampling in 30 steps costs; how far apart the two predictions are at each time
     09   the source in a picture of small strengths
@@ -24,6 +25,7 @@ from course_lib.diffusion import generators, initial_noise, sample
 from course_lib.models import CLIP, UNet
 from course_lib.pipelines import image_to_image
 from course_lib.recipes import RECIPES, load_pipeline
+from course_lib.teaching.reference_runs import smooth
 
 matplotlib.use("Agg")
 
@@ -46,6 +48,15 @@ def chapter_03() -> None:
         drawn = sample(process, unet, few, steps=steps, sampler=sampler)
         for name, limit in reference.items():
             print(f"{sampler}, 50 calls, to {name}: {(drawn - limit).square().mean().sqrt():.4f}")
+
+
+def chapter_05() -> None:
+    reached = []
+    for seed in range(8):
+        run = RECIPES["digits-vae"]().begin(device="cpu", seed=seed)
+        reached += smooth([run.advance().loss for _ in range(250)], [250])
+    print("smoothed loss at step 250, seeds 0 to 7:", [round(loss, 2) for loss in reached])
+    print(f"mean {np.mean(reached):.2f}, standard deviation {np.std(reached, ddof=1):.2f}")
 
 
 def chapter_06() -> None:
@@ -120,6 +131,6 @@ def chapter_09() -> None:
         print(f"strength {strength}: {(image - source).abs().mean():.3f} from the source")
 
 
-for chapter in (chapter_03, chapter_06, chapter_08, chapter_09):
+for chapter in (chapter_03, chapter_05, chapter_06, chapter_08, chapter_09):
     print(chapter.__name__.replace("_", " "))
     chapter()
