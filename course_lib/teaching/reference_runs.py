@@ -69,18 +69,18 @@ def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
     return [float(losses[n - window(n) : n].mean()) for n in steps]
 
 
-def window(n: int) -> int:
-    """How many steps up to the n-th are averaged."""
-    return min(100, -(-n // 5))
+def window(step: int) -> int:
+    """How many steps up to this one are averaged: a fifth of them, 100 at most."""
+    return min(100, -(-step // 5))
 
 
 def centres(steps: Sequence[int]) -> list[float]:
-    """Where the mean over the steps up to each of these is drawn.
+    """Where those means are drawn: in the middle of their windows.
 
-    >>> centres([1, 10, 1000])
-    [1.0, 9.5, 950.5]
+    >>> centres([1, 6])
+    [1.0, 5.5]
     """
-    return [n - (window(n) - 1) / 2 for n in steps]
+    return [step - (window(step) - 1) / 2 for step in steps]
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -103,10 +103,10 @@ def losses_figure(runs: Sequence[Result], losses: Sequence[float] | None = None)
     """The band between the seeds' lowest and highest smoothed loss, and the reader's loss."""
     figure, axes = canvas()
     steps, recorded = recorded_losses(runs)
-    low, high = recorded.min(0), recorded.max(0)
+    low, high, middle = recorded.min(0), recorded.max(0), centres(steps)
     label = f"{len(runs)} recorded seeds, lowest to highest"
-    axes.fill_between(centres(steps), low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
-    axes.plot(centres(steps), recorded.mean(0), color=BLUE, label="their mean")
+    axes.fill_between(middle, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    axes.plot(middle, recorded.mean(0), color=BLUE, label="their mean")
     lowest = low.min()
     if losses is not None:
         losses = checked(losses)

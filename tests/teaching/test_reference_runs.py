@@ -9,6 +9,7 @@ from PIL import Image
 
 from course_lib.teaching.reference_runs import (
     STUDY,
+    centres,
     curve_steps,
     losses_figure,
     samples_figure,
@@ -68,6 +69,7 @@ def test_smoothing_by_hand():
     losses = list(range(1, 1001))
     assert smooth(losses, [1, 5, 10, 11]) == [1, 5, 9.5, 10]
     assert smooth(losses, [1000]) == [np.mean(losses[-100:])]
+    assert smooth(losses, [9, 1000]) == centres([9, 1000])  # the loss of step n is n here
     assert curve_steps(1) == [1] and curve_steps(2000)[-1] == 2000
 
 
