@@ -21,7 +21,7 @@ def faults(bound: dict[str, dict[str, list[str]]], numbered: dict[str, list[str]
         for number, times in Counter(numbers).items():
             if times > 1:
                 found.append(f"chapter {chapter} numbers two equations {number}")
-            if not re.fullmatch(rf"{int(chapter)}\.\d+", number):
+            if not re.fullmatch(rf"{chapter.removeprefix('0')}\.\d+", number):
                 found.append(f"chapter {chapter} numbers an equation {number}")
             if not tests.get(number):
                 found.append(f"equation {number} is bound to no test")
@@ -52,14 +52,14 @@ def in_the_list() -> dict[str, dict[str, list[str]]]:
 
 def in_the_chapters() -> dict[str, list[str]]:
     return {
-        path.name[:2]: TAG.findall(
+        path.stem.partition("_")[0]: TAG.findall(
             "\n".join(
                 "".join(cell["source"])
                 for cell in json.loads(path.read_text("utf-8"))["cells"]
                 if cell["cell_type"] == "markdown"
             )
         )
-        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+        for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]*_*.ipynb"))
     }
 
 

@@ -30,8 +30,9 @@ def table() -> list[str]:
         title = TITLE.match(notebook.cells[0].source)
         code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
         modules = modules_of(code)
-        tests = tests_of(path.name[:2], modules)
-        name = f"{path.name[:2]} · {title[2].partition(':')[0]}" if title else path.stem
+        chapter = path.stem.partition("_")[0]
+        tests = tests_of(chapter, modules)
+        name = f"{chapter} · {title[2].partition(':')[0]}" if title else path.stem
         rows.append(f"| [{name}](notebooks/{path.name}) | {links(modules)} | {links(tests)} |")
     return rows
 

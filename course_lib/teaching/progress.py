@@ -15,8 +15,8 @@ from course_lib.teaching.check import MARKS, exercises
 from course_lib.teaching.solved import solved
 
 NOTEBOOKS = ROOT / "notebooks"
-TITLE = re.compile(r"# (\d+) · (.+)")
-HEADING = re.compile(r"### Exercise (\d+\.\d+) · (\w+) · ([★☆]+) · (\d+ minutes?)")
+TITLE = re.compile(r"# (\d+[a-z]?) · (.+)")
+HEADING = re.compile(r"### Exercise (\d+[a-z]?\.\d+) · (\w+) · ([★☆]+) · (\d+ minutes?)")
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class Heading:
 def progress(chapter: int | str) -> None:
     """Print which exercises of a chapter are solved; never raise, so the notebook runs on."""
     try:
-        print("\n".join(table(int(chapter))))
+        print("\n".join(table(str(chapter).zfill(2))))
     except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"✗ {' '.join(str(error).split())}")
 
 
-def table(chapter: int) -> Iterator[str]:
-    """A line for the chapter, one for each of its exercises, and how many are solved."""
+def table(chapter: str) -> Iterator[str]:
+    """A line for the chapter ("01", "15a"), one for each exercise, and how many are solved."""
     title, headings = chapter_page(chapter)
     done = solved()
-    yield f"{chapter:02} · {title}" if title else f"chapter {chapter:02}"
+    yield f"{chapter} · {title}" if title else f"chapter {chapter}"
     for each in headings:
         state = "right" if each.number in done else "not attempted"
         words = "solved" if each.number in done else "not yet"
@@ -53,25 +53,27 @@ def table(chapter: int) -> Iterator[str]:
 def overview() -> Iterator[str]:
     """A line for each chapter and the total: what `course progress` prints."""
     done, found, total = solved(), 0, 0
-    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")):
-        title, headings = chapter_page(int(path.name[:2]))
+    for path in sorted(NOTEBOOKS.glob("[0-9][0-9]*_*.ipynb")):
+        chapter = path.stem.partition("_")[0]
+        title, headings = chapter_page(chapter)
         marks = [MARKS["right" if each.number in done else "not attempted"] for each in headings]
         count = marks.count(MARKS["right"])
         found, total = found + count, total + len(marks)
-        yield f"{path.name[:2]} · {title:32} {' '.join(marks):12} {count} of {len(marks)}"
+        name = f"{chapter} · {title}"
+        yield f"{name:37} {' '.join(marks):12} {count} of {len(marks)}"
     yield f"{found} of {total} exercises solved"
 
 
-def chapter_page(chapter: int) -> tuple[str, list[Heading]]:
+def chapter_page(chapter: str) -> tuple[str, list[Heading]]:
     """The chapter's title and its exercises in order; ValueError if it has none.
 
     The exercises are those with a check; their headings are read from the notebook, if it is there.
     """
-    cells = [text for path in NOTEBOOKS.glob(f"{chapter:02}_*.ipynb") for text in prose(path)]
+    cells = [text for path in NOTEBOOKS.glob(f"{chapter}_*.ipynb") for text in prose(path)]
     titles = [found.group(2).strip() for text in cells if (found := TITLE.match(text))]
     found = [HEADING.match(text) for text in cells]
     known = {each[1]: Heading(*each.groups()) for each in found if each}
-    numbers = exercises(f"{chapter}.1")
+    numbers = exercises(f"{chapter.removeprefix('0')}.1")
     return "".join(titles[:1]), [known.get(number, Heading(number)) for number in numbers]
 
 

@@ -22,7 +22,7 @@ def solved() -> set[str]:
     """The numbers of the exercises solved so far; ValueError in one line if the file is damaged."""
     try:
         numbers = json.loads(PROGRESS.read_text("utf-8"))["solved"]
-        if not all(re.fullmatch(r"\d+\.\d+", number) for number in numbers):
+        if not all(re.fullmatch(r"\d+[a-z]?\.\d+", number) for number in numbers):
             raise ValueError
         return set(numbers)
     except FileNotFoundError:
@@ -43,9 +43,8 @@ def record(number: str) -> str:
 
 
 def write(numbers: set[str]) -> None:
-    ordered = sorted(numbers, key=lambda number: [int(n) for n in number.split(".")])
     make_folder(PROGRESS.parent)
-    write_files({PROGRESS: (json.dumps({"solved": ordered}) + "\n").encode()})
+    write_files({PROGRESS: (json.dumps({"solved": sorted(numbers)}) + "\n").encode()})
 
 
 def forget() -> None:
