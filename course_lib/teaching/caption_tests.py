@@ -2,11 +2,19 @@
 
 `QUESTIONS` are for zero-shot classification: the classes, and templates to word them with.
 `CONTRADICTIONS` change one thing in a scene, so that the new caption is false for the picture.
+`side_by_side` are pairs of objects for linear probes of which object is where.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count, islice
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from course_lib.datasets.scenes import Scenes
+from course_lib.datasets.scenes.captions import write
 from course_lib.datasets.scenes.grammar import COLOURS, RELATIONS, SHAPES, SIZES, Scene
 
 
@@ -101,3 +109,31 @@ CONTRADICTIONS: dict[str, Callable[[Scene, int], Scene]] = {
     "the two exchange colours": _exchange_colours,
 }
 SAME_WORDS = tuple(CONTRADICTIONS)[4:]  # these name everything in the picture, put together wrongly
+
+
+# ---- two objects side by side ------------------------------------------------------------------
+
+
+def side_by_side(number: int, seed: int = 5) -> tuple[Tensor, list[str], Tensor, Tensor]:
+    """Scenes of two objects in different colours, one left of the other, from the training split.
+
+    Returns images (B, 3, 64, 64), captions in varying words, and two colours (B,) by their place
+    in COLOURS: that of the object which the caption names first, and that of the one on the left.
+    """
+    data, colours = Scenes(64, "train", "pair", seed=seed, unsaid=0.0), list(COLOURS)
+    every = ((i, data.scene(i)[0]) for i in count())
+    chosen = islice(
+        (
+            (i, scene)
+            for i, scene in every
+            if scene.relation in ("left of", "right of")
+            and scene.objects[0].colour != scene.objects[1].colour
+        ),
+        number,
+    )
+    indices, scenes = zip(*chosen, strict=True)
+    rng = np.random.default_rng(0)
+    captions = [write(scene, rng) for scene in scenes]
+    first = [colours.index(scene.objects[0].colour) for scene in scenes]
+    left = [colours.index(s.objects[s.relation == "right of"].colour) for s in scenes]
+    return data.batch(indices)[0], captions, torch.tensor(first), torch.tensor(left)
