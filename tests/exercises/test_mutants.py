@@ -32,8 +32,8 @@ def case(alpha, sigma):
 def test_a_mutant_is_one_change():
     names = {mutant.name for mutant in mutants(CODE["8.1"])}
     assert {
-        "x0 + scale * sigma**2 / alpha * gradient => x0 - scale * sigma**2 / alpha * gradient",
-        "sigma**2 => sigma",
+        "x0 + scale * sigma ** 2 / alpha * gradient => x0 - scale * sigma ** 2 / alpha * gradient",
+        "sigma ** 2 => sigma",
         "sigma => 2 * sigma",
         "scale => -scale",
         "sigma => alpha",
