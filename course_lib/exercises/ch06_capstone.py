@@ -231,7 +231,7 @@ EXERCISES = {
     "6.6": Target(
         train_clip,
         retrieval_among_64,
-        bound=0.5,  # seeds 0, 1, 2: 0.600, 0.621, 0.568
+        bound=0.42,  # seeds 0, 1, 2: 0.600, 0.621, 0.568; other learning rates: 0.50 and more
         meaning="the share of held-out pairs found among 64 is",
         well_done="With larger towers and 400 million pairs, this loop is CLIP's.",
         most=False,
