@@ -1,5 +1,6 @@
 """What a chapter calls for its reader: figures, widgets, checks of exercises, recorded results.
 
+caption_tests   chapter 06: questions to a model of captions, and captions that contradict
 check           is an answer right, and if not, why?   (answers are compared in `compare`)
 progress        which exercises are solved             (remembered by `solved`)
 style, plots    the course's figures and how they look
@@ -12,6 +13,7 @@ unet_variants   chapter 04's networks, with a part of the U-Net switched off
 """
 
 __all__ = [
+    "caption_tests",
     "check",
     "compare",
     "diagrams",

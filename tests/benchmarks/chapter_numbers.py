@@ -88,9 +88,9 @@ def chapter_06() -> None:
 def chapter_08() -> None:
     code, scope = cells("08"), {}
     exec(code["set-up"], scope)
-    exec("process, ANY = RECIPES['digits-classes']().process, 10", scope)
-    exec(code["ring"].split("figure, axes")[0], scope)
-    exec(code["hero"].split("scales = ")[0], scope)
+    scope |= {"process": RECIPES["digits-classes"]().process, "sample": sample}
+    exec(code["ring"].split("points = ")[0], scope)
+    exec(code["measures"].split("scales = ")[0], scope)
     ring, right, process = scope["ring"], scope["right"], scope["process"]
     generator = torch.Generator().manual_seed(0)
     print("class 0's own points:", scope["measures"](right.sample(20_000, generator)))
