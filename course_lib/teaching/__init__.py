@@ -4,7 +4,6 @@ check           is an answer right, and if not, why?   (answers are compared in 
 progress        which exercises are solved             (remembered by `solved`)
 style, plots    the course's figures and how they look
 widgets         figures with sliders
-diagrams        how the components fit together
 history         who published what when
 reference_runs  what good looks like
 results         results of recorded studies, with their figures in `study_figures`
@@ -14,7 +13,6 @@ unet_variants   chapter 04's networks, with a part of the U-Net switched off
 __all__ = [
     "check",
     "compare",
-    "diagrams",
     "history",
     "plots",
     "progress",
