@@ -7,10 +7,12 @@ widgets         figures with sliders
 history         who published what when
 reference_runs  what good looks like
 results         results of recorded studies, with their figures in `study_figures`
-unet_variants   chapter 04's networks, with a part of the U-Net switched off
+unet_variants   chapter 04's networks, with a part of the U-Net switched off; unet_costs: their costs
+by_hand         code on a page, compared with the library's
 """
 
 __all__ = [
+    "by_hand",
     "check",
     "compare",
     "history",
@@ -21,6 +23,7 @@ __all__ = [
     "solved",
     "study_figures",
     "style",
+    "unet_costs",
     "unet_variants",
     "widgets",
 ]

@@ -44,10 +44,10 @@ def parameters_by_stage(unet: UNet) -> list[int]:
 
 def cost_table(unet: UNet, costs: dict[str, list[float]]) -> str:
     """A line for each kind of layer, and one for the parameters; a column for each stage."""
-    lines = [f"{'stage':26}" + "".join(f"{stage:>11}" for stage in range(len(unet.down_blocks)))]
+    lines = [f"{'stage':32}" + "".join(f"{stage:>11}" for stage in range(len(unet.down_blocks)))]
     for kind, row in costs.items():
-        lines.append(f"{kind + ', million mult.':26}" + "".join(f"{n / 1e6:11,.1f}" for n in row))
+        lines.append(f"{kind + ', million mult.':32}" + "".join(f"{n / 1e6:11,.1f}" for n in row))
     held = parameters_by_stage(unet)
     shares = "".join(f"{count / sum(held):11.0%}" for count in held)
-    lines.append(f"{'share of the parameters':26}{shares}")
+    lines.append(f"{'share of the parameters':32}{shares}")
     return "\n".join(lines)

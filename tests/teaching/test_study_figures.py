@@ -31,10 +31,13 @@ def test_each_variant_of_the_unet_is_a_line_and_a_row_of_dots():
     assert len(right.lines) == len(VARIANTS) - 1 + 1  # all but the full one, and the line at 1
 
 
+def curves_of(variant):
+    return [run.curve["loss"] for run in by_variant(UNET)[variant]]
+
+
 def test_where_a_variant_loses_is_what_its_curves_say():
     full, mlp = (
-        [sum(losses) / 2 for losses in zip(*(r.curve["loss"] for r in by_variant(UNET)[v]))]
-        for v in ("full", "MLP")
+        [sum(losses) / 2 for losses in zip(*curves_of(v), strict=True)] for v in ("full", "MLP")
     )
     gaps = [a - b for a, b in zip(mlp, full, strict=True)]
     share, factor = sum(gaps[:2]) / sum(gaps), max(a / b for a, b in zip(mlp, full, strict=True))
