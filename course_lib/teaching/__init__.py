@@ -7,7 +7,8 @@ widgets         figures with sliders
 history         who published what when
 reference_runs  what good looks like
 results         results of recorded studies, with their figures in `study_figures`
-unet_variants   chapter 04's networks, with a part of the U-Net switched off; unet_costs: their costs
+unet_variants   chapter 04's networks, with a part of the U-Net switched off
+unet_costs      where a U-Net spends its multiplications
 by_hand         code on a page, compared with the library's
 """
 
