@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, canvas, styled
 
 LANES = {"adversarial": ORANGE, "diffusion": BLUE, "words and latents": GREEN}
+HEIGHTS = (0.16, -0.16, 0.34, -0.34, 0.52, -0.52)  # of names, above and below their lane in turn
+USED = {"adversarial": 4, "diffusion": 5, "words and latents": 6}  # so that no two overlap
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,13 @@ def timeline_figure() -> Figure:
     seen = dict.fromkeys(LANES, 0)
     for event in EVENTS:
         colour, height = LANES[event.lane], heights[event.lane]
-        lift = (0.16, -0.16, 0.34, -0.34, 0.52, -0.52)[seen[event.lane] % 6]  # labels alternate
+        lift = HEIGHTS[seen[event.lane] % USED[event.lane]]
         seen[event.lane] += 1
         lanes.plot(event.year, height, "o", color=colour, markersize=6)
         lanes.plot([event.year] * 2, [height, height + lift], color=GREY, linewidth=0.6)
         above = "bottom" if lift > 0 else "top"
-        lanes.text(event.year, height + lift, event.name, size=8, ha="center", va=above)
+        white = dict(facecolor="white", edgecolor="none", pad=0.6)  # hides lines behind a name
+        lanes.text(event.year, height + lift, event.name, size=8, ha="center", va=above, bbox=white)
     lanes.set(xlim=(2013.4, 2023.6), ylim=(-0.8, 2.65), yticks=list(heights.values()))
     lanes.set_yticklabels(heights)
     lanes.set_title("From adversarial networks to Stable Diffusion", loc="left")
