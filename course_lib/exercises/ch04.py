@@ -397,7 +397,7 @@ class WholeUNet(nn.Module):
         return self.conv_out(F.silu(self.norm(h)))
 
 
-STEPS = 200
+STEPS = 250
 
 
 def parameters_without_gradient(level: nn.Module) -> list[str]:
@@ -551,7 +551,7 @@ EXERCISES = {
     "4.6": Target(
         Level,
         examined_and_trained,
-        bound=0.2,
+        bound=0.115,  # seeds 0 to 4: 0.1065, 0.1078, 0.1083, 0.1071, 0.1077; added skips: 0.1109
         meaning="the loss on held-out digits is",
         well_done="Ten lines of `forward`, and no list of skips: a U-Net is a U-Net in a U-Net.",
         misconceptions=[skip_not_used, time_not_used, nothing_below],

@@ -139,7 +139,7 @@ def short_runs(
         run = train(
             network,
             process.loss,
-            lambda step: images[torch.randint(len(images), (64,))],
+            lambda step: images[torch.randint(len(images), (32,))],
             steps=steps,
             optimizer=Optimizer(lr=2e-3, warmup=10),
             ema=0.98,
