@@ -432,6 +432,17 @@ def examined_and_trained(answer: Callable) -> float:
     return held_out_loss(answer)
 
 
+def never_ends(answer: Callable) -> bool:
+    """Your level contains itself without an end. The level below has a depth of one less, and at
+    depth 0 there is none."""
+    try:
+        with torch.device("meta"):
+            answer(CHANNELS, DEPTH, TIME_DIM)
+    except (RecursionError, RuntimeError) as error:  # too deep, or too many channels
+        return "recursion" in str(error) or "overflow" in str(error)
+    return False
+
+
 def skip_not_used(answer: Callable) -> bool:
     """Your level doesn't use its skip: with the levels below silenced, its output no longer depends
     on its input. Concatenate what `before` made with what comes back from below."""
@@ -440,8 +451,9 @@ def skip_not_used(answer: Callable) -> bool:
         if isinstance(lower, answer):
             lower.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output))
     temb = torch.randn(1, TIME_DIM)
-    one, other = (level(torch.randn(1, CHANNELS, 8, 8), temb) for _ in range(2))
-    return torch.equal(one, other)
+    xs = torch.randn(2, 1, CHANNELS, 8, 8)
+    one, other = (level(x, temb) for x in xs)
+    return one.shape == xs[0].shape and torch.equal(one, other)
 
 
 def time_not_used(answer: Callable) -> bool:
@@ -554,6 +566,6 @@ EXERCISES = {
         bound=0.115,  # seeds 0 to 4: 0.1065, 0.1078, 0.1083, 0.1071, 0.1077; added skips: 0.1109
         meaning="the loss on held-out digits is",
         well_done="Ten lines of `forward`, and no list of skips: a U-Net is a U-Net in a U-Net.",
-        misconceptions=[skip_not_used, time_not_used, nothing_below],
+        misconceptions=[never_ends, skip_not_used, time_not_used, nothing_below],
     ),
 }
