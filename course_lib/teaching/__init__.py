@@ -5,18 +5,19 @@ check           is an answer right, and if not, why?   (answers are compared in 
 progress        which exercises are solved             (remembered by `solved`)
 style, plots    the course's figures and how they look
 widgets         figures with sliders
-diagrams        how the components fit together
 history         who published what when
 reference_runs  what good looks like
 results         results of recorded studies, with their figures in `study_figures`
 unet_variants   chapter 04's networks, with a part of the U-Net switched off
+unet_costs      where a U-Net spends its multiplications
+by_hand         code on a page, compared with the library's
 """
 
 __all__ = [
+    "by_hand",
     "caption_tests",
     "check",
     "compare",
-    "diagrams",
     "history",
     "plots",
     "progress",
@@ -25,6 +26,7 @@ __all__ = [
     "solved",
     "study_figures",
     "style",
+    "unet_costs",
     "unet_variants",
     "widgets",
 ]
