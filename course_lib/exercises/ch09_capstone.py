@@ -36,15 +36,15 @@ class LatentDiffusion:
 
 @torch.no_grad()
 def share_right(answer: Callable) -> float:
-    """Of what 24 held-out captions state, what holds in the pictures drawn for them.
+    """Of the pictures drawn for 24 held-out captions, those in which all that is said holds.
 
     Before that, the loss of a batch and a few pictures must be the reference's.
     """
     model = load_pipeline("scenes-latent")
     parts = model.vae, model.clip, model.unet, model.process
     ours, theirs = LatentDiffusion(*parts), answer(*parts)
-    images, captions = Scenes(64, "new combinations", seed=5, unsaid=0).batch(range(24))
-    noise = initial_noise(generators(range(24)), model.latent)
+    images, captions = Scenes(64, "new combinations", seed=8, unsaid=0).batch(range(24))
+    noise = initial_noise(generators(range(300, 324)), model.latent)
 
     batch = images[:6], captions[:6], torch.linspace(0.1, 0.9, 6).double(), noise[:6]
     got, expected = (torch.as_tensor(each.loss(*batch)) for each in (theirs, ours))
@@ -57,8 +57,7 @@ def share_right(answer: Callable) -> float:
 
     pictures = shaped(theirs.draw(captions, noise, model.scale, 20), (24, 3, 64, 64), "draw(...)")
     verdicts = PromptOracle().judge(pictures.clamp(-1, 1), captions)
-    stated = [holds for v in verdicts for name, holds in v.items() if name != "all"]
-    return sum(stated) / len(stated)
+    return sum(verdict["all"] for verdict in verdicts) / len(verdicts)
 
 
 # ---- known mistakes, on tiny parts that tell all of them apart -----------------------------------
@@ -216,8 +215,8 @@ EXERCISES = {
     "9.7": Target(
         LatentDiffusion,
         share_right,
-        bound=0.9,
-        meaning="the share of what 24 captions state that holds in your pictures is",
+        bound=0.8,  # five sets of captions and noise: 0.88 to 1; without guidance 0.63 to 0.75
+        meaning="the share of 24 pictures in which all that the caption says holds is",
         well_done="Encode, add noise, sample, decode: these four lines are latent diffusion.",
         most=False,
         misconceptions=[makes(mistake) for mistake in MISTAKES],

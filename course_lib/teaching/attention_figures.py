@@ -23,11 +23,12 @@ def attention_figure(
     title: str = "",
     columns: int = 8,
     outline: bool = True,
+    top: float | None = None,
 ) -> Figure:
     """An image, then for each word a heat map of the weights with which positions read it.
 
     image (1, 3, H, W) in [-1, 1]; heat (len(words), h, w), at least 0. Each map goes from 0, dark,
-    to its own maximum, bright; its smallest and largest weight stand below it.
+    to its own maximum, bright, or to `top`; its smallest and largest weight stand below it.
     """
     if len(words) != len(heat):
         raise ValueError(f"heat: expected a map for each of {len(words)} words, got {len(heat)}")
@@ -39,7 +40,7 @@ def attention_figure(
     picture_on(axes[0], image)
     axes[0].set_xlabel("the picture\n", size=9)
     for axis, word, weights in zip(axes[1:], words, heat, strict=False):
-        heat_on(axis, weights, image if outline else None)
+        heat_on(axis, weights, image if outline else None, top)
         axis.set_xlabel(f"{word}\n{weights.min():.3f} to {weights.max():.3f}", size=9)
     return figure
 
@@ -73,9 +74,11 @@ def picture_on(axis: Axes, image: Tensor) -> None:
     _bare(axis)
 
 
-def heat_on(axis: Axes, weights: Tensor, image: Tensor | None = None) -> None:
-    """One heat map (h, w), from 0 to its maximum, with the image's outlines over it."""
-    axis.imshow(weights.cpu().numpy(), vmin=0, extent=(0, 1, 1, 0))
+def heat_on(
+    axis: Axes, weights: Tensor, image: Tensor | None = None, top: float | None = None
+) -> None:
+    """One heat map (h, w), from 0 to its maximum or to `top`, with the image's outlines over it."""
+    axis.imshow(weights.cpu().numpy(), vmin=0, vmax=top, extent=(0, 1, 1, 0))
     if image is not None and 0 < (shape := objects(image)).mean() < 1:
         height, width = shape.shape
         x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height

@@ -33,6 +33,8 @@ def test_each_map_is_as_given_and_bright_at_its_own_maximum():
         np.testing.assert_array_equal(image.get_array(), given.numpy())
         assert (image.norm.vmin, image.norm.vmax) == (0, given.max().item())
         assert axis.get_xlabel() == label
+    shared = attention_figure(square(), ["red", "ring"], heat, columns=3, top=0.5)
+    assert [axis.images[0].norm.vmax for axis in shared.axes[1:]] == [0.5, 0.5]
     with pytest.raises(ValueError, match="heat: expected a map for each of 1 words, got 2"):
         attention_figure(square(), ["red"], heat)
 
