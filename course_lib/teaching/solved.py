@@ -44,7 +44,13 @@ def record(number: str) -> str:
 
 def write(numbers: set[str]) -> None:
     make_folder(PROGRESS.parent)
-    write_files({PROGRESS: (json.dumps({"solved": sorted(numbers)}) + "\n").encode()})
+    write_files({PROGRESS: (json.dumps({"solved": sorted(numbers, key=_place)}) + "\n").encode()})
+
+
+def _place(number: str) -> tuple[int, str, int]:
+    """Where an exercise stands in the course: "9.2" before "15a.1"."""
+    chapter, exercise = number.split(".")
+    return int(re.match(r"\d+", chapter)[0]), chapter, int(exercise)
 
 
 def forget() -> None:
