@@ -34,7 +34,7 @@ def class_picture(rows: Sequence[Row]) -> Figure:
         left.barh(names, count, left=start, color=colour, label=label)
         start = [a + b for a, b in zip(start, count, strict=True)]
     left.set(title="Verdicts", xlabel="students", ylabel="exercise")
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, frameon=False)
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
 
     labels = [f"{exercise}  {in_words(name)[:44]}" for (exercise, name), _ in common]
     right.barh(labels, [count for _, count in common], color=ORANGE)

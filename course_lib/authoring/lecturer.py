@@ -146,6 +146,6 @@ def wrapped(text: str) -> list[str]:
 def page(lines: list[str]) -> Figure:
     """An A4 page of text."""
     figure = Figure(figsize=(8.27, 11.69))
-    text = "\n".join(line[: WIDTH + 8].replace("$", r"\$") for line in lines)
+    text = "\n".join(line[: WIDTH + 14].replace("$", r"\$") for line in lines)
     figure.text(0.07, 0.95, text, family="monospace", size=8, va="top", linespacing=1.35)
     return figure

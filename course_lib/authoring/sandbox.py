@@ -20,9 +20,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 NOBODY = 65534
 MOUNT = dict(
@@ -82,15 +81,15 @@ def start(
 
 def stop(process: subprocess.Popen) -> None:
     """Kill all of it. The first process of a namespace takes all others of it along."""
+    import psutil  # here: the part within has the standard library alone
+
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         family = []
     for each in family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             each.kill()
-        except psutil.NoSuchProcess:
-            continue
     process.kill()
     process.wait()
     process.stdout.close()
@@ -176,6 +175,8 @@ def become(spec: dict) -> None:
     import resource
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file too large is then an OSError
+    with suppress(OSError):  # should memory run out, the kernel ends this process first
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if spec["confined"]:
         new_root(spec["readable"], spec["hidden"])
     for name, limit in spec["limits"].items():

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import course_lib.exercises as exercises
-from course_lib.authoring import editions, keyless
+from course_lib.authoring import editions, keyless, lecturer
 from course_lib.common.paths import ROOT
 from course_lib.teaching.answers import source_of_body
 from course_lib.teaching.check import EXERCISES, Choice, Code, Number, Target
@@ -211,3 +211,50 @@ def test_an_edition_cannot_be_made_from_a_student_edition(box):
     asked = "from course_lib.authoring import editions; from pathlib import Path\n"
     asked += "try: editions.student(Path('again'))\nexcept ValueError as error: print(error)"
     assert "without the key" in inside(box, "-c", asked)
+
+
+# ---- for lecturers, and for Colab --------------------------------------------------------------
+
+
+def chapter(name="00_start_here"):
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_a_lecturer_sees_times_and_common_errors(tmp_path):
+    cells = lecturer.with_notes(chapter()).cells
+    assert "| 0.1 | write |" in cells[1].source and "Questions for the class" in cells[1].source
+    notes = {cell.id: cell.source for cell in cells if cell.id.startswith("lecturer-errors")}
+    assert list(notes) == ["lecturer-errors-0-1", "lecturer-errors-0-2", "lecturer-errors-0-3"]
+    assert "**zero to one**: Now black is 0 and white is 1" in notes["lecturer-errors-0-1"]
+    assert "**(c)**: Chance enters only" in notes["lecturer-errors-0-3"]
+    assert len({cell.id for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_exercise_has_its_answer_in_the_pdf(name):
+    notebook = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    lines = list(lecturer.answers(notebook))
+    asked = [line for line in lines if line.startswith("Exercise ")]
+    assert len(asked) == sum("exercise" in editions.tags(cell) for cell in notebook.cells)
+    assert sum("# Solution" in line for line in lines) == len(asked)
+
+
+def test_the_answers_are_a_pdf(tmp_path):
+    nbformat.write(chapter(), tmp_path / "00_start_here.ipynb")
+    lecturer.write_answers(tmp_path, tmp_path / "answers.pdf")
+    assert (tmp_path / "answers.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_colab_chapters_fetch_the_course_first(tmp_path):
+    editions.colab(tmp_path / "colab", "https://example.org/course.git")
+    for name in CHAPTERS:
+        cells = nbformat.read(tmp_path / "colab" / "notebooks" / name, as_version=4).cells
+        first = next(cell for cell in cells if cell.cell_type == "code")
+        assert "git clone --quiet --depth 1 https://example.org/course.git" in first.source
+        assert sum("git clone" in cell.source for cell in cells) == 1
+
+
+def test_a_students_pages_link_only_to_what_is_there(box):
+    assert not (box / "notebooks" / "lecturers.md").exists()  # the concept test has its key there
+    page = (box / "README.md").read_text("utf-8")
+    assert "](notebooks/00_start_here.ipynb)" in page and "](tests/" not in page
