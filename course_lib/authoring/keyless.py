@@ -162,8 +162,9 @@ def names_of(node: ast.stmt) -> list[str]:
         return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name.partition(".")[0] for alias in node.names]
-    stored = (n for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
-    return [n.id for n in stored]
+    targets = getattr(node, "targets", [getattr(node, "target", node)])  # of an assignment
+    names = (each for target in targets for each in ast.walk(target))
+    return [n.id for n in names if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
 def names_in(node: ast.AST) -> set[str]:
