@@ -552,3 +552,32 @@ def test_the_help_lists_every_sampler(course):
 
     help_text = "".join(course("sample", "--help").out.split())
     assert all(name in help_text for name in SAMPLERS)
+
+
+# ---- those who teach ---------------------------------------------------------------------------
+
+
+def test_editions_refuse_a_folder_that_is_in_use(course, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    for edition in ("student", "lecturer", "nbgrader"):
+        done = course("edition", edition, "mine")
+        assert (done.status, done.err.count("\n")) == (2, 1) and "is not empty" in done.err
+    assert course("edition", "colab", "mine").status == 2  # without --source
+
+
+def test_an_nbgrader_edition_says_what_comes_next(course, tmp_path):
+    done = course("edition", "nbgrader", "out")
+    assert done.status == 0 and "nbgrader generate_assignment" in done.out
+    assert (tmp_path / "out" / "source" / "00_start_here" / "00_start_here.ipynb").exists()
+
+
+def test_grading_refuses_in_one_line(course, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, told in (
+        (("nowhere", "--seed", "1"), "there is no folder nowhere"),
+        (("empty", "--seed", "0"), "seed 0 is the students'"),
+        (("empty", "--seed", "1", "--trusted"), "holds no notebooks"),
+    ):
+        done = course("grade", *arguments, "--csv", "out.csv")
+        assert (done.status, done.err.count("\n")) == (2, 1) and told in done.err
