@@ -50,6 +50,21 @@ def colab(
     typer.echo(f"the chapters for Colab are in {out}/notebooks")
 
 
+@edition.command()
+def slides(
+    out: Out,
+    chapter: Annotated[
+        list[str] | None, typer.Option(help="such as 02; repeat it for more; all by default")
+    ] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="also as PDF, which needs a browser")] = False,
+) -> None:
+    """A reveal.js deck for each chapter, with speaker notes; an extra: ".[slides]"."""
+    from course_lib.authoring import slides as decks
+
+    for path in decks.make(out, decks.chapters(chapter), pdf):
+        typer.echo(f"{path}")
+
+
 def grade(
     submissions: Annotated[Path, typer.Argument(help="a folder with a folder for each student")],
     seed: Annotated[int, typer.Option(help="draws the inputs; keep it to yourself")],
