@@ -186,6 +186,8 @@ def text_to_image_ablation_figure(runs: Runs, highlight: str = "the recipe") -> 
             axis.plot([*map(view, each)], [row] * len(each), "o-", color=colour, markersize=4)
         axis.set_yticks(range(len(variants)), variants if axis is axes[0] else [""] * len(variants))
         axis.set_title(title, loc="left")
+    axes[0].set_xlabel("share of properties, one dot for each seed")
+    axes[1].set_xlabel("distance, as a multiple of the floor")
     return figure
 
 

@@ -217,6 +217,7 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         ],
         SHIFT: ["kv => kv + 1", "kv => kv - 1"],
     },
+    "8.1": {SQUARED: ["sigma => -sigma"]},
     "8.4": {
         SAME_SIZE: ["strong => conditional"],
         "a standard deviation changes neither with the sign nor with the mean": [

@@ -87,17 +87,6 @@ def test_strip_takes_the_first_and_the_last_moment():
     assert shown[0] == shown[5] == pytest.approx(0.5) and shown[4] == pytest.approx(1)
 
 
-def test_attention_lights_the_place_that_was_read():
-    heat = torch.zeros(2, 4, 4)
-    heat[0, 0, 0] = heat[1, 3, 3] = 1
-    figure = plots.attention_figure(torch.ones(1, 3, 32, 32), ["red", "ring"], heat)
-    _, red, ring = (image.get_array().mean(2) for image in figure.axes[0].images)
-    assert red[0, 0] > 0.9 > 0.2 > red[-1, -1]
-    assert ring[-1, -1] > 0.9 > 0.2 > ring[0, 0]
-    with pytest.raises(ValueError, match="heat: expected a map for each of 1 words, got 2"):
-        plots.attention_figure(torch.ones(1, 3, 32, 32), ["red"], heat)
-
-
 def test_timeline_is_in_order_and_sourced():
     years = [event.year for event in EVENTS]
     assert years == sorted(years)
