@@ -227,6 +227,56 @@ def held_out_negative_elbo(answer: Callable) -> float:
     return ((held_out - picture).square().sum(1) / 2 / variance + kl).mean().item()
 
 
+def terms_of_the_loss(answer: Callable) -> tuple[float, float]:
+    """The KL and the squared error as the answer's loss counts them, over what they are.
+
+    The loss is error / (2 · variance) + KL: a huge variance leaves the KL, a tiny one the error.
+    """
+    vae, x = answer(64, 16), 2 * torch.rand(2000, 64) - 1
+    with torch.no_grad():
+        mu, logvar = vae.encode(x)
+        z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+        error = (x - vae.decode(z)).square().sum(1).mean()
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
+        return (vae.loss(x, 1e9) / kl).item(), (vae.loss(x, 1e-9) * 2e-9 / error).item()
+
+
+def kl_left_out(answer: Callable) -> bool:
+    """Your loss has no KL term: that trains a plain autoencoder, and its latents may lie
+    anywhere."""
+    return abs(terms_of_the_loss(answer)[0]) < 0.01
+
+
+def kl_with_a_minus(answer: Callable) -> bool:
+    """The KL has a minus in your loss. In the ELBO it is subtracted, and the loss is minus the
+    ELBO: add it."""
+    return -1.1 < terms_of_the_loss(answer)[0] < -0.9
+
+
+def error_averaged_over_pixels(answer: Callable) -> bool:
+    """You average the squared error over the pixels. The ELBO sums it over the pixels; only the
+    batch is averaged."""
+    return abs(64 * terms_of_the_loss(answer)[1] - 1) < 0.1
+
+
+def error_without_the_half(answer: Callable) -> bool:
+    """Your squared error is twice too large: it is divided by 2 · variance."""
+    return abs(terms_of_the_loss(answer)[1] - 2) < 0.1
+
+
+def summed_over_the_batch(answer: Callable) -> bool:
+    """You sum over the batch: for 2,000 pictures the loss is 2,000 times too large. Average over
+    the batch."""
+    return abs(terms_of_the_loss(answer)[1] / 2000 - 1) < 0.1
+
+
+def no_noise_in_the_latent(answer: Callable) -> bool:
+    """Your loss is the same each time, so z has no noise in it: sample
+    z = mu + exp(logvar / 2) · noise."""
+    vae, x = answer(64, 16), 2 * torch.rand(8, 64) - 1
+    return torch.equal(vae.loss(x, 0.1), vae.loss(x, 0.1))
+
+
 # ---- 7.6: cross-attention ----------------------------------------------------------------------
 
 
@@ -366,6 +416,14 @@ EXERCISES = {
         bound=37.0,  # seeds 0, 1, 2: 33.9, 33.7, 33.3
         meaning="minus the ELBO of held-out digits, in nats, is",
         well_done="Encoder, sample, decoder and both terms of the loss work together.",
+        misconceptions=[
+            kl_left_out,
+            kl_with_a_minus,
+            error_averaged_over_pixels,
+            error_without_the_half,
+            summed_over_the_batch,
+            no_noise_in_the_latent,
+        ],
     ),
     "7.6": Target(
         CrossAttention,

@@ -74,16 +74,15 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
     },
     "4.3": {
         SHIFT: [
-            "q @ k.mT / q.shape[2] ** 0.5 => q @ k.mT / q.shape[2] ** 0.5 + 1",
-            "q @ k.mT / q.shape[2] ** 0.5 => q @ k.mT / q.shape[2] ** 0.5 - 1",
+            "q @ k.mT / q.shape[3] ** 0.5 => q @ k.mT / q.shape[3] ** 0.5 + 1",
+            "q @ k.mT / q.shape[3] ** 0.5 => q @ k.mT / q.shape[3] ** 0.5 - 1",
             "q @ k.mT => q @ k.mT + 1",
             "q @ k.mT => q @ k.mT - 1",
-            "k => k + 1",
-            "k => k - 1",
-            "scores => scores + 1",
-            "scores => scores - 1",
+            "split(k, heads) => split(k, heads) + 1",
+            "split(k, heads) => split(k, heads) - 1",
+            *(f"k => k {sign} 1{n}" for sign in "+-" for n in ("", " (2)")),
         ],
-        SAME_SIZE: ["q => k (2)"],
+        SAME_SIZE: ["q => k (3)", "q => v (3)"],
     },
     "5.1": {
         SQUARED: [
@@ -218,6 +217,7 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         ],
         SHIFT: ["kv => kv + 1", "kv => kv - 1"],
     },
+    "8.1": {SQUARED: ["sigma => -sigma"]},
     "8.4": {
         SAME_SIZE: ["strong => conditional"],
         "a standard deviation changes neither with the sign nor with the mean": [

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from course_lib.teaching import lettering, plots, style
@@ -92,6 +93,30 @@ def test_timeline_is_in_order_and_sourced():
     assert all(event.source for event in EVENTS if event.fid)
     assert sources().count("arxiv.org/abs/") == len(EVENTS)
     assert len(style.png(timeline_figure())) <= style.PNG_LIMIT
+
+
+TEXT_TO_IMAGE = {  # name -> (its paper, the year and month of its appearance)
+    "latent diffusion": ("2112.10752", (2021, 12)),
+    "DALL·E 2": ("2204.06125", (2022, 4)),
+    "Imagen": ("2205.11487", (2022, 5)),
+    "Stable Diffusion": ("2112.10752", (2022, 8)),
+}
+
+
+def test_the_text_to_image_models_of_2022_are_named_and_dated():
+    found = {event.name: (event.arxiv, event.date) for event in EVENTS}
+    assert {name: found.get(name) for name in TEXT_TO_IMAGE} == TEXT_TO_IMAGE
+    assert "2022-08 | [Stable Diffusion](https://arxiv.org/abs/2112.10752)" in sources()
+
+
+def test_no_two_names_of_the_timeline_overlap():
+    figure = timeline_figure()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert len(boxes) == len(EVENTS)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i]), EVENTS[i].name
 
 
 # --- what someone typed -----------------------------------------------------------------------
