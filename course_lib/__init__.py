@@ -11,7 +11,7 @@ training     the loop, EMA, optimizers; scale/: processes, sharding, recomputati
 evaluation   the prompt oracle, metrics, distances, nearest neighbours
 pipelines    text_to_image, image_to_image, inpaint; stable_diffusion/: published checkpoints
 recipes      named trainings such as "scenes-latent", one file per family
-teaching     what a chapter calls: check, plots, schematics, widgets, recorded results
+teaching     what a chapter calls: check, plots, schematics, explorables, results
 exercises    reference answers and known misconceptions, one file per chapter
 experiments  recorded studies
 authoring    tools for maintainers

@@ -30,6 +30,7 @@ REVEAL = Path(__file__).with_name("reveal")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
 INLINE = re.compile(r"\$([^$\n]+)\$")
+QUESTIONS = re.compile(r"^## Check yourself\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 HEADING = re.compile(r"^(#{1,3}) (.+)$", re.MULTILINE)
 CAPTION = re.compile(r"\*([^*].*?[^*])\*(?:\n\n|$)", re.DOTALL)
@@ -111,13 +112,12 @@ def _equations(title: str, source: str) -> Iterator[Slide]:
 
 def _questions(cells: list[NotebookNode]) -> Iterator[Slide]:
     """The questions of "Check yourself"; their folded answers are for the speaker."""
-    for cell in cells:
-        if cell.cell_type != "markdown" or not cell.source.startswith("## Check yourself"):
-            continue
-        asked = re.sub(r"<details>.*?</details>", "", cell.source, flags=re.DOTALL)
-        folded = re.findall(r"<details>.*?</summary>(.*?)</details>", cell.source, re.DOTALL)
-        text = asked.partition("\n")[2].strip()
-        yield Slide("Check yourself", _html(text), "\n\n".join(each.strip() for each in folded))
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    if section := QUESTIONS.search(prose):
+        asked = re.sub(r"<details>.*?</details>", "", section[1], flags=re.DOTALL)
+        folded = re.findall(r"<details>.*?</summary>(.*?)</details>", section[1], re.DOTALL)
+        answers = "\n\n".join(each.strip() for each in folded)
+        yield Slide("Check yourself", _html(asked.strip()), answers)
 
 
 # ---- HTML ------------------------------------------------------------------------------------

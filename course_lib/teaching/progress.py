@@ -45,7 +45,7 @@ def table(chapter: str) -> Iterator[str]:
     for each in headings:
         state = "right" if each.number in done else "not attempted"
         words = "solved" if each.number in done else "not yet"
-        yield f"{MARKS[state]} {each.number}  {each.kind:8}{each.stars}  {words}"
+        yield f"{MARKS[state]} {each.number}  {each.kind:9}{each.stars}  {words}"
     count = sum(each.number in done for each in headings)
     yield f"{count} of {len(headings)} solved. All chapters: `course progress` in a terminal."
 

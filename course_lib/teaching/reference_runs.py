@@ -7,10 +7,12 @@ before the end, it is the recipe's first minute, with the learning rate planned 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from course_lib.teaching.plots import grid_figure, pixels, show
@@ -115,7 +117,12 @@ def losses_figure(runs: Sequence[Result], losses: Sequence[float] | None = None)
         axes.plot(centres(own_steps), own, color=ORANGE, linestyle="--", label="yours")
         lowest = min(lowest, *losses)
     axes.set(xlabel="step (log scale)", ylabel="training loss, smoothed", xscale="log")
-    axes.set_yscale("log" if lowest > 0 else "linear")
+    if lowest > 0:
+        axes.set_yscale("log")
+        narrow = high.max() < 100 * lowest
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(title(runs), loc="left")
     axes.legend()
     return figure
@@ -149,7 +156,7 @@ def samples_figure(
 ) -> Figure:
     """A row of samples for each seed, below the reader's; real images on top where recorded."""
     columns = len(runs[0].captions[0])
-    blocks, labels, captions = [], [], []
+    blocks, labels, captions = [], [], []  # captions: of each row
     for run in runs:
         for row, texts in zip(run.samples(), run.captions, strict=True):
             real = set(texts) == {"real"}
@@ -157,7 +164,7 @@ def samples_figure(
                 continue  # the same images for each seed
             blocks.append(row)
             labels.append("real" if real else f"seed {run.seed}, {run.settings['steps']:,} steps")
-            captions += [""] * columns if real else texts
+            captions.append([""] * columns if real else texts)
     if pictures is not None:
         own = 2 * pixels(pictures[:columns]).permute(0, 3, 1, 2) - 1  # (≤ columns, 3, H, W)
         size, expected = tuple(own.shape[2:]), tuple(blocks[0].shape[2:])
@@ -165,12 +172,15 @@ def samples_figure(
             raise ValueError(f"pictures are {size} pixels, the recorded ones {expected}")
         white = torch.ones(columns - len(own), *own.shape[1:])
         blocks, labels = [own, white, *blocks], [label, *labels]
-        captions = [""] * columns + captions
+        captions = [[""] * columns, *captions]
+    asked = {tuple(row) for row in captions if any(row)}
+    same = list(next(iter(asked))) if len(asked) == 1 else None  # for every row: said once, on top
     return grid_figure(
         torch.cat(blocks),
-        captions if any(captions) else None,
+        list(chain(*captions)) if len(asked) > 1 else None,
         f"{runs[0].variant}: samples",
         columns,
         row_labels=labels,
+        column_labels=same,
         cell=0.7 if blocks[0].shape[-1] < 32 else 1.0,
     )

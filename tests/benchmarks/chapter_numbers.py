@@ -3,7 +3,6 @@
     05   the loss of digits-vae at step 250, for eight seeds
     06   linear probes of the first colour, the second colour and the relation, and combined
     08   what sampling in 30 steps costs; how far apart the two predictions are at each time
-    09   the source in a picture of small strengths
 
 What the cells of a chapter define is taken from the cells themselves.
 """
@@ -20,9 +19,9 @@ from course_lib.common.paths import ROOT
 from course_lib.datasets.scenes import Scenes
 from course_lib.datasets.scenes.captions import write
 from course_lib.datasets.scenes.grammar import COLOURS
+from course_lib.diffusion import sample
 from course_lib.models import CLIP
-from course_lib.pipelines import image_to_image
-from course_lib.recipes import RECIPES, load_pipeline
+from course_lib.recipes import RECIPES
 from course_lib.teaching.reference_runs import smooth
 
 matplotlib.use("Agg")
@@ -106,16 +105,6 @@ def chapter_08() -> None:
             print(f"t = {t}, {name} differ by {(one - other).norm(dim=1).mean():.3f}")
 
 
-def chapter_09() -> None:
-    """One picture, one seed: distances to the source, and to what full strength draws."""
-    model = load_pipeline()
-    source, _ = Scenes(64, "new combinations", "single", seed=11).batch([2])
-    wanted = ["a large green square on a white background"]
-    for strength in (0.02, 0.05, 0.1, 0.2, 0.4):
-        image = image_to_image(model, source, wanted, [0], strength=strength)
-        print(f"strength {strength}: {(image - source).abs().mean():.3f} from the source")
-
-
-for chapter in (chapter_05, chapter_06, chapter_08, chapter_09):
+for chapter in (chapter_05, chapter_06, chapter_08):
     print(chapter.__name__.replace("_", " "))
     chapter()

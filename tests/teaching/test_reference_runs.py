@@ -43,6 +43,13 @@ def test_the_real_images_are_shown_once():
     assert row_labels(samples_figure(VAE)) == ["real", *seeds]
 
 
+def test_captions_that_all_rows_share_are_said_once():
+    latent = load_results(STUDY, "scenes-latent")
+    texts = [text.get_text() for text in samples_figure(latent).axes[0].texts]
+    said = [" ".join(text.split()) for text in texts]
+    assert [said.count(caption) for caption in latent[0].captions[0]] == [1] * 8
+
+
 def test_the_title_says_how_far_the_training_went():
     assert title(VAE) == "digits-vae: all 2,000 steps"
     assert title(DDPM) == "digits-ddpm: the first 600 of 2,000 steps"
