@@ -113,19 +113,30 @@ def same(ours: Weights, theirs: Weights) -> bool:
     return all(torch.equal(w, theirs[n].reshape(w.shape).to(w.dtype)) for n, w in ours.items())
 
 
-def share_handled(answer: Callable) -> float:
-    """Read exactly, or refused by a ValueError that names the weight, with nothing changed."""
-    before, right = outcome(lambda *_: None, {})[1], 0
-    for weights in sound().values():
+Outcome = tuple[str, str, Weights]  # the error's class or "", its text, and the weights afterwards
+
+
+def handled(answer: Callable) -> list[Outcome]:
+    """What comes of each checkpoint, first of the sound ones and then of the damaged."""
+    found = []
+    for weights in (*sound().values(), *(each for _, each in damaged().values())):
         error, after = outcome(answer, weights)
-        if error and not isinstance(error, ValueError):
+        if error and len(found) < len(sound()) and not isinstance(error, ValueError):
             raise error  # a slip in the reader's code: shown with its line
-        right += error is None and same(after, weights)
-    for name, weights in damaged().values():
-        error, after = outcome(answer, weights)
-        named = isinstance(error, ValueError) and name in str(error)
-        right += named and same(after, before)
-    return right / (len(sound()) + len(damaged()))
+        kind = "ValueError" if isinstance(error, ValueError) else type(error).__name__
+        found.append((kind if error else "", str(error), after))
+    return found
+
+
+def share_handled(found: list[Outcome]) -> float:
+    """Read exactly, or refused by a ValueError that names the weight, with nothing changed."""
+    before, right = {their_name(n): p for n, p in small_unet().named_parameters()}, 0
+    read, refused = found[: len(sound())], found[len(sound()) :]
+    for (kind, _, after), weights in zip(read, sound().values(), strict=True):
+        right += not kind and same(after, weights)
+    for (kind, text, after), (name, _) in zip(refused, damaged().values(), strict=True):
+        right += kind == "ValueError" and name in text and same(after, before)
+    return right / len(found)
 
 
 # ---- mistakes ----------------------------------------------------------------------------------
@@ -198,7 +209,7 @@ def changed_before_refusing(answer: Callable) -> bool:
 EXERCISES = {
     "13.6": Target(
         load_strictly,
-        share_handled,
+        handled,
         bound=1.0,  # nothing is random
         meaning="the share of checkpoints handled correctly is",
         well_done="Nothing is silently missing, left over, misshapen or broken: that is strict.",
@@ -213,5 +224,6 @@ EXERCISES = {
             weight_not_named,
             changed_before_refusing,
         ],
+        measure=share_handled,
     ),
 }

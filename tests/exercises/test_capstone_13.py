@@ -10,6 +10,7 @@ from course_lib.exercises.ch13_capstone import (
     load_strictly,
     outcome,
     same,
+    handled,
     share_handled,
     sound,
 )
@@ -154,7 +155,7 @@ def test_each_mistake_is_named(name):
     verdict = CAPSTONE.examine(MISTAKES[name])
     assert (verdict.status, verdict.misconception) == ("wrong", name), verdict
     assert "\n" not in verdict.message
-    assert share_handled(MISTAKES[name]) < 1
+    assert share_handled(handled(MISTAKES[name])) < 1
 
 
 def test_the_readers_own_line_is_shown_where_the_code_fails():
