@@ -6,11 +6,11 @@ import torch
 from course_lib.exercises.ch13_capstone import (
     EXERCISES,
     damaged,
+    handled,
     intact,
     load_strictly,
     outcome,
     same,
-    handled,
     share_handled,
     sound,
 )
