@@ -1,8 +1,8 @@
 """`python -m course_lib.authoring.readme`: fill in the README's tables.
 
 Running times come from the chapters' headers, metrics from the checkpoints' cards, modules and
-tests from the chapters' imports, and the badges' address from pyproject.toml. Each table stands between
-`<!-- NAME -->` and `<!-- end -->`.
+tests from the chapters' imports, and the badges' address from pyproject.toml. Each table stands
+between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
