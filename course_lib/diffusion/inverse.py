@@ -62,7 +62,7 @@ class Operator:
         Singular values below that share of the largest count as not measured: their noise would be
         multiplied by more than 1 / cutoff.
         """
-        inverse = (self.S > cutoff * self.S[0]) / self.S.clamp(min=1e-12)
+        inverse = torch.where(self.S / self.S[0] > cutoff, 1 / self.S, 0)
         return (y @ self.U * inverse @ self.Vh).view(-1, *self.shape)
 
     def nearest(self, x: Tensor, y: Tensor, step: float) -> Tensor:
@@ -175,8 +175,10 @@ def gradient(x: Tensor) -> Tensor:
 def divergence(p: Tensor) -> Tensor:
     """Minus the transpose of `gradient`: (B, 2, H, W) -> (B, 1, H, W)."""
     down, right = p[:, :1, :-1], p[:, 1:, :, :-1]
-    return F.pad(down, (0, 0, 0, 1)) - F.pad(down, (0, 0, 1, 0)) + (
-        F.pad(right, (0, 1)) - F.pad(right, (1, 0))
+    return (
+        F.pad(down, (0, 0, 0, 1))
+        - F.pad(down, (0, 0, 1, 0))
+        + (F.pad(right, (0, 1)) - F.pad(right, (1, 0)))
     )
 
 

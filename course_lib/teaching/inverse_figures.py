@@ -118,8 +118,9 @@ def danger_figure(runs: Runs) -> Figure:
     for row, kind in zip(axes, KINDS, strict=True):
         for axis, measure in zip(row, (erased, invented), strict=True):
             over_times(axis, each, kind, measure, PRIORS)
-            what = "of the lesions" if measure is erased else "of the healthy phantoms"
-            axis.set(title=f"{kind}: {measure.__name__}", ylabel=f"share {what}", ylim=(-0.04, 1.04))
+            whose = "of the lesions" if measure is erased else "of the healthy phantoms"
+            axis.set(title=f"{kind}: {measure.__name__}", ylabel=f"share {whose}")
+            axis.set_ylim(-0.04, 1.04)
     axes[0, 0].legend()
     return figure
 
@@ -169,7 +170,7 @@ def calibration_figure(runs: Runs) -> Figure:
     middle.plot([0, top], [0, top], "--", color=GREY, linewidth=1)
     middle.set(title="each picture", xlabel="spread of the samples", ylabel="error of their mean")
     right.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1)
-    right.set(title="lesions", xlabel="share of samples that show one", ylabel="share that have one")
+    right.set(title="lesions", xlabel="share of samples with one", ylabel="share that have one")
     left.legend()
     return figure
 

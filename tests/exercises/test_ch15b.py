@@ -19,7 +19,8 @@ def test_ray_by_ray_is_all_rays_at_once():
     step = MEAN, COVARIANCE
     for ray, value in zip(MATRIX, Y, strict=True):
         step = after_one_ray(*step, ray, value, STD)
-    for found, expected in zip(step, exact_posterior(MEAN, COVARIANCE, MATRIX, Y, STD), strict=True):
+    exact = exact_posterior(MEAN, COVARIANCE, MATRIX, Y, STD)
+    for found, expected in zip(step, exact, strict=True):
         torch.testing.assert_close(found, expected)
 
 
@@ -63,13 +64,13 @@ def noise_left_as_it_was(network, noise, alpha_bars, matrix, y, noise_std, steps
 
 
 def changed(
-    network, noise, alpha_bars, matrix, y, noise_std, steps, certain=False, through=True, follow=True
+    network, noise, bars, matrix, y, noise_std, steps, certain=False, through=True, follow=True
 ):
-    x, T = noise, len(alpha_bars)
+    x, T = noise, len(bars)
     indices = [round(T * (steps - n) / steps) - 1 for n in range(steps)]
     for i, following in zip(indices, [*indices[1:], None], strict=True):
-        alpha, sigma = alpha_bars[i].sqrt(), (1 - alpha_bars[i]).sqrt()
-        before = torch.tensor(1.0) if following is None else alpha_bars[following]
+        alpha, sigma = bars[i].sqrt(), (1 - bars[i]).sqrt()
+        before = torch.tensor(1.0) if following is None else bars[following]
         x = x.detach().requires_grad_()
         eps = network(x, i)
         x0 = (x - sigma * eps) / alpha
