@@ -67,7 +67,7 @@ def phantoms(count: int, generator: torch.Generator | None = None, size: int = 3
 
 
 def grid(size: int) -> Tensor:
-    """The centres of size² pixels that fill [-1, 1]², row by row: (size², 2), each (down, right)."""
+    """The centres of size² pixels that fill [-1, 1]², by rows: (size², 2), each (down, right)."""
     side = (2 * torch.arange(size) + 1) / size - 1
     return torch.cartesian_prod(side, side)
 
