@@ -106,7 +106,7 @@ def test_the_capstones_reference_reaches_its_target():
         (noise_left_as_it_was, None),
         (from_the_prior, "measurement_ignored"),
         (no_spread, "only_the_mean_survives"),
-        (lambda *inputs: inputs[1][:7], None),
+        (lambda *inputs: posterior_sampler(*inputs)[:7], None),
     ],
 )
 def test_the_capstone_refuses_unsound_samplers(answer, mistake):
