@@ -34,8 +34,8 @@ class Operator:
 
     def __init__(self, matrix: Tensor, shape: tuple[int, ...]):
         fits = matrix.dim() == 2 and matrix.shape[1] == torch.Size(shape).numel()
-        ok = fits and is_finite(matrix) and len(matrix) <= matrix.shape[1]
-        require(ok, "matrix", f"(M, D) finite floats, M at most D, for pictures {shape}", matrix)
+        ok = fits and is_finite(matrix) and 0 < len(matrix) <= matrix.shape[1]
+        require(ok, "matrix", f"(M, D) finite floats, 1 to D rows, for pictures {shape}", matrix)
         self.matrix, self.shape, self.count = matrix, shape, len(matrix)
         self.U, self.S, self.Vh = torch.linalg.svd(matrix, full_matrices=False)
 
@@ -243,11 +243,11 @@ def exact_posterior(
     """
     require(noise_std > 0, "noise_std", "a number above 0", noise_std)
     D, M = len(mean), len(y)
-    for name, x, shape in (
-        *(("mean", mean, ("D",)), ("y", y, ("M",))),
-        *(("covariance", covariance, (D, D)), ("matrix", matrix, (M, D))),
-    ):
-        check_tensor(name, x, shape, mean)
+    shapes = {"mean": ("D",), "y": ("M",), "covariance": (D, D), "matrix": (M, D)}
+    given = dict(zip(shapes, (mean, y, covariance, matrix), strict=True))
+    for name, x in given.items():
+        check_tensor(name, x, shapes[name], mean)
+    for name, x in given.items():
         require(is_finite(x), name, "finite floats", x)
     of_y = matrix @ covariance @ matrix.T + noise_std**2 * torch.eye(len(matrix)).to(matrix)
     gain = torch.linalg.solve(of_y, matrix @ covariance).T  # (D, M)

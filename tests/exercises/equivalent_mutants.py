@@ -269,7 +269,7 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             *("sigma => -sigma", "sigma => -sigma (2)", "sigma => -sigma (3)", "alpha => -alpha"),
             "noise_std => -noise_std",
         ],
-        "a mask of 0 and 1 is its own square and root": [
+        "a mask of 0 and 1 is its own square": [
             "mask => mask ** 2",
             "mask => mask ** 0.5",
         ],
