@@ -149,18 +149,20 @@ def tomography(size: int, views: int) -> Operator:
 def total_variation(operator: Operator, y: Tensor, strength: float, steps: int = 200) -> Tensor:
     """The picture with the least |y − A x|²/2 + strength · (sum of |∇x|) (Rudin et al. 1992).
 
-    By the primal-dual method of Chambolle & Pock (2011, algorithm 1).
+    By the primal-dual method of Chambolle & Pock (2011, algorithm 1): p stands for the direction in
+    which each pixel's gradient points, and is at most `strength` long.
     """
     require(strength >= 0, "strength", "a number of at least 0", strength)
     whole_numbers(1, steps=steps)
     check_tensor("y", y, ("B", operator.count), operator.matrix)
-    step = 8**-0.5  # step² · |∇|² = 1
+    balance = 0.1 / min(max(strength, 1e-4), 0.1)  # a short p asks for long steps of x
+    of_p, of_x = 8**-0.5 / balance, 8**-0.5 * balance  # their product times |∇|² is 1
     x = ahead = operator.pseudo_inverse(y)
     p = torch.zeros_like(gradient(x))
     for _ in range(steps):
-        p = p + step * gradient(ahead)
+        p = p + of_p * gradient(ahead)
         p = p * (strength / p.norm(dim=1, keepdim=True).clamp(min=max(strength, 1e-12)))
-        before, x = x, operator.nearest(x + step * divergence(p), y, step)
+        before, x = x, operator.nearest(x + of_x * divergence(p), y, of_x)
         ahead = 2 * x - before
     return x
 

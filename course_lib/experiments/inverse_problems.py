@@ -23,9 +23,9 @@ from course_lib.experiments.study import Outcome, Study
 from course_lib.models import UNet
 from course_lib.recipes.phantoms import EITHER, HEALTHY, LESION, NOISE_STD, SIZE, PhantomPrior
 
-PAIRS = 16  # of phantoms in a run
-SAMPLES = {"healthy": (HEALTHY, 2), "lesion": (LESION, 2), "either": (EITHER, 8)}
-STRENGTHS = [0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.2]  # of total variation
+PAIRS = 8  # of phantoms in a run
+SAMPLES = {"healthy": (HEALTHY, 1), "lesion": (LESION, 1), "either": (EITHER, 4)}
+STRENGTHS = [0.002, 0.004, 0.008, 0.016, 0.032, 0.064]  # of total variation
 SHOWN = 4  # pictures, with a row of reconstructions each
 
 

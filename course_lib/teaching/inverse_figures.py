@@ -20,7 +20,7 @@ METHODS = {  # name in the results -> (name for the reader, colour, marker)
     "zero filling": ("zero filling", GREY, "v"),
     "total variation": ("total variation", SKY, "s"),
     "either": ("a posterior sample", ORANGE, "o"),
-    "mean": ("mean of 8 samples", BLUE, "D"),
+    "mean": ("mean of 4 samples", BLUE, "D"),
 }
 PRIORS = {
     "total variation": ("total variation", SKY, "s"),
