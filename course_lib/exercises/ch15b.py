@@ -327,8 +327,8 @@ EXERCISES = {
     "15b.5": Choice(
         "c",
         {
-            "a": "Eight samples of the same model share its mistakes. More of them measure its "
-            "spread better, and nothing else.",
+            "a": "All samples come from the same model and share its mistakes. More of them "
+            "measure its spread better, and nothing else.",
             "b": "The spread contains what noise and missing measurements leave open, under this "
             "prior. It does not contain that the prior may be wrong.",
             "c": "For this prior a lesion is impossible, so every sample explains the spot in "
