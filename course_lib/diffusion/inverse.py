@@ -155,7 +155,7 @@ def total_variation(operator: Operator, y: Tensor, strength: float, steps: int =
     require(strength >= 0, "strength", "a number of at least 0", strength)
     whole_numbers(1, steps=steps)
     check_tensor("y", y, ("B", operator.count), operator.matrix)
-    balance = 0.1 / min(max(strength, 1e-4), 0.1)  # a short p asks for long steps of x
+    balance = 0.1 / min(max(strength, 1e-3), 0.1)  # a short p asks for long steps of x
     of_p, of_x = 8**-0.5 / balance, 8**-0.5 * balance  # their product times |∇|² is 1
     x = ahead = operator.pseudo_inverse(y)
     p = torch.zeros_like(gradient(x))
