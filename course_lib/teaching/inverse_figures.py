@@ -106,7 +106,7 @@ def errors_figure(runs: Runs) -> Figure:
     for axis, kind in zip(axes, KINDS, strict=True):
         over_times(axis, each, kind, psnr, METHODS)
         axis.set(title=kind, ylabel="PSNR in dB (higher is better)")
-    axes[0].legend()
+    axes[0].legend(loc="lower left")
     return figure
 
 
