@@ -21,7 +21,15 @@ from course_lib.diffusion import Operator, fourier, frequency_mask, tomography, 
 from course_lib.evaluation.lesions import lesion_seen
 from course_lib.experiments.study import Outcome, Study
 from course_lib.models import UNet
-from course_lib.recipes.phantoms import EITHER, HEALTHY, LESION, NOISE_STD, SIZE, PhantomPrior
+from course_lib.recipes.phantoms import (
+    EITHER,
+    HEALTHY,
+    LESION,
+    NOISE_STD,
+    SIZE,
+    STEPS,
+    PhantomPrior,
+)
 
 PAIRS = 8  # of phantoms in a run
 SAMPLES = {"healthy": (HEALTHY, 1), "lesion": (LESION, 1), "either": (EITHER, 4)}
@@ -98,7 +106,8 @@ def run(variant: str, seed: int) -> Outcome:
     rows = truth, *(each[0] for each in found.values()), mean, 4 * spread - 1
     shown = [i + half for i in range(SHOWN // 2) for half in (0, PAIRS)]
     return Outcome(
-        settings={"strength": strength, "measurements": operator.count, "phantoms": 2 * PAIRS}
+        settings={"steps": STEPS, "strength": strength, "measurements": operator.count}
+        | {"phantoms": 2 * PAIRS}
         | {f"samples, {name}": samples for name, (_, samples) in SAMPLES.items()},
         metrics=metrics,
         curve=curve,
