@@ -106,7 +106,7 @@ def errors_figure(runs: Runs) -> Figure:
     for axis, kind in zip(axes, KINDS, strict=True):
         over_times(axis, each, kind, psnr, METHODS)
         axis.set(title=kind, ylabel="PSNR in dB (higher is better)")
-    axes[0].legend(loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -121,7 +121,7 @@ def danger_figure(runs: Runs) -> Figure:
             whose = "of the lesions" if measure is erased else "of the healthy phantoms"
             axis.set(title=f"{kind}: {measure.__name__}", ylabel=f"share {whose}")
             axis.set_ylim(-0.04, 1.04)
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
