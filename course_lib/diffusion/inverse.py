@@ -151,6 +151,11 @@ def total_variation(operator: Operator, y: Tensor, strength: float, steps: int =
 
     By the primal-dual method of Chambolle & Pock (2011, algorithm 1): p stands for the direction in
     which each pixel's gradient points, and is at most `strength` long.
+
+    >>> two_pixels = Operator(torch.eye(2), shape=(1, 1, 2))  # a step from 0 to 1 shrinks
+    >>> x = total_variation(two_pixels, torch.tensor([[0.0, 1.0]]), strength=0.2)
+    >>> print(f"{x[0, 0, 0, 0]:.2f} {x[0, 0, 0, 1]:.2f}")
+    0.20 0.80
     """
     require(strength >= 0, "strength", "a number of at least 0", strength)
     whole_numbers(1, steps=steps)

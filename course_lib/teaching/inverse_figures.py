@@ -118,7 +118,7 @@ def danger_figure(runs: Runs) -> Figure:
     for row, kind in zip(axes, KINDS, strict=True):
         for axis, measure in zip(row, (erased, invented), strict=True):
             over_times(axis, each, kind, measure, PRIORS)
-            whose = "of the lesions" if measure is erased else "of the healthy phantoms"
+            whose = "of the lesions" if measure is erased else "of healthy phantoms"
             axis.set(title=f"{kind}: {measure.__name__}", ylabel=f"share {whose}")
             axis.set_ylim(-0.04, 1.04)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
