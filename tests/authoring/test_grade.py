@@ -329,6 +329,11 @@ def test_the_class_picture_counts():
     assert [bar.get_width() for bar in left.patches] == [1, 0, 0, 2, 0, 0]
 
 
+def test_a_class_without_misconceptions_has_a_picture():
+    _, right = class_picture([Row("a", "00", "0.1", "right", "", "")]).axes
+    assert not right.axison and "No known misconception" in right.get_title()
+
+
 def test_a_machine_that_cannot_confine_refuses(tmp_path, monkeypatch):
     from course_lib.cli import editions
 
