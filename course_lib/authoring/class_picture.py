@@ -39,7 +39,11 @@ def class_picture(rows: Sequence[Row]) -> Figure:
     labels = [f"{exercise}  {in_words(name)[:44]}" for (exercise, name), _ in common]
     right.barh(labels, [count for _, count in common], color=ORANGE)
     right.set(title="Most frequent misconceptions", xlabel="students")
+    if not common:
+        right.set_axis_off()
+        right.set_title("No known misconception was found")
     for axes in (left, right):
+        axes.margins(y=0.01)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -179,6 +180,24 @@ def test_what_is_no_notebook_is_said_so(rows):
         assert (row.verdict, row.message) == ("unreadable", "00_start_here.ipynb is not a notebook")
 
 
+@confined
+def test_every_solution_is_right_when_graded(tmp_path, request):
+    """All chapters, capstones included, with inputs that no reader has seen."""
+    if not request.config.getoption("--editions"):
+        pytest.skip("make test-editions grades the solutions of all chapters")
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        solutions = [c for c in notebook.cells if "solution" in c.metadata.get("tags", [])]
+        for solution in solutions:  # they become the answers
+            exercise = notebook.cells[notebook.cells.index(solution) - 1]
+            exercise.source = solution.source.removeprefix("# Solution\n")
+        (tmp_path / "solver").mkdir(exist_ok=True)
+        nbformat.write(notebook, tmp_path / "solver" / path.name)
+    found = list(grade.grade(tmp_path, SEED, tmp_path / "cache.json", seconds=400))
+    assert [row for rows in found for row in rows if row.verdict != "right"] == []
+    assert {row.exercise for rows in found for row in rows} == set(EXERCISES)
+
+
 # ---- without a sandbox -------------------------------------------------------------------------
 
 
@@ -308,6 +327,11 @@ def test_the_class_picture_counts():
     assert [t.get_text() for t in right.get_yticklabels()] == ["0.1  zero to one"]
     assert [bar.get_width() for bar in right.patches] == [2]
     assert [bar.get_width() for bar in left.patches] == [1, 0, 0, 2, 0, 0]
+
+
+def test_a_class_without_misconceptions_has_a_picture():
+    _, right = class_picture([Row("a", "00", "0.1", "right", "", "")]).axes
+    assert not right.axison and "No known misconception" in right.get_title()
 
 
 def test_a_machine_that_cannot_confine_refuses(tmp_path, monkeypatch):
