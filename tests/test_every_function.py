@@ -602,6 +602,7 @@ EXEMPT = {
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         Pixels PromptEncoder TextEncoder TextUNet Tokenizer UNetBlock Classifier""",
+    "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
