@@ -59,12 +59,19 @@ def sample(
     size: Annotated[
         int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")
     ] = None,
+    lora: Annotated[
+        Path | None,
+        typer.Option(help="for Stable Diffusion: a LoRA file, of diffusers or of kohya's scripts"),
+    ] = None,
+    lora_scale: Annotated[
+        float | None, typer.Option(help="how much of the LoRA is added: 1 unless told")
+    ] = None,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
     """Draw captions with a text-to-image model: a PNG grid with the captions beneath."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
-    options |= dict(model=model, tokenizer=tokenizer, size=size)
+    options |= dict(model=model, tokenizer=tokenizer, size=size, lora=lora, lora_scale=lora_scale)
     draw(captions, out, device=device, seed=seed, count=count, **options)
 
 
@@ -75,6 +82,8 @@ def draw(
     model="scenes-latent",
     tokenizer=None,
     size=None,
+    lora=None,
+    lora_scale=None,
     device="auto",
     seed=0,
     count=1,
@@ -91,10 +100,15 @@ def draw(
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     torch_seeds(seed, seed + count - 1)
+    if lora is None and lora_scale is not None:
+        raise ValueError("--lora-scale needs a LoRA: name its file with --lora")
     if published := is_published(model):
-        pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
+        size, lora_scale = or_else(size, 512), or_else(lora_scale, 1.0)
+        pipeline = open_published(model, tokenizer, size, device, lora, lora_scale)
     elif tokenizer is not None or size is not None:
         raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
+    elif lora is not None:
+        raise ValueError(f"--lora is for Stable Diffusion's files, not {model}")
     else:
         pipeline = load_pipeline(model, device)
     batch = 1 if published else 64
@@ -121,16 +135,32 @@ def is_published(model: str) -> bool:
     return named and model not in RECIPES
 
 
-def open_published(model, tokenizer, size, device):
-    """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
+def or_else(value, default):
+    return default if value is None else value
+
+
+def open_published(model, tokenizer, size, device, lora, lora_scale):
+    """Stable Diffusion, once it is known to fit into memory; the estimate is printed.
+
+    The LoRA's update, if there is one, is added to its weights.
+    """
     from course_lib.common.devices import pick_device
     from course_lib.pipelines import check_size, load_published
+    from course_lib.pipelines.stable_diffusion.lora import check_lora, load_lora
     from course_lib.pipelines.stable_diffusion.memory import check_memory
 
     check_size(size)
+    if lora is not None:
+        check_lora(lora, lora_scale)
     device = pick_device(device)
     typer.echo(check_memory(model, size, device))
-    return load_published(model, tokenizer, size, device)
+    pipeline = load_published(model, tokenizer, size, device)
+    if lora is not None:
+        for part, update in load_lora(lora, pipeline, lora_scale).items():
+            update.merge()
+            layers = f"{len(update.names)} layers of the {part}"
+            typer.echo(f"{lora}: {layers} adapted, scale {lora_scale:g}")
+    return pipeline
 
 
 def check_out(out: Path) -> None:

@@ -66,9 +66,7 @@ def load_lora(path: str | Path, model: StableDiffusion, scale: float = 1.0) -> d
     .safetensors, for unknown names, other shapes, and weights that are not finite.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no LoRA file {path}")
-    require(-inf < scale < inf, "scale of LoRA", "a finite number", scale)
+    check_lora(path, scale)
     networks = {"unet": model.unet, "text_encoder": model.clip.text_encoder}
     places = {theirs: place for part in networks for theirs, place in names(part, networks[part])}
     with ExitStack() as files:
@@ -95,6 +93,15 @@ def load_lora(path: str | Path, model: StableDiffusion, scale: float = 1.0) -> d
             loras[part] = assembled(network, layers, settings.get(part, {}), path, part)
             loras[part].scale = scale
     return loras
+
+
+def check_lora(path: Path, scale: float) -> None:
+    """Refuse at once, before a model is loaded, what is no .safetensors file or no scale."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no LoRA file {path}")
+    require(-inf < scale < inf, "scale of LoRA", "a finite number", scale)
+    with ExitStack() as files:
+        open_weights([path], files)
 
 
 def save_lora(path: str | Path, unet: LoRA | None = None, text_encoder: LoRA | None = None) -> None:
