@@ -61,7 +61,7 @@ def sample(
     ] = None,
     lora: Annotated[
         Path | None,
-        typer.Option(help="for Stable Diffusion: a LoRA file, of diffusers or of kohya's scripts"),
+        typer.Option(help="a LoRA file for the model: of diffusers, of kohya's scripts or ours"),
     ] = None,
     lora_scale: Annotated[
         float | None, typer.Option(help="how much of the LoRA is added: 1 unless told")
@@ -94,6 +94,7 @@ def draw(
 
     from course_lib.common.checks import torch_seeds
     from course_lib.pipelines import text_to_image
+    from course_lib.pipelines.stable_diffusion.lora import check_lora, load_lora
     from course_lib.recipes import load_pipeline
 
     check_out(out)
@@ -102,15 +103,20 @@ def draw(
     torch_seeds(seed, seed + count - 1)
     if lora is None and lora_scale is not None:
         raise ValueError("--lora-scale needs a LoRA: name its file with --lora")
+    lora_scale = 1.0 if lora_scale is None else lora_scale
+    if lora is not None:
+        check_lora(lora, lora_scale)
     if published := is_published(model):
-        size, lora_scale = or_else(size, 512), or_else(lora_scale, 1.0)
-        pipeline = open_published(model, tokenizer, size, device, lora, lora_scale)
+        pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:
         raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
-    elif lora is not None:
-        raise ValueError(f"--lora is for Stable Diffusion's files, not {model}")
     else:
         pipeline = load_pipeline(model, device)
+    if lora is not None:
+        for part, update in load_lora(lora, pipeline, lora_scale).items():
+            update.merge()
+            layers = f"{len(update.names)} layers of the {part}"
+            typer.echo(f"{lora}: {layers} adapted, scale {lora_scale:g}")
     batch = 1 if published else 64
     jobs = [(caption, seed + i) for caption in captions for i in range(count)]
     start, images = time.perf_counter(), []
@@ -135,32 +141,16 @@ def is_published(model: str) -> bool:
     return named and model not in RECIPES
 
 
-def or_else(value, default):
-    return default if value is None else value
-
-
-def open_published(model, tokenizer, size, device, lora, lora_scale):
-    """Stable Diffusion, once it is known to fit into memory; the estimate is printed.
-
-    The LoRA's update, if there is one, is added to its weights.
-    """
+def open_published(model, tokenizer, size, device):
+    """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
     from course_lib.common.devices import pick_device
     from course_lib.pipelines import check_size, load_published
-    from course_lib.pipelines.stable_diffusion.lora import check_lora, load_lora
     from course_lib.pipelines.stable_diffusion.memory import check_memory
 
     check_size(size)
-    if lora is not None:
-        check_lora(lora, lora_scale)
     device = pick_device(device)
     typer.echo(check_memory(model, size, device))
-    pipeline = load_published(model, tokenizer, size, device)
-    if lora is not None:
-        for part, update in load_lora(lora, pipeline, lora_scale).items():
-            update.merge()
-            layers = f"{len(update.names)} layers of the {part}"
-            typer.echo(f"{lora}: {layers} adapted, scale {lora_scale:g}")
-    return pipeline
+    return load_published(model, tokenizer, size, device)
 
 
 def check_out(out: Path) -> None:

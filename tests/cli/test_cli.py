@@ -238,7 +238,6 @@ def test_sample_draws_with_a_lora(course, lora, tmp_path):
         ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is damaged, or no"),
         ("--model sd15 --lora style.safetensors --lora-scale nan", 2, "scale of LoRA: expected a"),
         ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs a LoRA: name its file with"),
-        ("--lora style.safetensors", 2, "--lora is for Stable Diffusion's files, not scenes-late"),
     ],
 )
 def test_a_lora_is_refused_before_the_model_is_loaded(
@@ -250,6 +249,12 @@ def test_a_lora_is_refused_before_the_model_is_loaded(
     done = course(*SAMPLE, *shlex.split(options))
     assert (done.status, done.out) == (status, "")
     assert done.err.startswith(f"course: {line}") and done.err.count("\n") == 1
+
+
+def test_a_lora_of_our_own_models_is_drawn_with_too(course, lora, monkeypatch, toy_pipeline):
+    monkeypatch.setattr(recipes, "load_pipeline", lambda *_: copy.deepcopy(toy_pipeline))
+    done = course(*SAMPLE, "--lora", "style.safetensors")
+    assert done.status == 0 and "layers of the unet adapted, scale 1" in done.out
 
 
 @pytest.mark.parametrize(

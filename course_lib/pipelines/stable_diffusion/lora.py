@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from course_lib.common.checks import finite, require
 from course_lib.common.files import make_folder, write_files
@@ -46,7 +46,8 @@ SPELLINGS = [  # of a weight's name: older ones, and kohya's -> those of diffuse
     (r"^text_encoder\.text_model\.", "text_encoder."),
     (r"^lora_te1?_(text_model_)?", "lora_te_"),
 ]
-PARTS = ("lora_A.weight", "lora_B.weight", "alpha")
+KINDS = ("lora_A.weight", "lora_B.weight", "alpha")  # of a layer's weights
+WRAPS = {"unet": ["UNet", "DiT"], "text_encoder": ["TextEncoder"]}
 
 SETTINGS = "lora_adapter_metadata"  # where diffusers writes peft's settings, in a file's header
 # of these settings, what changes no picture, or is read off the weights; others must be off
@@ -68,30 +69,13 @@ def load_lora(path: str | Path, model: StableDiffusion, scale: float = 1.0) -> d
     path = Path(path)
     check_lora(path, scale)
     networks = {"unet": model.unet, "text_encoder": model.clip.text_encoder}
-    places = {theirs: place for part in networks for theirs, place in names(part, networks[part])}
-    with ExitStack() as files:
-        weights = open_weights([path], files)
-        found, unknown = defaultdict(dict), []
-        for name in weights:
-            layer, part = split(renamed(name, SPELLINGS))
-            if layer not in places:
-                unknown.append(name)
-                continue
-            if part in found[places[layer]]:
-                raise ValueError(f"{path}: {name} is there under two names")
-            found[places[layer]][part] = read(name, weights[name], path)
-    if unknown:
-        few = ", ".join(unknown[:3])
-        raise ValueError(f"{path}: {len(unknown)} weights are of no layer of this model ({few}, …)")
-    if not found:
-        raise ValueError(f"{path} holds no LoRA: it is empty")
-    settings = read_settings(path)
-    loras = {}
-    for part, network in networks.items():
-        layers = {name: parts for (of, name), parts in found.items() if of == part}
-        if layers:
-            loras[part] = assembled(network, layers, settings.get(part, {}), path, part)
-            loras[part].scale = scale
+    theirs = {part: layer_names(part, network) for part, network in networks.items()}
+    found, settings, loras = read_layers(path, theirs), read_settings(path), {}
+    for part in [part for part in networks if part in found]:
+        layers, header = found[part], settings.get(part, {})
+        alphas = {name: alpha_of(theirs[part][name], each, header) for name, each in layers.items()}
+        loras[part] = assembled(networks[part], layers, alphas, f"{path}, {part}")
+        loras[part].scale = scale
     return loras
 
 
@@ -116,13 +100,15 @@ def save_lora(path: str | Path, unet: LoRA | None = None, text_encoder: LoRA | N
     require(bool(loras), "save_lora", "a LoRA of the U-Net or of the text encoder", "none")
     weights = {}
     for part, lora in loras.items():
-        theirs = {name: layer for layer, (_, name) in names(part, lora.network) if "." in layer}
+        kind, wanted = type(lora.network).__name__, WRAPS[part]
+        require(kind in wanted, part, f"a LoRA of {' or '.join(wanted)}", f"one of {kind}")
+        theirs = layer_names(part, lora.network)
         for name, update in lora.updates.items():
+            layer = f"{part}.{'text_model.' * (part == 'text_encoder')}{theirs[name]}"
             B, A = update.factors()
-            kernel = update.shape[1:]
-            if re.search(r"attentions\.\d+\.proj_(in|out)$", theirs[name]):
-                kernel = (*kernel, 1, 1)  # a 1 × 1 convolution in published models
-            layer = theirs[name].replace("text_encoder.", "text_encoder.text_model.")
+            kernel = update.shape[1:]  # (in,), or (in, k, k) of a convolution
+            if re.search(r"attentions\.\d+\.proj_(in|out)$", layer):
+                kernel = (*kernel, 1, 1)  # a convolution in published models
             weights[f"{layer}.lora_A.weight"] = A.reshape(-1, *kernel)
             weights[f"{layer}.lora_B.weight"] = B.reshape(*B.shape, *([1] * (len(kernel) - 1)))
     for name, weight in weights.items():
@@ -132,24 +118,49 @@ def save_lora(path: str | Path, unet: LoRA | None = None, text_encoder: LoRA | N
     write_files({Path(path): save(content, {"format": "pt"})})
 
 
-def names(part: str, network) -> list[tuple[str, tuple[str, str]]]:
-    """What files call each layer of a network, in both layouts -> (part, our name)."""
-    pairs = []
-    for name in adaptable(network):
-        theirs = renamed(f"{name}.weight", FOLDER_NAMES[part]).removesuffix(".weight")
-        pairs.append((f"{part}.{theirs}", (part, name)))
-        pairs.append((KOHYA[part] + theirs.replace(".", "_"), (part, name)))
-    return pairs
+def layer_names(part: str, network: nn.Module) -> dict[str, str]:
+    """Our name of each layer that can be adapted -> diffusers' or transformers' name."""
+    weights = {name: f"{name}.weight" for name in adaptable(network)}
+    names = FOLDER_NAMES[part]
+    return {
+        name: renamed(weight, names).removesuffix(".weight") for name, weight in weights.items()
+    }
+
+
+def read_layers(path: Path, theirs: dict[str, dict[str, str]]) -> dict[str, dict[str, dict]]:
+    """What a file holds, as part -> our layer -> {"lora_A.weight": ..., ...}; all is in use."""
+    places = {}
+    for part, layers in theirs.items():
+        for name, layer in layers.items():
+            places[f"{part}.{layer}"] = part, name
+            places[KOHYA[part] + layer.replace(".", "_")] = part, name
+    found, unknown = defaultdict(lambda: defaultdict(dict)), []
+    with ExitStack() as files:
+        for name, weight in open_weights([path], files).items():
+            layer, kind = split(renamed(name, SPELLINGS))
+            if layer not in places:
+                unknown.append(name)
+                continue
+            part, ours = places[layer]
+            if kind in found[part][ours]:
+                raise ValueError(f"{path}: {name} is there under two names")
+            found[part][ours][kind] = read(name, weight, path)
+    if unknown:
+        few = ", ".join(unknown[:3])
+        raise ValueError(f"{path}: {len(unknown)} weights are of no layer of this model ({few}, …)")
+    if not found:
+        raise ValueError(f"{path} holds no LoRA: it is empty")
+    return found
 
 
 def split(name: str) -> tuple[str, str]:
-    """A weight's name as its layer's and one of PARTS; the layer is "" where it is none of them.
+    """A weight's name as its layer's and one of KINDS; the layer is "" where it is none of them.
 
     >>> split("unet.conv_in.lora_A.weight")
     ('unet.conv_in', 'lora_A.weight')
     """
-    part = next((part for part in PARTS if name.endswith(f".{part}")), "")
-    return (name.removesuffix(f".{part}"), part) if part else ("", "")
+    kind = next((kind for kind in KINDS if name.endswith(f".{kind}")), "")
+    return (name.removesuffix(f".{kind}"), kind) if kind else ("", "")
 
 
 def read(name: str, weight: Any, path: Path) -> Tensor:
@@ -158,22 +169,24 @@ def read(name: str, weight: Any, path: Path) -> Tensor:
     if kind not in FLOATS and not is_alpha:  # kohya's alpha may be a whole number
         raise ValueError(f"{path}: {name} is {kind}, expected floating point")
     value = weight[...].float()
+    require(value.numel() == 1 or not is_alpha, f"{path}: {name}", "one number", value)
     finite(f"{path}, {name}", value)
     return value
 
 
-def assembled(network, layers: dict[str, dict], settings: dict, path: Path, part: str) -> LoRA:
+def assembled(network: nn.Module, layers: dict, alphas: dict, label: str) -> LoRA:
     """The LoRA of one network; ValueError for shapes that aren't those of its layers."""
-    weights, ranks, alphas = adaptable(network), {}, {}
+    weights, ranks = adaptable(network), {}
     for name, parts in layers.items():
-        label = f"{path}, {part} {name}"
-        if missing := [each for each in PARTS[:2] if each not in parts]:
-            raise ValueError(f"{label}: {missing[0]} is missing")
+        if missing := [kind for kind in KINDS[:2] if kind not in parts]:
+            raise ValueError(f"{label} {name}: {missing[0]} is missing")
         A, B, (out, *inner) = parts["lora_A.weight"], parts["lora_B.weight"], weights[name].shape
-        check_shape(f"{label}: A", A, ("rank", *inner))
+        check_shape(f"{label} {name}: A", A, ("rank", *inner))
+        check_shape(f"{label} {name}: B", B, (out, len(A)))
         ranks[name] = len(A)
-        check_shape(f"{label}: B", B, (out, len(A)))
-        alphas[name] = alpha_of(name, parts, len(A), settings, part, label)
+        alpha = alphas[name] = len(A) if alphas[name] is None else alphas[name]
+        fits = type(alpha) in (int, float) and 0 < alpha < inf
+        require(fits, f"{label} {name}: alpha", "a positive number", alpha)
     lora = LoRA(network, ranks, alphas)
     with torch.no_grad():
         for name, update in lora.updates.items():
@@ -192,20 +205,14 @@ def check_shape(what: str, weight: Tensor, wanted: tuple) -> None:
     require(fits, what, f"({', '.join(map(str, wanted))})", tuple(weight.shape))
 
 
-def alpha_of(name: str, parts: dict, rank: int, settings: dict, part: str, label: str) -> float:
-    """A layer's alpha: beside its weights (kohya), in the header (diffusers), or else its rank."""
-    alpha = settings.get("lora_alpha", rank)
-    theirs = renamed(f"{name}.weight", FOLDER_NAMES[part]).removesuffix(".weight")
-    for layers, value in settings.get("alpha_pattern", {}).items():
-        if f".text_model.{theirs}".endswith(f".{layers}"):
-            alpha = value
-            break
+def alpha_of(theirs: str, parts: dict[str, Tensor], settings: dict) -> float | None:
+    """A layer's alpha: beside its weights (kohya) or in the header (diffusers); None: its rank."""
     if "alpha" in parts:
-        require(parts["alpha"].numel() == 1, f"{label}: alpha", "one number", parts["alpha"])
-        alpha = parts["alpha"].item()
-    fits = type(alpha) in (int, float) and 0 < alpha < inf
-    require(fits, f"{label}: alpha", "a positive number", alpha)
-    return alpha
+        return parts["alpha"].item()
+    for layers, alpha in settings.get("alpha_pattern", {}).items():
+        if f".text_model.{theirs}".endswith(f".{layers}"):
+            return alpha
+    return settings.get("lora_alpha")
 
 
 def read_settings(path: Path) -> dict[str, dict]:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from course_lib.models import SD15_TEXT, SD15_UNET, LoRA, TextEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_lora, load_stable_diffusion, save_lora
-from course_lib.pipelines.stable_diffusion.lora import names
+from course_lib.pipelines.stable_diffusion.lora import KOHYA as OURS
+from course_lib.pipelines.stable_diffusion.lora import layer_names
 from tests.parity import agree
 from tests.pipelines.stable_diffusion.test_checkpoint import (
     TOKENIZER,
@@ -301,10 +302,11 @@ def test_kohyas_names_at_full_size():
         }
     counts = {}
     for part, peer in peers.items():
-        known = dict(names(part, ours[part]))
+        layers = layer_names(part, ours[part]).items()
+        known = {OURS[part] + theirs.replace(".", "_"): name for name, theirs in layers}
         for name, layer in kohya_names(part, peer).items():
             place = known[name.replace("lora_te_text_model_", "lora_te_")]
-            weight = ours[part].get_submodule(place[1]).weight
+            weight = ours[part].get_submodule(place).weight
             assert weight.numel() == layer.weight.numel(), name
         counts[part] = len(kohya_names(part, peer))
         assert {*kohya_names(part, peer, kernels=True)} <= {
@@ -403,7 +405,7 @@ A, B = GOOD
         ({A: torch.ones(2, 32).long()}, [A, "is I64, expected floating point"]),
         ({f"{LAYER}.alpha": torch.tensor(0.0)}, ["alpha: expected a positive number, got 0.0"]),
         ({f"{LAYER}.alpha": torch.tensor(torch.nan)}, ["alpha", "not all finite"]),
-        ({f"{LAYER}.alpha": torch.ones(2)}, ["alpha: expected one number"]),
+        ({f"{LAYER}.alpha": torch.ones(2)}, ["alpha: expected one number, got (2,)"]),
         ({A.replace("lora_A", "lora.down"): torch.ones(2, 32)}, ["under two names"]),
         ({A: None, B: None}, ["holds no LoRA: it is empty"]),
     ],
@@ -471,6 +473,10 @@ def test_what_is_not_written(model, tmp_path):
         save_lora(tmp_path / "mine.bin", unet=lora)
     with pytest.raises(ValueError, match="save_lora: expected a LoRA of the U-Net or of the text"):
         save_lora(tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match="text_encoder: expected a LoRA of TextEncoder, got"):
+        save_lora(tmp_path / "mine.safetensors", text_encoder=lora)
+    with pytest.raises(ValueError, match="unet: expected a LoRA of UNet or DiT, got one of LoRA"):
+        save_lora(tmp_path / "mine.safetensors", LoRA(lora))
     lora.low_rank[0].B.data[0] = torch.nan
     with pytest.raises(ValueError, match=r"lora_B\.weight: not all finite"):
         save_lora(tmp_path / "mine.safetensors", unet=lora)
