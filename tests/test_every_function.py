@@ -92,7 +92,7 @@ from course_lib.pipelines import (
     load_published,
     text_to_image,
 )
-from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
+from course_lib.pipelines.stable_diffusion import load_lora, load_stable_diffusion, times
 from course_lib.recipes import load_pipeline
 from course_lib.training import EMA, Training, learning_rate
 
@@ -609,6 +609,7 @@ MISSING = {
     "amend_card": amend_card,
     "load_stable_diffusion": load_stable_diffusion,
     "load_published": load_published,
+    "load_lora": lambda path: load_lora(path, MODEL),
     "CaptionedFolder": CaptionedFolder,
     "Shards": Shards,
 }
@@ -641,6 +642,7 @@ EXEMPT = {
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         Pixels PromptEncoder TextEncoder TextUNet Tokenizer UNetBlock Classifier""",
+    "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
@@ -655,7 +657,7 @@ EXEMPT = {
         shards_in leftovers visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of forget place_objects render published
-        save_stable_diffusion""",
+        save_stable_diffusion save_lora""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware
