@@ -8,6 +8,7 @@ from torch import nan, nn
 
 from course_lib.models import DiT, LoRA, TextEncoder, UNet
 from course_lib.models.lora import LowRank, adaptable
+from course_lib.training import Optimizer, Training
 from tests.models.denoisers import LABELS, PATCHES_AND_TEXT, PLAIN, TEXT, inputs, stirred
 
 CASES = {
@@ -92,6 +93,25 @@ def test_only_a_and_b_are_trained(case):
     assert all(parameter.grad is None for parameter in network.parameters())
     assert all(u.A.grad.any() and u.B.grad.any() for u in lora.low_rank)
     assert all(torch.equal(weight, before[name]) for name, weight in network.state_dict().items())
+
+
+def test_the_training_loop_trains_it_and_its_average():
+    """Neither moves the frozen weights by a single bit."""
+    torch.manual_seed(0)
+    network, given = stirred(UNet(**TEXT)), inputs(TEXT)
+    before, goal = copy.deepcopy(network.state_dict()), torch.randn(2, 3, 8, 8)
+
+    def loss(model, data):
+        return (model(*data) - goal).square().mean()
+
+    optimizer = Optimizer(lr=1e-2, warmup=1)
+    run = Training(LoRA(network), loss, lambda _: given, steps=20, optimizer=optimizer, ema=0.5)
+    losses = [step.loss for step in run]
+    assert losses[-1] < 0.9 * losses[0]
+    for lora in (run.model, run.ema):
+        assert loss(lora, given) < 0.9 * losses[0]
+        state = lora.network.state_dict()
+        assert all(torch.equal(state[name], weight) for name, weight in before.items())
 
 
 def test_the_gradient_is_that_of_the_low_rank_branch():

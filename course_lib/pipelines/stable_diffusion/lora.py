@@ -185,7 +185,7 @@ def assembled(network: nn.Module, layers: dict, alphas: dict, label: str) -> LoR
         check_shape(f"{label} {name}: B", B, (out, len(A)))
         ranks[name] = len(A)
         alpha = alphas[name] = len(A) if alphas[name] is None else alphas[name]
-        fits = type(alpha) in (int, float) and 0 < alpha < inf
+        fits = type(alpha) in (int, float) and 0 < alpha < torch.finfo(torch.float32).max
         require(fits, f"{label} {name}: alpha", "a positive number", alpha)
     lora = LoRA(network, ranks, alphas)
     with torch.no_grad():
@@ -221,7 +221,7 @@ def read_settings(path: Path) -> dict[str, dict]:
         text = (file.metadata() or {}).get(SETTINGS, "{}")
     try:
         content = dict(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: its {SETTINGS} is no JSON object: {error}") from None
     settings = defaultdict(dict)
     for key, value in content.items():

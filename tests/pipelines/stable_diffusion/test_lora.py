@@ -428,6 +428,8 @@ def test_refuses_other_weights(model, tmp_path, change, words):
         ('{"unet.from_the_future": 3}', ["unknown setting from_the_future=3"]),
         ('{"unet.lora_alpha": -1}', ["alpha: expected a positive number, got -1"]),
         ('{"unet.lora_alpha": NaN}', ["alpha: expected a positive number, got nan"]),
+        ("[" * 100_000, ["lora_adapter_metadata is no JSON object"]),
+        (f'{{"unet.lora_alpha": {10**100}}}', ["alpha: expected a positive number, got 1000"]),
         ('{"unet.lora_alpha": "8"}', ["alpha: expected a positive number, got 8"]),
         ('{"unet.alpha_pattern": {"(a+)+b": 8}}', ["alpha_pattern: expected names of layers"]),
         ('{"unet.alpha_pattern": [1]}', ["alpha_pattern: expected names of layers"]),
