@@ -87,7 +87,10 @@ def loss_for_gain(before, after):
 
 
 def scores_in_pairs():
-    five = torch.tensor([0.80, 0.70, 0.75, 0.85, 0.90]), torch.tensor([0.84, 0.73, 0.80, 0.86, 0.95])
+    five = (
+        torch.tensor([0.80, 0.70, 0.75, 0.85, 0.90]),
+        torch.tensor([0.84, 0.73, 0.80, 0.86, 0.95]),
+    )
     base = torch.rand(9)
     return [five, (base, base + 0.05 * torch.randn(9) - 0.1), (torch.rand(4), torch.rand(4))]
 
@@ -142,7 +145,9 @@ def points_and_near_copies():
     for count, width, noise in ((12, 3, 0.02), (30, 4, 0.3), (40, 6, 0.7)):
         training, held_out = torch.randn(count, width), torch.randn(count + 9, width)
         chosen = torch.randint(count, (count // 2 + 5,))
-        cases.append((training[chosen] + noise * torch.randn(len(chosen), width), training, held_out))
+        cases.append(
+            (training[chosen] + noise * torch.randn(len(chosen), width), training, held_out)
+        )
     return cases
 
 

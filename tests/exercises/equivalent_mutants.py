@@ -236,4 +236,24 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         "a block's number is 0 or 1": ["block => block ** 2 (2)"],
     },
     "13.4": {SQUARED: ["z - mean => mean - z", "z - mean => -(z - mean)"]},
+    "15c.2": {
+        "a standard deviation changes neither with the sign nor with the mean": [
+            "gains => -gains (2)",
+            "gains => gains + 1 (2)",
+            "gains => gains - 1 (2)",
+        ],
+        "only their number is used, and all three have the same": [
+            "gains => after (3)",
+            "gains => before (3)",
+        ],
+    },
+    "15c.3": {
+        "the values are 0 and 1": [
+            "(found < limit).float() => (found < limit).float() ** 2",
+            "(found < limit).float() => (found < limit).float() ** 0.5",
+        ],
+        "the limit lies between two distances, so none is equal to it": [
+            "found < limit => found <= limit"
+        ],
+    },
 }

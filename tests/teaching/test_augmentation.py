@@ -33,7 +33,7 @@ def test_few_digits_are_as_many_of_each_and_none_is_held_out():
 
 
 def test_every_source_has_an_equal_share_however_large_it_is():
-    """Equation 15c.1, with a share of one half."""
+    """Equation 15c.2, with a share of one half."""
     small = torch.full((3, 1, 8, 8), -1.0), torch.zeros(3, dtype=torch.long)
     large = torch.full((900, 1, 8, 8), 1.0), torch.ones(900, dtype=torch.long)
     torch.manual_seed(0)
@@ -72,7 +72,7 @@ def test_copies_are_found_and_unseen_real_digits_are_none():
 
 def test_the_model_that_minimises_the_loss_draws_copies():
     """Equation 15c.3: what is best on the training digits returns them."""
-    images, labels = few_digits(5, 0)
+    images, _ = few_digits(5, 0)
     points = GaussianMixture(PROCESS, images.flatten(1), torch.zeros(len(images)))
     drawn, _ = synthesize(lambda x, timestep, context: points(x, timestep), 3)
     assert (distances(drawn, images) < 0.02).float().mean() > 0.9
