@@ -275,4 +275,24 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         ],
         "a constant has no gradient": ["x0 => x0 + 1 (2)", "x0 => x0 - 1 (2)"],
     },
+    "15c.2": {
+        "a standard deviation changes neither with the sign nor with the mean": [
+            "gains => -gains (2)",
+            "gains => gains + 1 (2)",
+            "gains => gains - 1 (2)",
+        ],
+        "only their number is used, and all three have the same": [
+            "gains => after (3)",
+            "gains => before (3)",
+        ],
+    },
+    "15c.3": {
+        "the values are 0 and 1": [
+            "(found < limit).float() => (found < limit).float() ** 2",
+            "(found < limit).float() => (found < limit).float() ** 0.5",
+        ],
+        "the limit lies between two distances, so none is equal to it": [
+            "found < limit => found <= limit"
+        ],
+    },
 }
