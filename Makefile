@@ -1,6 +1,8 @@
 # make lab            set up .venv, then open the first chapter in JupyterLab
 # make demo           set up, then draw eight captions into outputs/demo.png
 # make test           set up, then run lint, tests, and every notebook from top to bottom
+# make test-editions  run every chapter and capstone of the student edition, and grade all solutions;
+#                     `make test` runs two chapters of it
 # make test-matrix    run the tests under the oldest torch as well: tests/MATRIX.md
 # make notebooks      run the notebooks, save them in the form that git keeps, and fill in the
 #                     README's tables
@@ -25,7 +27,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
+.PHONY: lab demo test test-editions test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
@@ -38,6 +40,10 @@ test: .venv/dev.stamp
 	$(RUN) ruff format --check
 	$(THREADS) TQDM_MININTERVAL=1 $(RUN) pytest tests notebooks/ \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
+
+test-editions: .venv/dev.stamp
+	$(THREADS) $(RUN) pytest -q --editions tests/authoring/test_editions.py \
+		tests/authoring/test_grade.py
 
 test-matrix:
 	$(THREADS) .ci/test-matrix 2.11.0:0.26.0

@@ -14,6 +14,7 @@ matplotlib.use("agg")
 def pytest_addoption(parser):
     parser.addoption("--parity", action="store_true", help="write tests/PARITY.md")
     parser.addoption("--refusals", action="store_true", help="write tests/REFUSALS.md")
+    parser.addoption("--editions", action="store_true", help="run all of the student edition")
 
 
 def pytest_configure(config):

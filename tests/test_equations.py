@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 
 from course_lib.common.paths import ROOT
-from course_lib.teaching.progress import prefix
 
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 
@@ -22,7 +21,7 @@ def faults(bound: dict[str, dict[str, list[str]]], numbered: dict[str, list[str]
         for number, times in Counter(numbers).items():
             if times > 1:
                 found.append(f"chapter {chapter} numbers two equations {number}")
-            if not re.fullmatch(rf"{chapter.lstrip('0') or 0}\.\d+", number):
+            if not re.fullmatch(rf"{chapter.removeprefix('0')}\.\d+", number):
                 found.append(f"chapter {chapter} numbers an equation {number}")
             if not tests.get(number):
                 found.append(f"equation {number} is bound to no test")
@@ -53,7 +52,7 @@ def in_the_list() -> dict[str, dict[str, list[str]]]:
 
 def in_the_chapters() -> dict[str, list[str]]:
     return {
-        prefix(path): TAG.findall(
+        path.stem.partition("_")[0]: TAG.findall(
             "\n".join(
                 "".join(cell["source"])
                 for cell in json.loads(path.read_text("utf-8"))["cells"]

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from course_lib.authoring import readme
 from course_lib.cli import app
 from course_lib.evaluation.metrics import Metric, to_card
@@ -23,6 +25,16 @@ def test_a_table_is_made_anew_whether_it_was_empty_or_not(monkeypatch):
     once = readme.filled(empty)
     assert once == "before\n<!-- models -->\n| a |\n|---|\n| 1 |\n<!-- end -->\nafter"
     assert readme.filled(once) == once
+
+
+def test_badges_follow_one_setting():
+    assert readme.badges("") == []
+    colab, binder = readme.badges("https://github.com/ada/course.git")
+    first = "notebooks/00_start_here.ipynb"
+    assert f"/github/ada/course/blob/colab/{first})" in colab
+    assert f"/v2/gh/ada/course/main?labpath={first})" in binder
+    with pytest.raises(ValueError, match=r"https://github\.com/OWNER/NAME, got 'ada/course'"):
+        readme.badges("ada/course")
 
 
 def test_a_figure_stands_in_its_row_and_column(monkeypatch):
@@ -55,6 +67,7 @@ def test_the_commands_it_shows_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {*re.findall(r"(?:^|`)make ([a-z][\w-]*)", TEXT, re.MULTILINE)} <= {*targets}
     commands = {command.callback.__name__ for command in app.app.registered_commands}
+    commands |= {group.name for group in app.app.registered_groups}
     assert {*re.findall(r"(?:^|`|/)course (\w+)", TEXT, re.MULTILINE)} <= commands
 
 

@@ -1,7 +1,8 @@
 """What makes a notebook a chapter; `faults` lists what is missing.
 
 The parts and their order: title with promise, picture and objectives; set-up; sections; an
-explorable; exercises; what good looks like; check yourself; summary.
+explorable; exercises; what good looks like; check yourself; summary. Code that the reader sees is
+short: a figure's own code is tagged `hide-input`, and JupyterLab folds it.
 """
 
 import re
@@ -11,10 +12,10 @@ import nbformat
 from nbformat import NotebookNode
 
 from course_lib.authoring.form import canonical, code_digest, hero, pictures
-from course_lib.teaching.progress import chapter_of
 from course_lib.teaching.style import PNG_LIMIT
 
 SIZE_LIMIT = 1_500_000
+LINES = {"set-up": 15, "cell": 40, "chapter": 450}  # of code that the reader sees, at most
 RUNNING = re.compile(r"running [^·\n]*?on \d+ CPU cores?")
 EXERCISE = re.compile(
     r"### Exercise (\d+[a-z]?\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n"
@@ -29,7 +30,13 @@ def faults(path: Path) -> list[str]:
     notebook = nbformat.read(path, as_version=4)
     return [
         f"{path.name}: {fault}"
-        for check in (faults_of_form, faults_of_cells, faults_of_parts, faults_of_exercises)
+        for check in (
+            faults_of_form,
+            faults_of_cells,
+            faults_of_length,
+            faults_of_parts,
+            faults_of_exercises,
+        )
         for fault in check(notebook, path)
     ]
 
@@ -70,6 +77,21 @@ def faults_of_cells(notebook: NotebookNode, path: Path | None = None):
                 yield f"cell {cell.id} prints a path of one machine: {found.group()!r}"
 
 
+def faults_of_length(notebook: NotebookNode, path: Path | None = None):
+    folded = {"solution", "hide-input"}
+    seen = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and not folded & set(cell.metadata.get("tags", []))
+    ]
+    lines = [len(cell.source.splitlines()) for cell in seen]
+    for i, (cell, count) in enumerate(zip(seen, lines, strict=True)):
+        if count > (limit := LINES["cell" if i else "set-up"]):
+            yield f"cell {cell.id} shows {count} lines of code, limit {limit}"
+    if sum(lines) > LINES["chapter"]:
+        yield f"it shows {sum(lines)} lines of code, limit {LINES['chapter']}"
+
+
 def faults_of_parts(notebook: NotebookNode, path: Path):
     header, prose = (
         notebook.cells[0],
@@ -96,8 +118,8 @@ def faults_of_parts(notebook: NotebookNode, path: Path):
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     if not any("explorable(" in source for source in code):
         yield "it has no explorable"
-    number = chapter_of(path)
-    last = f"progress({number})" if number.isdecimal() else f'progress("{number}")'
+    number = path.stem.partition("_")[0].removeprefix("0")
+    last = f"progress({number})" if number.isdigit() else f'progress("{number}")'
     if code[-1:] != [last]:
         yield f"its last code cell is not `{last}`"
 

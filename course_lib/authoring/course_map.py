@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 
 from course_lib.authoring.form import ROOT
-from course_lib.teaching.progress import TITLE, prefix
+from course_lib.teaching.progress import TITLE
 
 LEFT_OUT = {"cli", "common", "exercises", "teaching"}  # folders that serve every chapter
 
@@ -30,8 +30,9 @@ def table() -> list[str]:
         title = TITLE.match(notebook.cells[0].source)
         code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
         modules = modules_of(code)
-        tests = tests_of(prefix(path), modules)
-        name = f"{prefix(path)} · {title[2].partition(':')[0]}" if title else path.stem
+        chapter = path.stem.partition("_")[0]
+        tests = tests_of(chapter, modules)
+        name = f"{chapter} · {title[2].partition(':')[0]}" if title else path.stem
         rows.append(f"| [{name}](notebooks/{path.name}) | {links(modules)} | {links(tests)} |")
     return rows
 

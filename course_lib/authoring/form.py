@@ -40,6 +40,8 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if "solution" in tags:
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
+        elif "hide-input" in tags:  # a figure whose code teaches nothing
+            cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
             cell.outputs = [_stable(output) for output in _joined(cell.outputs)]
             cell.execution_count = 1 if cell.outputs else None  # nbval needs a count

@@ -1,10 +1,12 @@
 """`python -m course_lib.authoring.readme`: fill in the README's tables.
 
-Running times come from the chapters' headers, metrics from the checkpoints' cards, and modules and
-tests from the chapters' imports. Each table stands between `<!-- NAME -->` and `<!-- end -->`.
+Running times come from the chapters' headers, metrics from the checkpoints' cards, modules and
+tests from the chapters' imports, and the badges' address from pyproject.toml. Each table stands
+between `<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +72,32 @@ def show(metric: Metric) -> str:
     return f"{100 * metric.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
+def badges(repository: str | None = None) -> list[str]:
+    """Badges that open the course on Colab and Binder; none while no address is set.
+
+    repository: such as "https://github.com/ada/course"; by default the one in pyproject.toml. Colab
+    opens the branch `colab`, which is made by `course edition colab`.
+    """
+    if repository is None:
+        settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+        repository = settings["tool"]["course"]["repository"]
+    if not repository:
+        return []
+    address = r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?"
+    if not (found := re.fullmatch(address, repository)):
+        raise ValueError(f"repository must be https://github.com/OWNER/NAME, got {repository!r}")
+    first = "notebooks/00_start_here.ipynb"
+    colab, binder = "https://colab.research.google.com", "https://mybinder.org"
+    return [
+        f"[![Open in Colab]({colab}/assets/colab-badge.svg)]"
+        f"({colab}/github/{found[1]}/blob/colab/{first})",
+        f"[![Open in Binder]({binder}/badge_logo.svg)]"
+        f"({binder}/v2/gh/{found[1]}/main?labpath={first})",
+    ]
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
+    "badges": badges,
     "chapters": chapters,
     "models": models,
     "figures": figures,

@@ -1,4 +1,5 @@
-"""The command `course`: doctor, lab, progress, demo, sample, train, evaluate, cost.
+"""The command `course`: doctor, lab, progress, demo, sample, train, evaluate, cost,
+edition, grade.
 
 What a user gets wrong ends in one line on stderr and status 2; what the machine refuses (a full
 disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Everything heavy is
@@ -11,6 +12,7 @@ import sys
 import typer
 
 from course_lib.cli.draw import demo, sample
+from course_lib.cli.editions import edition, grade
 from course_lib.cli.start import doctor, lab, progress
 from course_lib.cli.train import cost, evaluate, train
 
@@ -24,8 +26,9 @@ app = typer.Typer(
 PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command()(doctor)
 app.command(context_settings=PASSES_ON)(lab)
-for command in (progress, demo, sample, train, evaluate, cost):
+for command in (progress, demo, sample, train, evaluate, cost, grade):
     app.command()(command)
+app.add_typer(edition, name="edition")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The capstones: the reader writes a whole thing, and a number says whether it works.
 
 Each reference has reached its bound under at least three seeds; the comment at the bound gives
-what they reached, on 2 CPU cores.
+what they reached, on 2 CPU cores. How an answer is used and measured doesn't need the reference:
+the student edition has all of this file except the references.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from course_lib.datasets.digits import digits
 from course_lib.datasets.toy import two_moons
+from course_lib.diffusion import guided
 from course_lib.teaching.check import Target, Unusable
 
 BETAS = torch.linspace(1e-4, 0.02, 1000)
@@ -41,15 +43,25 @@ class ScaledLinear:
         return bar.sqrt() * x0 + (1 - bar).sqrt() * eps
 
 
-def largest_error_of_the_jump(answer: Callable) -> float:
-    """Against the mean and the noise that single steps leave, for each t of two schedules."""
-    worst = 0.0
-    for steps, first, last in ((50, 1e-3, 0.3), (1000, 0.00085, 0.012)):
-        process, roots = answer(steps, first, last), torch.linspace(first**0.5, last**0.5, steps)
-        t, kept, added = torch.arange(1, steps + 1), 1.0, 0.0
+SCHEDULES = (50, 1e-3, 0.3), (1000, 0.00085, 0.012)
+
+
+def jumps(answer: Callable) -> list[tuple[Tensor, Tensor]]:
+    """A picture without noise and noise without a picture, at each t of two schedules."""
+    found = []
+    for steps, first, last in SCHEDULES:
+        process, t = answer(steps, first, last), torch.arange(1, steps + 1)
         one, nothing = torch.ones(steps, 1, 2, 2), torch.zeros(steps, 1, 2, 2)
-        picture = shaped(process.noise(one, t, nothing), (steps, 1, 2, 2), "noise(x0, t, eps)")
-        noise = shaped(process.noise(nothing, t, one), (steps, 1, 2, 2), "noise(x0, t, eps)")
+        found.append((process.noise(one, t, nothing), process.noise(nothing, t, one)))
+    return found
+
+
+def largest_error_of_the_jump(found: list[tuple[Tensor, Tensor]]) -> float:
+    """Against the mean and the noise that single steps leave."""
+    worst = 0.0
+    for (steps, first, last), jump in zip(SCHEDULES, found, strict=True):
+        picture, noise = (shaped(x, (steps, 1, 2, 2), "noise(x0, t, eps)") for x in jump)
+        roots, kept, added = torch.linspace(first**0.5, last**0.5, steps), 1.0, 0.0
         for n, beta in enumerate((roots.double() ** 2).tolist()):
             kept, added = kept * (1 - beta) ** 0.5, added * (1 - beta) + beta
             worst = max(worst, (picture[n] - kept).abs().max().item())
@@ -71,7 +83,7 @@ def one_step_late(answer: Callable) -> bool:
     t - 1 of the table."""
     one, nothing = torch.ones(1, 1), torch.zeros(1, 1)
     picture = answer(50, 1e-3, 0.3).noise(one, torch.tensor([25]), nothing)
-    bar = ScaledLinear(50, 1e-3, 0.3).alpha_bars[25]
+    bar = (1 - torch.linspace(1e-3**0.5, 0.3**0.5, 50) ** 2)[:26].prod()
     return torch.allclose(picture, bar.sqrt(), atol=1e-6)
 
 
@@ -109,9 +121,15 @@ def train(network, points, alpha_bars, steps):
     return network
 
 
-def held_out_noise_loss(answer: Callable) -> float:
+def trained_weights(answer: Callable) -> dict[str, Tensor]:
     network, points = PointNetwork(), two_moons(4096, torch.Generator().manual_seed(0))
     answer(network, points, ALPHA_BARS, 1500)
+    return dict(network.state_dict())
+
+
+def held_out_noise_loss(weights: dict[str, Tensor]) -> float:
+    network = PointNetwork()
+    network.load_state_dict(weights)
     x0 = two_moons(4000, torch.Generator().manual_seed(1))
     index = torch.arange(4000) % 1000
     eps = torch.randn(4000, 2, generator=torch.Generator().manual_seed(2))
@@ -158,10 +176,24 @@ def ddim(network, noise, alpha_bars, steps):
     return x
 
 
-def distance_from_the_exact_flow(answer: Callable) -> float:
-    noise = torch.randn(500, 2)
-    ends = shaped(answer(exact_noise, noise.clone(), ALPHA_BARS, 50), (500, 2), "the samples")
-    return (ends - ddim(exact_noise, noise, ALPHA_BARS, 1000)).norm(dim=1).mean().item()
+def exact_flow(network: Callable, noise: Tensor) -> Tensor:
+    """Where the noise flows to, in 1000 steps: with y = x / alpha and s = sigma / alpha, the
+    probability-flow ODE is dy/ds = eps (Song et al. 2021, DDIM, eq. 14)."""
+    alphas = ALPHA_BARS.double().sqrt()
+    s = [0.0, *((1 - alphas**2).sqrt() / alphas).tolist()]
+    y = noise.double() / alphas[-1]
+    for i in reversed(range(len(alphas))):
+        y = y + (s[i] - s[i + 1]) * network((alphas[i] * y).float(), torch.tensor([i]))
+    return y.float()
+
+
+def fifty_steps(answer: Callable) -> Tensor:
+    return answer(exact_noise, torch.randn(500, 2), ALPHA_BARS, 50)
+
+
+def distance_from_the_exact_flow(ends: Tensor) -> float:
+    exact = exact_flow(exact_noise, torch.randn(500, 2))
+    return (shaped(ends, (500, 2), "the samples") - exact).norm(dim=1).mean().item()
 
 
 def too_many_calls(answer: Callable) -> bool:
@@ -207,8 +239,8 @@ class SmallVAE(nn.Module):
         return (error + kl).mean()
 
 
-def held_out_negative_elbo(answer: Callable) -> float:
-    """In nats for each picture, without the constant, by a formula of its own: variance 0.1."""
+def encoded_and_decoded(answer: Callable) -> dict[str, Tensor]:
+    """What a VAE makes of held-out digits after a short training, with variance 0.1."""
     vae, variance = answer(64, 16), 0.1
     train_set, held_out = (digits(8, split)[0].flatten(1) for split in ("train", "test"))
     optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
@@ -221,10 +253,68 @@ def held_out_negative_elbo(answer: Callable) -> float:
         mu, logvar = vae.encode(held_out)
         shaped(mu, (256, 16), "the mean from encode")
         shaped(logvar, (256, 16), "the log-variance from encode")
-        q = torch.distributions.Normal(mu, (0.5 * logvar).exp())
-        kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
-        picture = shaped(vae.decode(q.sample()), (256, 64), "decode(z)")
-    return ((held_out - picture).square().sum(1) / 2 / variance + kl).mean().item()
+        z = torch.distributions.Normal(mu, (0.5 * logvar).exp()).sample()
+        return {"mu": mu, "logvar": logvar, "picture": vae.decode(z)}
+
+
+def held_out_negative_elbo(found: dict[str, Tensor]) -> float:
+    """In nats for each picture, without the constant, by a formula of its own."""
+    held_out = digits(8, "test")[0].flatten(1)
+    mu, logvar = (shaped(found[name], (256, 16), name) for name in ("mu", "logvar"))
+    q = torch.distributions.Normal(mu, (0.5 * logvar).exp())
+    kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    picture = shaped(found["picture"], (256, 64), "decode(z)")
+    return ((held_out - picture).square().sum(1) / 2 / 0.1 + kl).mean().item()
+
+
+def terms_of_the_loss(answer: Callable) -> tuple[float, float]:
+    """The KL and the squared error as the answer's loss counts them, over what they are.
+
+    The loss is error / (2 · variance) + KL: a huge variance leaves the KL, a tiny one the error.
+    """
+    vae, x = answer(64, 16), 2 * torch.rand(2000, 64) - 1
+    with torch.no_grad():
+        mu, logvar = vae.encode(x)
+        z = mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+        error = (x - vae.decode(z)).square().sum(1).mean()
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1).mean()
+        return (vae.loss(x, 1e9) / kl).item(), (vae.loss(x, 1e-9) * 2e-9 / error).item()
+
+
+def kl_left_out(answer: Callable) -> bool:
+    """Your loss has no KL term: that trains a plain autoencoder, and its latents may lie
+    anywhere."""
+    return abs(terms_of_the_loss(answer)[0]) < 0.01
+
+
+def kl_with_a_minus(answer: Callable) -> bool:
+    """The KL has a minus in your loss. In the ELBO it is subtracted, and the loss is minus the
+    ELBO: add it."""
+    return -1.1 < terms_of_the_loss(answer)[0] < -0.9
+
+
+def error_averaged_over_pixels(answer: Callable) -> bool:
+    """You average the squared error over the pixels. The ELBO sums it over the pixels; only the
+    batch is averaged."""
+    return abs(64 * terms_of_the_loss(answer)[1] - 1) < 0.1
+
+
+def error_without_the_half(answer: Callable) -> bool:
+    """Your squared error is twice too large: it is divided by 2 · variance."""
+    return abs(terms_of_the_loss(answer)[1] - 2) < 0.1
+
+
+def summed_over_the_batch(answer: Callable) -> bool:
+    """You sum over the batch: for 2,000 pictures the loss is 2,000 times too large. Average over
+    the batch."""
+    return abs(terms_of_the_loss(answer)[1] / 2000 - 1) < 0.1
+
+
+def no_noise_in_the_latent(answer: Callable) -> bool:
+    """Your loss is the same each time, so z has no noise in it: sample
+    z = mu + exp(logvar / 2) · noise."""
+    vae, x = answer(64, 16), 2 * torch.rand(8, 64) - 1
+    return torch.equal(vae.loss(x, 0.1), vae.loss(x, 0.1))
 
 
 # ---- 7.6: cross-attention ----------------------------------------------------------------------
@@ -248,29 +338,35 @@ class CrossAttention(nn.Module):
         return x + self.to_out((weights @ v).transpose(1, 2).flatten(2))
 
 
-def share_looked_up(answer: Callable) -> float:
-    """A network around the block looks words up: each position asks for a key, eight words hold a
-    key and a value each; the share of positions that name the value of their key."""
+def questions(count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each position asks for a key, eight words hold a key and a value each: (B, 6, 32),
+    (B, 8, 16), and the values asked for, (B, 6)."""
+    keys = torch.stack([torch.randperm(8) for _ in range(count)])  # (B, 8)
+    values, asked = torch.randint(8, (count, 8)), torch.randint(8, (count, 6))
+    words = torch.cat([F.one_hot(keys, 8), F.one_hot(values, 8)], 2).float()  # (B, 8, 16)
+    place = (keys[:, None] == asked[:, :, None]).int().argmax(2)  # (B, 6)
+    return F.pad(F.one_hot(asked, 8).float(), (0, 24)), words, values.gather(1, place)
+
+
+def values_looked_up(answer: Callable) -> Tensor:
+    """A network around the block learns to look words up; the values it names for new questions."""
+    new, words_of_new, _ = questions(500)
     block, head = answer(32, 16, 2), nn.Linear(32, 8)
     shaped(block(torch.randn(3, 5, 32), torch.randn(3, 7, 16)), (3, 5, 32), "the block's output")
     optimizer = torch.optim.Adam([*block.parameters(), *head.parameters()], lr=1e-2)
-
-    def batch(count):
-        keys = torch.stack([torch.randperm(8) for _ in range(count)])  # (B, 8)
-        values, asked = torch.randint(8, (count, 8)), torch.randint(8, (count, 6))
-        words = torch.cat([F.one_hot(keys, 8), F.one_hot(values, 8)], 2).float()  # (B, 8, 16)
-        place = (keys[:, None] == asked[:, :, None]).int().argmax(2)  # (B, 6)
-        return F.pad(F.one_hot(asked, 8).float(), (0, 24)), words, values.gather(1, place)
-
     for _ in range(300):
-        x, words, right = batch(64)
+        x, words, right = questions(64)
         loss = F.cross_entropy(head(block(x, words)).flatten(0, 1), right.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    x, words, right = batch(500)
     with torch.no_grad():
-        return (head(block(x, words)).argmax(2) == right).float().mean().item()
+        return head(block(new, words_of_new)).argmax(2)
+
+
+def share_looked_up(values: Tensor) -> float:
+    _, _, right = questions(500)
+    return (shaped(values, (500, 6), "the values") == right).float().mean().item()
 
 
 def words_not_read(answer: Callable) -> bool:
@@ -314,11 +410,19 @@ def guided_ddim(network, noise, alpha_bars, labels, null, scale, steps):
     return ddim(guided, noise, alpha_bars, steps)
 
 
-def distance_from_the_guided_flow(answer: Callable) -> float:
-    noise, labels = torch.randn(300, 2), torch.randint(3, (300,))
-    rest = (ALPHA_BARS, labels, 3, 2.0)
-    ends = answer(exact_noise_of_a_class, noise.clone(), *rest, 50)
-    exact = guided_ddim(exact_noise_of_a_class, noise, *rest, 1000)
+def noise_and_labels() -> tuple[Tensor, Tensor]:
+    return torch.randn(300, 2), torch.randint(3, (300,))
+
+
+def fifty_guided_steps(answer: Callable) -> Tensor:
+    noise, labels = noise_and_labels()
+    return answer(exact_noise_of_a_class, noise, ALPHA_BARS, labels, 3, 2.0, 50)
+
+
+def distance_from_the_guided_flow(ends: Tensor) -> float:
+    noise, labels = noise_and_labels()
+    network = guided(exact_noise_of_a_class, 3, 2.0)
+    exact = exact_flow(lambda x, index: network(x, index[0], labels), noise)
     return (shaped(ends, (300, 2), "the samples") - exact).norm(dim=1).mean().item()
 
 
@@ -338,50 +442,64 @@ def scale_counted_from_the_condition(answer: Callable) -> bool:
 EXERCISES = {
     "1.6": Target(
         ScaledLinear,
-        largest_error_of_the_jump,
+        jumps,
         bound=1e-4,  # float32 stays below 5e-6; nothing is random
         meaning="the largest error against a walk of single steps is",
         well_done="One table and one line: that is all of forward noising.",
         misconceptions=[betas_evenly_spaced, one_step_late],
+        measure=largest_error_of_the_jump,
     ),
     "2.6": Target(
         train,
-        held_out_noise_loss,
+        trained_weights,
         bound=0.28,  # seeds 0, 1, 2 reach 0.2427, 0.2424, 0.2428
         meaning="the held-out loss is",
         well_done="The same loop, with a larger network and pictures, trains Stable Diffusion.",
         misconceptions=[network_left_as_it_was],
+        measure=held_out_noise_loss,
     ),
     "3.6": Target(
         ddim,
-        distance_from_the_exact_flow,
+        fifty_steps,
         bound=0.035,  # seeds 0, 1, 2: 0.0271, 0.0283, 0.0268
         meaning="the mean distance from the exact flow is",
         well_done="Fifty calls instead of a thousand, and nearly the same points.",
         misconceptions=[fresh_noise_added, too_many_calls],
+        measure=distance_from_the_exact_flow,
     ),
     "5.6": Target(
         SmallVAE,
-        held_out_negative_elbo,
+        encoded_and_decoded,
         bound=37.0,  # seeds 0, 1, 2: 33.9, 33.7, 33.3
         meaning="minus the ELBO of held-out digits, in nats, is",
         well_done="Encoder, sample, decoder and both terms of the loss work together.",
+        misconceptions=[
+            kl_left_out,
+            kl_with_a_minus,
+            error_averaged_over_pixels,
+            error_without_the_half,
+            summed_over_the_batch,
+            no_noise_in_the_latent,
+        ],
+        measure=held_out_negative_elbo,
     ),
     "7.6": Target(
         CrossAttention,
-        share_looked_up,
+        values_looked_up,
         bound=0.99,  # seeds 0, 1, 2: 1.00 each
         meaning="the share of words looked up is",
         well_done="Queries found the right keys: this block is how words get into pictures.",
         most=False,
         misconceptions=[words_not_read, samples_mixed, positions_mixed],
+        measure=share_looked_up,
     ),
     "8.6": Target(
         guided_ddim,
-        distance_from_the_guided_flow,
+        fifty_guided_steps,
         bound=0.04,  # seeds 0, 1, 2: 0.0290, 0.0298, 0.0274
         meaning="the mean distance from the exact guided flow is",
         well_done="Two calls and one subtraction for each step: that is classifier-free guidance.",
         misconceptions=[scale_counted_from_the_condition],
+        measure=distance_from_the_guided_flow,
     ),
 }

@@ -45,6 +45,10 @@ def some_betas():
     return [(torch.tensor([0.19]),), (torch.tensor([0.001, 0.02, 0.3, 0.75]),)]
 
 
+def drawn_betas():
+    return [(0.5 * torch.rand(6),)]
+
+
 # ---- 1.2 debug: the walk -----------------------------------------------------------------------
 
 
@@ -295,6 +299,7 @@ EXERCISES = {
             two_kinds_of_logarithm,
             beta_without_the_one,
         ],
+        more=drawn_betas,
     ),
     "1.2": Code(
         walk_to,

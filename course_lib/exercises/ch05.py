@@ -16,7 +16,7 @@ def vae_loss(x, reconstruction, mu, logvar, variance):
 
 def error_averaged_over_pixels(x, reconstruction, mu, logvar, variance):
     """You average the squared error over the pixels and sum the KL over the latent. The bound sums
-    both: averaged, the error counts no more than one pixel, and all channels collapse."""
+    both: averaged, the error counts no more than one pixel, and all dimensions collapse."""
     error = 0.5 * F.mse_loss(reconstruction, x) / variance
     return error + 0.5 * (mu**2 + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
 

@@ -81,6 +81,16 @@ def words_and_pieces():
     ]
 
 
+def drawn_words():
+    """Words of twelve letters, and pieces that were cut out of them."""
+    cases = []
+    for _ in range(3):
+        word = "".join("abcd"[i] for i in torch.randint(4, (12,)))
+        cuts = torch.randint(11, (8,)).tolist()
+        cases.append((word, [word[i : i + 1 + n % 4] for n, i in enumerate(cuts)]))
+    return cases
+
+
 # ---- 6.2 write: a window of attention ----------------------------------------------------------
 
 
@@ -393,6 +403,7 @@ EXERCISES = {
             unknown_letters_left_out,
             stopped_after_one_piece,
         ],
+        more=drawn_words,
     ),
     "6.2": Code(
         window_attention,

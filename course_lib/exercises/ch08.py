@@ -4,62 +4,68 @@ import torch
 
 from course_lib.teaching.check import Code, Number
 
-# ---- 8.1 write: a classifier's gradient -------------------------------------------------------
+# ---- 8.1 write: a classifier's gradient, for the estimate of x0 ---------------------------------
 
 
-def classifier_guided(eps, gradient, sigma, scale):
-    return eps - scale * sigma * gradient
+def classifier_guided_x0(x0, gradient, alpha, sigma, scale):
+    return x0 + scale * sigma**2 / alpha * gradient
 
 
-def gradient_added(eps, gradient, sigma, scale):
-    """You added the gradient, so samples move away from the class. eps is minus sigma times the
-    score: what you add to the score, you subtract from eps, times sigma."""
-    return eps + scale * sigma * gradient
+def gradient_subtracted(x0, gradient, alpha, sigma, scale):
+    """You subtracted the gradient, so samples move away from the class. Less noise means more of
+    x0: where eps loses, x0 gains."""
+    return x0 - scale * sigma**2 / alpha * gradient
 
 
-def sigma_forgotten(eps, gradient, sigma, scale):
-    """The gradient is a score, but the network predicts noise. They differ by a factor of sigma:
-    without it, guidance is far too strong where little noise is left."""
-    return eps - scale * gradient
+def noise_in_place_of_x0(x0, gradient, alpha, sigma, scale):
+    """That is how the *noise* changes, (8.2). Put the guided noise into x0 = (x_t - sigma * eps) /
+    alpha, and see what becomes of its gradient."""
+    return x0 - scale * sigma * gradient
 
 
-def divided_by_sigma(eps, gradient, sigma, scale):
-    """You divided by sigma. To turn a score into noise, multiply: eps = -sigma * score."""
-    return eps - scale * gradient / sigma
+def sigma_once(x0, gradient, alpha, sigma, scale):
+    """One sigma is missing. It comes in twice: the noise changes by sigma times the gradient, and
+    x0 by sigma times the noise."""
+    return x0 + scale * sigma / alpha * gradient
 
 
-def variance_for_sigma(eps, gradient, sigma, scale):
-    """You used sigma squared, which would change x0 instead of the noise. Use sigma itself."""
-    return eps - scale * sigma**2 * gradient
+def alpha_forgotten(x0, gradient, alpha, sigma, scale):
+    """You forgot to divide by alpha: x0 = (x_t - sigma * eps) / alpha."""
+    return x0 + scale * sigma**2 * gradient
 
 
-def scale_on_everything(eps, gradient, sigma, scale):
-    """Your scale multiplies the network's own prediction as well, so x0 is wrong everywhere. Scale
-    only the classifier's part."""
-    return scale * (eps - sigma * gradient)
+def alpha_multiplied(x0, gradient, alpha, sigma, scale):
+    """You multiplied by alpha. Divide by it: x0 = (x_t - sigma * eps) / alpha."""
+    return x0 + scale * sigma**2 * alpha * gradient
 
 
-def one_plus_the_scale(eps, gradient, sigma, scale):
+def sigma_forgotten(x0, gradient, alpha, sigma, scale):
+    """You added the bare gradient. It is a score, which has to be turned into a change of the
+    noise first, and that into a change of x0."""
+    return x0 + scale * gradient
+
+
+def scale_on_everything(x0, gradient, alpha, sigma, scale):
+    """Your scale multiplies the network's own estimate as well. Scale only the classifier's
+    part."""
+    return scale * (x0 + sigma**2 / alpha * gradient)
+
+
+def one_plus_the_scale(x0, gradient, alpha, sigma, scale):
     """You used 1 + scale, as some papers count for classifier-*free* guidance. In (8.2) the
     gradient is multiplied by the scale itself, so a scale of 0 means no guidance."""
-    return eps - (1 + scale) * sigma * gradient
+    return x0 + (1 + scale) * sigma**2 / alpha * gradient
 
 
-def scale_forgotten(eps, gradient, sigma, scale):
+def scale_forgotten(x0, gradient, alpha, sigma, scale):
     """That is right for scale 1 only: multiply the gradient by the scale."""
-    return eps - sigma * gradient
+    return x0 + sigma**2 / alpha * gradient
 
 
-def prediction_taken_for_a_score(eps, gradient, sigma, scale):
-    """You multiplied "eps + scale · gradient" by -sigma, but eps isn't a score: the score is
-    -eps / sigma. Add the gradient to that, and then multiply by -sigma."""
-    return -sigma * (eps + scale * gradient)
-
-
-def predictions_with_gradients():
+def estimates_with_gradients():
     one = torch.tensor([[1.0, 0.4]])
     few = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
-    return [(one, torch.tensor([[2.0, -1.0]]), 0.5, 3.0), (*few, 0.8, 2.0)]
+    return [(one, torch.tensor([[2.0, -1.0]]), 0.8, 0.6, 3.0), (*few, 0.5, 0.7, 2.0)]
 
 
 # ---- 8.2 write: dropping labels ----------------------------------------------------------------
@@ -169,6 +175,10 @@ def times_and_intervals():
     ]
 
 
+def drawn_times():
+    return [(t, 1 + 4 * scale, 0.3, 0.7) for t, scale in torch.rand(8, 2).tolist()]
+
+
 # ---- 8.4 write: rescaled guidance --------------------------------------------------------------
 
 
@@ -220,18 +230,19 @@ def two_predictions():
 
 EXERCISES = {
     "8.1": Code(
-        classifier_guided,
-        predictions_with_gradients,
-        "Bayes' rule adds a gradient to the score, and eps is minus sigma times the score.",
+        classifier_guided_x0,
+        estimates_with_gradients,
+        "A score changes x0 by sigma² / alpha times itself: Tweedie's formula, with a classifier.",
         [
-            gradient_added,
+            gradient_subtracted,
+            noise_in_place_of_x0,
+            sigma_once,
+            alpha_forgotten,
+            alpha_multiplied,
             sigma_forgotten,
-            divided_by_sigma,
-            variance_for_sigma,
             scale_on_everything,
             one_plus_the_scale,
             scale_forgotten,
-            prediction_taken_for_a_score,
         ],
     ),
     "8.2": Code(
@@ -254,6 +265,7 @@ EXERCISES = {
         "Off means 1, not 0: without guidance the network still reads the caption.",
         [guided_outside, no_upper_end, no_lower_end, always_on, never_below_one],
         given=planted_no_condition_outside,
+        more=drawn_times,
     ),
     "8.4": Code(
         rescaled,

@@ -99,6 +99,10 @@ def sizes():
     return [(1, 1), (2, 3), (320, 768), (1280, 768), (1280, 2048)]
 
 
+def drawn_sizes():
+    return [tuple(pair) for pair in torch.randint(4, 2000, (4, 2)).tolist()]
+
+
 # ---- 13.2 write: the first checkpoint's names --------------------------------------------------
 
 
@@ -170,6 +174,13 @@ def names_of_the_first_checkpoint():
     ]
 
 
+def drawn_names():
+    """Four entries of any kind."""
+    numbers = [int(torch.randint(1, 12, ())) for _ in range(4)]
+    parts = [f"{n}.0.op.bias" if n % 3 == 0 else f"{n}.{n % 2}.norm.weight" for n in numbers]
+    return [(f"input_blocks.{part}",) for part in parts]
+
+
 # ---- 13.3 debug: the entries of image to image -------------------------------------------------
 
 
@@ -237,6 +248,11 @@ def rising(steps, strength):
 
 def steps_and_strengths():
     return [(4, 0.75), (50, 0.8), (30, 0.5), (30, 0.33), (20, 1.0), (13, 0.5), (10, 0.05)]
+
+
+def drawn_steps():
+    pairs = zip(torch.randint(5, 60, (4,)).tolist(), torch.rand(4).tolist(), strict=True)
+    return [(steps, round(strength, 2)) for steps, strength in pairs]
 
 
 # ---- 13.4 write: one number for all batches ----------------------------------------------------
@@ -341,6 +357,7 @@ EXERCISES = {
             values_forgotten,
         ],
         tolerance=1e-9,
+        more=drawn_sizes,
     ),
     "13.2": Code(
         their_name,
@@ -356,6 +373,7 @@ EXERCISES = {
             samplers_without_a_number,
             operation_not_renamed,
         ],
+        more=drawn_names,
     ),
     "13.3": Code(
         entries_after_noising,
@@ -372,6 +390,7 @@ EXERCISES = {
             rising,
         ],
         given=planted_strength_left_out,
+        more=drawn_steps,
     ),
     "13.4": Code(
         one_scale,

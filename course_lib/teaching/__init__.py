@@ -1,28 +1,43 @@
-"""What a chapter calls for its reader: figures, widgets, checks of exercises, recorded results.
+"""What a chapter calls for its reader: figures, checks of exercises, recorded results.
 
-check           is an answer right, and if not, why?   (answers are compared in `compare`)
-progress        which exercises are solved             (remembered by `solved`)
-style, plots    the course's figures and how they look
-widgets         figures with sliders
-diagrams        how the components fit together
-history         who published what when
-reference_runs  what good looks like
-results         results of recorded studies, with their figures in `study_figures`
-unet_variants   chapter 04's networks, with a part of the U-Net switched off
+check              is an answer right, and if not, why?   (answers are compared in `compare`)
+progress           which exercises are solved             (remembered by `solved`)
+style, plots       the course's figures and how they look
+explorable         figures that move, on a page without a kernel too
+schematics         drawings of architectures (also `schematics_latent`, `schematics_text`, `shapes`)
+history            who published what when
+reference_runs     what good looks like
+results            results of recorded studies, with their figures in `study_figures`
+by_hand            chapter 04: code on a page, compared with the library's
+unet_costs         chapter 04: where a U-Net spends its multiplications
+unet_variants      chapter 04: networks with a part of the U-Net switched off
+caption_tests      chapter 06: questions to a model of captions, and captions that contradict
+quarters           chapter 07: a toy task
+interventions      chapter 07: captions whose context vectors are exchanged
+attention_figures  which position reads which word
 """
 
 __all__ = [
+    "attention_figures",
+    "by_hand",
+    "caption_tests",
     "check",
     "compare",
-    "diagrams",
+    "explorable",
     "history",
+    "interventions",
     "plots",
     "progress",
+    "quarters",
     "reference_runs",
     "results",
+    "schematics",
+    "schematics_latent",
+    "schematics_text",
+    "shapes",
     "solved",
     "study_figures",
     "style",
+    "unet_costs",
     "unet_variants",
-    "widgets",
 ]

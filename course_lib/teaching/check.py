@@ -4,41 +4,31 @@ The exercises of chapter 9 are in `exercises/ch09.py` as `EXERCISES = {"9.1": ..
 `Code`, a `Choice`, a `Number` or, for a capstone, a `Target`; importing `course_lib.exercises`
 registers them here. A misconception is a small function that makes a typical mistake; its docstring
 is what a reader who made that mistake is told. So a new chapter adds one file.
+
+Every exercise has two halves. `attempt` uses the answer and returns what it does, as plain data;
+it knows nothing of the key. `judge` compares that with the key. So `judge` can work on recorded
+outcomes (the student edition, see `recorded_cases.py`), or in another process (`course grade`).
 """
 
-import ast
-import dis
 import inspect
-import linecache
-import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
-from math import isnan, nan
-from types import CodeType
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from course_lib.common.registry import choose
+from course_lib.teaching.answers import body_digest, failure, left_open, told, untouched
 from course_lib.teaching.compare import agree, describe, first_difference, relation
+from course_lib.teaching.plain import ChangedInput, Failure
+from course_lib.teaching.predictions import UNTOUCHED, Choice, Number, Verdict
 from course_lib.teaching.solved import readers_own, record
 
 MARKS = {"right": "✓", "wrong": "✗", "not attempted": "○"}
 EXERCISES: dict[str, "Exercise"] = {}  # filled by course_lib.exercises
-EMPTY = {id(None), id(...)}  # what an untouched body returns
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """status: "right", "wrong" or "not attempted"; misconception: its name where known."""
-
-    status: str
-    message: str
-    misconception: str | None = None
 
 
 def check(number: str, answer: Any) -> None:
@@ -78,59 +68,49 @@ def exercises(number: str) -> Mapping[str, "Exercise"]:
     return found
 
 
-# ---- the kinds of exercise ---------------------------------------------------------------------
+# ---- answers that are run ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A prediction by letter. why: for each letter, the reason it is right or wrong."""
+class Attempt:
+    """What an answer does, as plain data: all that a verdict needs to know of it.
 
-    right: str
-    why: Mapping[str, str]
-
-    def examine(self, answer: Any) -> Verdict:
-        if answer is ... or answer is None:
-            return _not_attempted()
-        letter = str(answer).strip().strip(".()").lower()
-        if letter not in self.why:
-            known = ", ".join(repr(each) for each in self.why)
-            return Verdict("wrong", f": expected one of {known}, got {describe(answer)}.")
-        if letter == self.right:
-            return Verdict("right", f". {self.why[letter]}")
-        return Verdict("wrong", f", not ({letter}). {self.why[letter]}", misconception=letter)
-
-
-@dataclass(frozen=True)
-class Number:
-    """A prediction by number: right within a factor of 1 ± `within`.
-
-    misconceptions: the name of a mistake -> (the number it leads to, what the reader is told).
+    outcome: what came of running it; body: a hash of its code; mistake: the name of the quick test
+    that found one, in a capstone; fault: why there is nothing to run.
     """
 
-    right: float
-    well_done: str
-    within: float = 0.05
-    misconceptions: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    outcome: Any = None
+    body: str | None = None
+    mistake: str | None = None
+    fault: Verdict | None = None
+
+
+class Runnable:
+    """What functions and capstones have in common: the answer is run."""
 
     def examine(self, answer: Any) -> Verdict:
-        if answer is ... or answer is None:
-            return _not_attempted()
-        try:
-            value = float(answer)
-        except (TypeError, ValueError, OverflowError):
-            value = nan
-        if isnan(value):
-            return Verdict("wrong", f": expected a number, got {describe(answer)}.")
-        if self._near(value, self.right):
-            return Verdict("right", f". {self.well_done}")
-        for name, (number, why) in self.misconceptions.items():
-            if self._near(value, number):
-                return Verdict("wrong", f". {why}", misconception=name)
-        side = "small" if value < self.right else "large"
-        return Verdict("wrong", f": {value:g} is too {side}.")
+        with torch.random.fork_rng(devices=[]):
+            inputs = self.inputs()
+            return self.judge(self.attempt(answer, inputs), inputs)
 
-    def _near(self, value: float, target: float) -> bool:
-        return abs(value - target) <= self.within * abs(target)
+    def attempt(self, answer: Any, inputs: Any) -> Attempt:
+        """Run the answer, if it is one."""
+        if untouched(answer):
+            return Attempt(fault=Verdict("not attempted", UNTOUCHED))
+        if not callable(answer):
+            return Attempt(
+                fault=Verdict("wrong", f": expected a {self.kind}, got {describe(answer)}.")
+            )
+        return self.tried(answer, inputs)
+
+    def judge(self, attempt: Attempt, inputs: Any) -> Verdict:
+        """The verdict on an attempt that was made with these inputs."""
+        outcome = attempt.outcome
+        if attempt.fault:
+            return attempt.fault
+        if any(map(left_open, outcome if isinstance(outcome, list) else [outcome])):
+            return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
+        return self.compared(attempt, inputs)
 
 
 def call(answer: Callable, *case: Any) -> Any:
@@ -139,38 +119,33 @@ def call(answer: Callable, *case: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Code:
-    """An exercise answered by a function (or, with `run`, by a class).
+class Known:
+    """An answer that is known: "right", "given" or "wrong", its name, and what it makes of the
+    inputs. told: what the reader is told; for given code, the hash of its body."""
 
-    reference: the right function; its parameters name the inputs in what the reader is told.
-    cases: makes the inputs, tuples from the smallest to the largest, under a fixed seed. Numbers
-        that are equal, mirrored or symmetric hide mistakes: every wrong formula must show.
-    misconceptions: functions that make typical mistakes; the docstring is what the reader is told.
-    given: in a debugging exercise the function that was handed out, word for word.
-    run: how an answer is used, `run(answer, *case)`; by default it is called.
+    status: str
+    name: str
+    told: str
+    outcomes: list
+
+
+class Compared(Runnable):
+    """An exercise whose answer is called on several inputs, and compared with known answers.
+
+    Subclasses have `run` and `tolerance`, and say what is known; inputs are tuples, the cases.
     """
 
-    reference: Callable
-    cases: Callable[[], Sequence[tuple]]
-    well_done: str
-    misconceptions: Sequence[Callable] = ()
-    given: Callable | None = None
-    run: Callable = call
-    tolerance: float = 1e-4
+    kind = "function"
+    run: Callable
+    tolerance: float
 
-    def examine(self, answer: Any) -> Verdict:
-        if _untouched(answer):
-            return _not_attempted()
-        if not callable(answer):
-            return Verdict("wrong", f": expected a function, got {describe(answer)}.")
-        with torch.random.fork_rng(devices=[]):
-            return self._judge(answer)
+    def known(self, cases: Sequence[tuple]) -> Iterator[Known]:
+        """The known answers, the right one first."""
+        raise NotImplementedError
 
-    def inputs(self) -> list[tuple]:
-        """The cases, the same ones each time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return list(self.cases())
+    def parameters(self) -> list[str]:
+        """What the inputs are called."""
+        raise NotImplementedError
 
     def outcome(self, answer: Callable, case: tuple) -> Any:
         """What the answer makes of its own copy of the inputs: a value, or the error it raised."""
@@ -183,94 +158,154 @@ class Code:
             return error
         return ChangedInput() if not agree(inputs, case, 0) else value
 
-    def _judge(self, answer: Callable) -> Verdict:
-        cases = self.inputs()
-        expected = [self.outcome(self.reference, case) for case in cases]
-        got = [self.outcome(answer, case) for case in cases]
-        if self._same(got, expected):
-            return Verdict("right", f". {self.well_done}")
-        if self.given and self._same(got, [self.outcome(self.given, case) for case in cases]):
-            return self._as_given(answer)
-        if any(map(_left_open, got)):
-            return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
-        for wrong in self.misconceptions:
-            if self._same(got, [self.outcome(wrong, case) for case in cases]):
-                return Verdict("wrong", f". {_told(wrong)}", misconception=wrong.__name__)
-        return Verdict("wrong", self._counter_example(answer, cases, got, expected))
+    def outcomes(self, answer: Callable, cases: Sequence[tuple]) -> list:
+        """The outcome for each case, with errors as plain data."""
+        found = [self.outcome(answer, case) for case in cases]
+        return [failure(answer, each) if isinstance(each, Exception) else each for each in found]
+
+    def tried(self, answer: Callable, cases: Sequence[tuple]) -> Attempt:
+        return Attempt(self.outcomes(answer, cases), body_digest(answer))
+
+    def compared(self, attempt: Attempt, cases: Sequence[tuple]) -> Verdict:
+        expected = None
+        for known in self.known(cases):
+            expected = known.outcomes if expected is None else expected
+            if self._same(attempt.outcome, known.outcomes):
+                return self._verdict(known, attempt)
+        return Verdict("wrong", self._counter_example(cases, attempt.outcome, expected))
 
     def _same(self, ours: Sequence, theirs: Sequence) -> bool:
-        return all(agree(a, b, self.tolerance) for a, b in zip(ours, theirs, strict=True))
+        return len(ours) == len(theirs) and all(
+            agree(a, b, self.tolerance) for a, b in zip(ours, theirs, strict=True)
+        )
 
-    def _as_given(self, answer: Callable) -> Verdict:
-        """The verdict on an answer that gives the values of the faulty code handed out."""
-        if _body(answer) in (None, _body(self.given)):
+    def _verdict(self, known: Known, attempt: Attempt) -> Verdict:
+        """The verdict on an answer that gives the same values as a known one."""
+        if known.status != "given":
+            name = known.name if known.status == "wrong" else None
+            return Verdict(known.status, f". {known.told}", misconception=name)
+        if attempt.body in (None, known.told):
             return Verdict("not attempted", " yet: this is still the code you were given.")
         why = (
             ". You changed the code, but it gives the same values as before. Do two of your changes"
         )
-        return Verdict("wrong", f"{why} cancel each other?", misconception=self.given.__name__)
+        return Verdict("wrong", f"{why} cancel each other?", misconception=known.name)
 
-    def _counter_example(self, answer: Callable, cases: list, gots: list, expecteds: list) -> str:
+    def _counter_example(self, cases: Sequence, gots: list, expecteds: list) -> str:
         wrong = [
             i
             for i, pair in enumerate(zip(gots, expecteds, strict=True))
             if not agree(*pair, self.tolerance)
         ]
         got, expected = gots[wrong[0]], expecteds[wrong[0]]
-        names = list(inspect.signature(self.reference).parameters)
-        pairs = zip(names, cases[wrong[0]], strict=False)  # trailing defaults need not be given
+        pairs = zip(self.parameters(), cases[wrong[0]], strict=False)  # defaults need not be given
         inputs = ", ".join(f"{name} = {describe(value)}" for name, value in pairs)
         if isinstance(got, ChangedInput):
             return ": it changes its input in place. Return a new value and leave the input alone."
         if got is None:
             return ": it returns nothing. Does it end in `return`?"
-        if isinstance(got, Exception):
-            return f": with {inputs}, {_blame(answer, got)}"
+        if isinstance(got, Failure):
+            return f": with {inputs}, {got.told}"
         hint = relation([gots[i] for i in wrong], [expecteds[i] for i in wrong], self.tolerance)
         return f": with {inputs}, {first_difference(got, expected, self.tolerance)}.{hint}"
 
 
 @dataclass(frozen=True)
-class Target:
+class Code(Compared):
+    """An exercise answered by a function (or, with `run`, by a class).
+
+    reference: the right function; its parameters name the inputs in what the reader is told.
+    cases: makes the inputs, tuples from the smallest to the largest, under a fixed seed. Numbers
+        that are equal, mirrored or symmetric hide mistakes: every wrong formula must show.
+    misconceptions: functions that make typical mistakes; the docstring is what the reader is told.
+    given: in a debugging exercise the function that was handed out, word for word.
+    run: how an answer is used, `run(answer, *case)`; by default it is called.
+    more: makes further cases for grading with a seed of its own, where `cases` draws nothing.
+    """
+
+    reference: Callable
+    cases: Callable[[], Sequence[tuple]]
+    well_done: str
+    misconceptions: Sequence[Callable] = ()
+    given: Callable | None = None
+    run: Callable = call
+    tolerance: float = 1e-4
+    more: Callable[[], Sequence[tuple]] | None = None
+
+    def inputs(self, seed: int = 0) -> list[tuple]:
+        """The cases: 0 is the seed of all readers, another one that of a grading."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return [*self.cases(), *(self.more() if self.more and seed else [])]
+
+    def parameters(self) -> list[str]:
+        return list(inspect.signature(self.reference).parameters)
+
+    def known(self, cases: Sequence[tuple]) -> Iterator[Known]:
+        yield Known("right", "", self.well_done, self.outcomes(self.reference, cases))
+        if self.given:
+            name, digest = self.given.__name__, body_digest(self.given) or ""
+            yield Known("given", name, digest, self.outcomes(self.given, cases))
+        for wrong in self.misconceptions:
+            yield Known("wrong", wrong.__name__, told(wrong), self.outcomes(wrong, cases))
+
+
+@dataclass(frozen=True)
+class Target(Runnable):
     """A capstone, answered by a function or class that trains or samples and must reach a number.
 
     reference: a solution that reaches it.
-    run: uses the answer, `run(answer) -> number`, under a fixed seed and in at most 20 s; it
-        raises `Unusable` with one line for the reader where there is nothing to measure.
+    run: uses the answer, `run(answer)`, under a fixed seed and in at most 20 s, and returns what
+        is measured: samples, weights or predictions, as plain data. It raises `Unusable` with one
+        line for the reader where there is nothing to measure.
     bound: the number to reach, from above (`most`) or below; the exercise says where it is from.
     meaning: what the number is, as in "a held-out loss of".
     misconceptions: quick tests of an answer, `test(answer) -> bool`, made before the run; one that
         says True has found its mistake, and its docstring is what the reader is told.
+    measure: the number, from what `run` returned and under the same seed; it must not need the
+        reference, which the student edition lacks.
     """
 
-    reference: Callable
-    run: Callable[[Callable], float]
+    reference: Callable | None
+    run: Callable[[Callable], Any]
     bound: float
     meaning: str
     well_done: str
     most: bool = True
     misconceptions: Sequence[Callable[[Callable], bool]] = ()
+    measure: Callable[[Any], float] = float
+    kind = "function or a class"
 
-    def examine(self, answer: Any) -> Verdict:
-        if _untouched(answer):
-            return _not_attempted()
-        if not callable(answer):
-            return Verdict("wrong", f": expected a function or a class, got {describe(answer)}.")
-        with torch.random.fork_rng(devices=[]):
-            return self._judge(answer)
+    def inputs(self, seed: int = 0) -> int:
+        """The seed: a capstone makes its own inputs from it."""
+        return seed
 
-    def _judge(self, answer: Callable) -> Verdict:
+    def tried(self, answer: Callable, seed: int) -> Attempt:
         for mistake in self.misconceptions:
-            if self._shows(mistake, answer):
-                return Verdict("wrong", f". {_told(mistake)}", misconception=mistake.__name__)
-        torch.manual_seed(0)
+            if self._shows(mistake, answer, seed):
+                return Attempt(mistake=mistake.__name__)
+        torch.manual_seed(seed)
         try:
-            value = float(self.run(answer))
+            return Attempt(self.run(answer))
+        except Unusable as error:
+            return Attempt(Failure("Unusable", f"{error}"))
         except Exception as error:  # whatever a reader's code may raise
-            if _left_open(error):
-                return Verdict("not attempted", " yet: a `...` is still waiting to be replaced.")
-            why = f"{error}" if isinstance(error, Unusable) else _blame(answer, error)
-            return Verdict("wrong", f": {why}")
+            return Attempt(failure(answer, error))
+
+    def compared(self, attempt: Attempt, seed: int) -> Verdict:
+        for mistake in self.misconceptions:
+            if mistake.__name__ == attempt.mistake:
+                return Verdict("wrong", f". {told(mistake)}", misconception=mistake.__name__)
+        if isinstance(attempt.outcome, Failure):
+            return Verdict("wrong", f": {attempt.outcome.told}")
+        torch.manual_seed(seed)
+        try:
+            value = float(self.measure(attempt.outcome))
+        except Unusable as error:
+            return Verdict("wrong", f": {error}")
+        except Exception as error:  # such as weights of other shapes
+            what = " ".join(str(error).split())[:100]
+            return Verdict("wrong", f": its result can't be measured ({what}).")
         reached = f"{self.meaning} {value:.4g}"
         side = "at most" if self.most else "at least"
         if value <= self.bound if self.most else value >= self.bound:
@@ -279,15 +314,15 @@ class Target:
         return Verdict("wrong", f": {reached}; the target is {side} {self.bound:g}.")
 
     @staticmethod
-    def _shows(mistake: Callable[[Callable], bool], answer: Callable) -> bool:
-        torch.manual_seed(0)
+    def _shows(mistake: Callable[[Callable], bool], answer: Callable, seed: int) -> bool:
+        torch.manual_seed(seed)
         try:
             return bool(mistake(answer))
         except Exception:  # a test that the answer doesn't survive finds nothing; the run tells why
             return False
 
 
-Exercise = Code | Choice | Number | Target
+Exercise = Compared | Target | Choice | Number
 
 
 def with_gradients(name: str, **inputs: int) -> Callable:
@@ -323,66 +358,3 @@ def with_gradients(name: str, **inputs: int) -> Callable:
 
 class Unusable(ValueError):
     """A capstone's answer gives nothing to measure; the text is what the reader is told."""
-
-
-class ChangedInput:
-    """Stands for the outcome of a function that wrote into its arguments."""
-
-
-# ---- reading the reader's function -------------------------------------------------------------
-
-
-def _not_attempted() -> Verdict:
-    return Verdict("not attempted", " yet. Replace the `...` above and run this cell again.")
-
-
-def _told(mistake: Callable) -> str:
-    """What the reader is told: the docstring in one line, without Markdown's asterisks."""
-    return re.sub(r"\*(\w[^*]*)\*", r"\1", " ".join(inspect.getdoc(mistake).split()))
-
-
-def _untouched(answer: Any) -> bool:
-    return answer is ... or answer is None or any(map(_is_stub, _codes(answer)))
-
-
-def _body(function: Callable) -> str | None:
-    """The function's code without its name and docstring; None where the source isn't at hand."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    body = tree.body[0].body if isinstance(tree.body[0], ast.FunctionDef) else tree.body
-    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-        body = body[1:]
-    return "\n".join(map(ast.dump, body))
-
-
-def _codes(answer: Any) -> list[CodeType]:
-    """The compiled bodies of a function, or of all methods of a class."""
-    parts = vars(answer).values() if isinstance(answer, type) else [answer]
-    return [part.__code__ for part in map(inspect.unwrap, parts) if hasattr(part, "__code__")]
-
-
-def _left_open(outcome: Any) -> bool:
-    """Whether a `...` was returned or used in a calculation (`x[..., 0]` is neither)."""
-    return outcome is ... or (isinstance(outcome, Exception) and "ellipsis" in str(outcome).lower())
-
-
-def _is_stub(code: CodeType) -> bool:
-    """Whether the body is only a docstring and `...`: it loads a constant and returns."""
-    steps = list(dis.get_instructions(code))
-    constants = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
-    others = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
-    return {step.opname for step in steps} <= others and set(map(id, constants)) <= EMPTY
-
-
-def _blame(answer: Callable, error: Exception) -> str:
-    """One line on an exception: the reader's own line that raised it, if it was theirs."""
-    first = str(error).splitlines()[0] if str(error) else ""
-    what = f"{type(error).__name__}: {first}".rstrip(":. ")
-    files, line, trace = {code.co_filename for code in _codes(answer)}, "", error.__traceback__
-    while trace:
-        name = trace.tb_frame.f_code.co_filename
-        line = linecache.getline(name, trace.tb_lineno).strip() if name in files else line
-        trace = trace.tb_next
-    return f"your line `{line}` raised {what}." if line else f"calling it raised {what}."

@@ -1,8 +1,9 @@
-"""From adversarial networks to latent diffusion: what was published when, and what it reported.
+"""From adversarial networks to Stable Diffusion: what was published when, and what it reported.
 
 Dates are the months in arXiv's identifiers (2006.11239 is June 2020); some papers were presented at
-a workshop earlier. Fréchet distances are those that each paper reports for its own model on
-CIFAR-10. Papers measure in slightly different ways, so differences of a few tenths mean nothing.
+a workshop earlier. Stable Diffusion stands at the month in which its weights were released. Fréchet
+distances are those that each paper reports for its own model on CIFAR-10. Papers measure in
+slightly different ways, so differences of a few tenths mean nothing.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,16 @@ from matplotlib.figure import Figure
 from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, canvas, styled
 
 LANES = {"adversarial": ORANGE, "diffusion": BLUE, "words and latents": GREEN}
+HEIGHTS = (0.16, -0.16, 0.34, -0.34, 0.52, -0.52)  # of names, above and below their lane in turn
+USED = {"adversarial": 4, "diffusion": 5, "words and latents": 6}  # so that no two overlap
 
 
 @dataclass(frozen=True)
 class Event:
-    """A paper. idea: in one line; fid: on CIFAR-10; source: where the paper reports it."""
+    """A paper. idea: in one line; fid: on CIFAR-10; source: where the paper reports it.
+
+    released: the month of a release that came later than its paper, as in an arXiv number.
+    """
 
     lane: str
     name: str
@@ -25,10 +31,19 @@ class Event:
     idea: str
     fid: str = ""
     source: str = ""
+    released: str = ""
+
+    @property
+    def date(self) -> tuple[int, int]:
+        """The year and the month."""
+        number = self.released or self.arxiv
+        return 2000 + int(number[:2]), int(number[2:4])
 
     @property
     def year(self) -> float:
-        return 2000 + int(self.arxiv[:2]) + (int(self.arxiv[2:4]) - 0.5) / 12
+        """The middle of that month, in years."""
+        year, month = self.date
+        return year + (month - 0.5) / 12
 
 
 EVENTS = [
@@ -60,10 +75,17 @@ EVENTS = [
           "diffusion passes GANs on ImageNet"),
     Event("words and latents", "latent diffusion", "Rombach et al.", "2112.10752",
           "diffuse in an autoencoder's latent; cross-attention to the words"),
+    Event("words and latents", "DALL·E 2", "Ramesh et al.", "2204.06125",
+          "from a caption to a CLIP embedding, from that to 64×64 pixels, then enlarged"),
+    Event("words and latents", "Imagen", "Saharia et al.", "2205.11487",
+          "a large language model reads the caption; 64×64 pixels, then enlarged"),
     Event("diffusion", "EDM", "Karras et al.", "2206.00364",
           "the design choices taken apart", "1.79", "abstract, class-conditional"),
     Event("words and latents", "classifier-free guidance", "Ho & Salimans", "2207.12598",
           "drop the caption sometimes, exaggerate it when sampling"),
+    Event("words and latents", "Stable Diffusion", "Rombach et al.", "2112.10752",
+          "latent diffusion for everyone: the weights are released in August 2022",
+          released="2208"),
     Event("diffusion", "flow matching", "Lipman et al.", "2210.02747",
           "straight paths from noise to data"),
 ]  # fmt: skip
@@ -77,15 +99,16 @@ def timeline_figure() -> Figure:
     seen = dict.fromkeys(LANES, 0)
     for event in EVENTS:
         colour, height = LANES[event.lane], heights[event.lane]
-        lift = (0.16, -0.16, 0.34, -0.34)[seen[event.lane] % 4]  # labels alternate above and below
+        lift = HEIGHTS[seen[event.lane] % USED[event.lane]]
         seen[event.lane] += 1
         lanes.plot(event.year, height, "o", color=colour, markersize=6)
         lanes.plot([event.year] * 2, [height, height + lift], color=GREY, linewidth=0.6)
         above = "bottom" if lift > 0 else "top"
-        lanes.text(event.year, height + lift, event.name, size=8, ha="center", va=above)
-    lanes.set(xlim=(2013.4, 2023.6), ylim=(-0.65, 2.65), yticks=list(heights.values()))
+        white = dict(facecolor="white", edgecolor="none", pad=0.6)  # hides lines behind a name
+        lanes.text(event.year, height + lift, event.name, size=8, ha="center", va=above, bbox=white)
+    lanes.set(xlim=(2013.4, 2023.6), ylim=(-0.8, 2.65), yticks=list(heights.values()))
     lanes.set_yticklabels(heights)
-    lanes.set_title("From adversarial networks to latent diffusion", loc="left")
+    lanes.set_title("From adversarial networks to Stable Diffusion", loc="left")
     lanes.grid(axis="y")
 
     for lane, marker in (("adversarial", "s"), ("diffusion", "o")):
@@ -112,8 +135,8 @@ def sources() -> str:
     """All events as a Markdown table with links."""
     rows = ["| | | idea | CIFAR-10 FID |", "|---|---|---|---|"]
     for event in EVENTS:
-        month, year = event.arxiv[2:4], 2000 + int(event.arxiv[:2])
+        year, month = event.date
         link = f"[{event.name}](https://arxiv.org/abs/{event.arxiv})"
         fid = f"{event.fid} ({event.source})" if event.fid else ""
-        rows.append(f"| {year}-{month} | {link}, {event.authors} | {event.idea} | {fid} |")
+        rows.append(f"| {year}-{month:02} | {link}, {event.authors} | {event.idea} | {fid} |")
     return "\n".join(rows)

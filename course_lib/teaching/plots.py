@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -189,22 +188,3 @@ def strip_figure(
     return grid_figure(
         frames, None, title, len(moments), row_labels=captions, column_labels=steps, cell=1.0
     )
-
-
-@styled
-def attention_figure(
-    image: Tensor, words: Sequence[str], heat: Tensor, title: str = "", columns: int = 8
-) -> Figure:
-    """An image, then for each word the image lit up where the network attended to that word.
-
-    image (1, C, H, W) in [-1, 1]; heat (len(words), h, w), at least 0. Each map is scaled by its
-    own range, since the maps of different words have different sums.
-    """
-    if len(words) != len(heat):
-        raise ValueError(f"heat: expected a map for each of {len(words)} words, got {len(heat)}")
-    height, width = image.shape[2:]
-    heat = F.interpolate(heat[:, None].float().cpu(), (height, width), mode="bilinear")
-    low, high = heat.amin((1, 2, 3), keepdim=True), heat.amax((1, 2, 3), keepdim=True)
-    light = 0.12 + 0.88 * (heat - low) / (high - low).clamp(min=1e-8)  # (words, 1, H, W)
-    lit = (image.cpu() + 1) * light - 1  # black where nothing attended to the word
-    return grid_figure(torch.cat([image.cpu(), lit]), ["the picture", *words], title, columns)

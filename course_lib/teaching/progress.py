@@ -32,21 +32,20 @@ class Heading:
 def progress(chapter: int | str) -> None:
     """Print which exercises of a chapter are solved; never raise, so the notebook runs on."""
     try:
-        print("\n".join(table(str(chapter))))
+        print("\n".join(table(str(chapter).zfill(2))))
     except (ValueError, TypeError, OverflowError, OSError) as error:
         print(f"✗ {' '.join(str(error).split())}")
 
 
 def table(chapter: str) -> Iterator[str]:
-    """A line for the chapter, one for each of its exercises, and how many are solved."""
+    """A line for the chapter ("01", "15a"), one for each exercise, and how many are solved."""
     title, headings = chapter_page(chapter)
     done = solved()
-    name = chapter.zfill(2)
-    yield f"{name} · {title}" if title else f"chapter {name}"
+    yield f"{chapter} · {title}" if title else f"chapter {chapter}"
     for each in headings:
         state = "right" if each.number in done else "not attempted"
         words = "solved" if each.number in done else "not yet"
-        yield f"{MARKS[state]} {each.number}  {each.kind:8}{each.stars}  {words}"
+        yield f"{MARKS[state]} {each.number}  {each.kind:9}{each.stars}  {words}"
     count = sum(each.number in done for each in headings)
     yield f"{count} of {len(headings)} solved. All chapters: `course progress` in a terminal."
 
@@ -55,11 +54,13 @@ def overview() -> Iterator[str]:
     """A line for each chapter and the total: what `course progress` prints."""
     done, found, total = solved(), 0, 0
     for path in sorted(NOTEBOOKS.glob("[0-9][0-9]*_*.ipynb")):
-        title, headings = chapter_page(chapter_of(path))
+        chapter = path.stem.partition("_")[0]
+        title, headings = chapter_page(chapter)
         marks = [MARKS["right" if each.number in done else "not attempted"] for each in headings]
         count = marks.count(MARKS["right"])
         found, total = found + count, total + len(marks)
-        yield f"{prefix(path)} · {title:32} {' '.join(marks):12} {count} of {len(marks)}"
+        name = f"{chapter} · {title}"
+        yield f"{name:37} {' '.join(marks):12} {count} of {len(marks)}"
     yield f"{found} of {total} exercises solved"
 
 
@@ -68,30 +69,12 @@ def chapter_page(chapter: str) -> tuple[str, list[Heading]]:
 
     The exercises are those with a check; their headings are read from the notebook, if it is there.
     """
-    cells = [text for path in NOTEBOOKS.glob(f"{chapter.zfill(2)}_*.ipynb") for text in prose(path)]
+    cells = [text for path in NOTEBOOKS.glob(f"{chapter}_*.ipynb") for text in prose(path)]
     titles = [found.group(2).strip() for text in cells if (found := TITLE.match(text))]
     found = [HEADING.match(text) for text in cells]
     known = {each[1]: Heading(*each.groups()) for each in found if each}
-    numbers = exercises(f"{chapter}.1")
+    numbers = exercises(f"{chapter.removeprefix('0')}.1")
     return "".join(titles[:1]), [known.get(number, Heading(number)) for number in numbers]
-
-
-def prefix(path: Path) -> str:
-    """What a chapter's file name begins with.
-
-    >>> prefix(Path("notebooks/03_sampler.ipynb"))
-    '03'
-    """
-    return path.name.partition("_")[0]
-
-
-def chapter_of(path: Path) -> str:
-    """The chapter's number, as its exercises have it: a chapter in several parts has letters.
-
-    >>> chapter_of(Path("03_sampler.ipynb")), chapter_of(Path("15a_molecules.ipynb"))
-    ('3', '15a')
-    """
-    return prefix(path).lstrip("0") or "0"
 
 
 def prose(path: Path) -> list[str]:

@@ -7,10 +7,12 @@ before the end, it is the recipe's first minute, with the learning rate planned 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from course_lib.teaching.plots import grid_figure, pixels, show
@@ -22,23 +24,29 @@ POINTS = 60  # of a loss curve
 
 
 def what_good_looks_like(
-    recipe: str, losses: Sequence[float] | None = None, pictures: Tensor | None = None
+    recipe: str,
+    losses: Sequence[float] | None = None,
+    pictures: Tensor | None = None,
+    label: str = "yours",
 ) -> None:
     """Show the recorded trainings of that recipe, with the reader's own next to them.
 
-    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], of which one row is shown.
+    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], of which one row is shown;
+    label: what made the pictures, as "yours, 100 steps".
     ValueError: an unknown recipe, losses that are not finite numbers, pictures of another size.
 
         what_good_looks_like("digits-ddpm")                  # the recorded ones alone
         what_good_looks_like("digits-ddpm", losses=mine)
     """
     runs = load_results(STUDY, recipe)
-    show(losses_figure(runs, losses), alt=f"{recipe}: the loss of each step, with a band.")
+    alt = f"{recipe}: the loss against the step, a band from the lowest to the highest seed"
+    show(losses_figure(runs, losses), alt=f"{alt}{', and yours' if losses is not None else ''}.")
     for line in summary(runs, losses):
         print(line)
     if runs[0].captions:
-        figure = samples_figure(runs, pictures)
-        show(figure, alt=f"{recipe}: a row of samples for each recorded seed.")
+        alt = f"{recipe}: a row of samples for each recorded seed"
+        alt += "." if pictures is None else f", below the row {label}."
+        show(samples_figure(runs, pictures, label), alt=alt)
 
 
 # ---- smoothing ---------------------------------------------------------------------------------
@@ -60,7 +68,21 @@ def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
     [1.0, 5.5]
     """
     losses = np.asarray(losses, float)
-    return [float(losses[n - min(100, -(-n // 5)) : n].mean()) for n in steps]
+    return [float(losses[n - window(n) : n].mean()) for n in steps]
+
+
+def window(step: int) -> int:
+    """How many steps up to this one are averaged: a fifth of them, 100 at most."""
+    return min(100, -(-step // 5))
+
+
+def centres(steps: Sequence[int]) -> list[float]:
+    """Where those means are drawn: in the middle of their windows.
+
+    >>> centres([1, 6])
+    [1.0, 5.5]
+    """
+    return [step - (window(step) - 1) / 2 for step in steps]
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -83,19 +105,24 @@ def losses_figure(runs: Sequence[Result], losses: Sequence[float] | None = None)
     """The band between the seeds' lowest and highest smoothed loss, and the reader's loss."""
     figure, axes = canvas()
     steps, recorded = recorded_losses(runs)
-    low, high = recorded.min(0), recorded.max(0)
+    low, high, middle = recorded.min(0), recorded.max(0), centres(steps)
     label = f"{len(runs)} recorded seeds, lowest to highest"
-    axes.fill_between(steps, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
-    axes.plot(steps, recorded.mean(0), color=BLUE, label="their mean")
+    axes.fill_between(middle, low, high, color=BLUE, alpha=0.3, linewidth=0, label=label)
+    axes.plot(middle, recorded.mean(0), color=BLUE, label="their mean")
     lowest = low.min()
     if losses is not None:
         losses = checked(losses)
         own_steps = curve_steps(len(losses))
         own = smooth(losses, own_steps)
-        axes.plot(own_steps, own, color=ORANGE, linestyle="--", label="yours")
+        axes.plot(centres(own_steps), own, color=ORANGE, linestyle="--", label="yours")
         lowest = min(lowest, *losses)
     axes.set(xlabel="step (log scale)", ylabel="training loss, smoothed", xscale="log")
-    axes.set_yscale("log" if lowest > 0 else "linear")
+    if lowest > 0:
+        axes.set_yscale("log")
+        narrow = high.max() < 100 * lowest
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_title(title(runs), loc="left")
     axes.legend()
     return figure
@@ -124,31 +151,36 @@ def summary(runs: Sequence[Result], losses: Sequence[float] | None = None) -> It
         yield "(About half the time, a sound fourth seed lies slightly outside the range of three.)"
 
 
-def samples_figure(runs: Sequence[Result], pictures: Tensor | None = None) -> Figure:
+def samples_figure(
+    runs: Sequence[Result], pictures: Tensor | None = None, label: str = "yours"
+) -> Figure:
     """A row of samples for each seed, below the reader's; real images on top where recorded."""
     columns = len(runs[0].captions[0])
-    blocks, labels, captions = [], [], []
+    blocks, labels, captions = [], [], []  # captions: of each row
     for run in runs:
         for row, texts in zip(run.samples(), run.captions, strict=True):
             real = set(texts) == {"real"}
             if real and "real" in labels:
                 continue  # the same images for each seed
             blocks.append(row)
-            labels.append("real" if real else f"seed {run.seed}")
-            captions += [""] * columns if real else texts
+            labels.append("real" if real else f"seed {run.seed}, {run.settings['steps']:,} steps")
+            captions.append([""] * columns if real else texts)
     if pictures is not None:
         own = 2 * pixels(pictures[:columns]).permute(0, 3, 1, 2) - 1  # (≤ columns, 3, H, W)
         size, expected = tuple(own.shape[2:]), tuple(blocks[0].shape[2:])
         if size != expected:
             raise ValueError(f"pictures are {size} pixels, the recorded ones {expected}")
         white = torch.ones(columns - len(own), *own.shape[1:])
-        blocks, labels = [own, white, *blocks], ["yours", *labels]
-        captions = [""] * columns + captions
+        blocks, labels = [own, white, *blocks], [label, *labels]
+        captions = [[""] * columns, *captions]
+    asked = {tuple(row) for row in captions if any(row)}
+    same = list(next(iter(asked))) if len(asked) == 1 else None  # for every row: said once, on top
     return grid_figure(
         torch.cat(blocks),
-        captions if any(captions) else None,
-        title(runs),
+        list(chain(*captions)) if len(asked) > 1 else None,
+        f"{runs[0].variant}: samples",
         columns,
         row_labels=labels,
+        column_labels=same,
         cell=0.7 if blocks[0].shape[-1] < 32 else 1.0,
     )

@@ -15,7 +15,6 @@ from IPython.core.getipython import get_ipython
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.paths import PROGRESS
 
-NUMBER = r"(\d+)([a-z]?)\.(\d+)"
 ADVICE = "`course progress --reset` starts a new one"
 
 
@@ -23,7 +22,7 @@ def solved() -> set[str]:
     """The numbers of the exercises solved so far; ValueError in one line if the file is damaged."""
     try:
         numbers = json.loads(PROGRESS.read_text("utf-8"))["solved"]
-        if not all(re.fullmatch(NUMBER, number) for number in numbers):
+        if not all(re.fullmatch(r"\d+[a-z]?\.\d+", number) for number in numbers):
             raise ValueError
         return set(numbers)
     except FileNotFoundError:
@@ -44,19 +43,14 @@ def record(number: str) -> str:
 
 
 def write(numbers: set[str]) -> None:
-    ordered = sorted(numbers, key=place)
     make_folder(PROGRESS.parent)
-    write_files({PROGRESS: (json.dumps({"solved": ordered}) + "\n").encode()})
+    write_files({PROGRESS: (json.dumps({"solved": sorted(numbers, key=_place)}) + "\n").encode()})
 
 
-def place(number: str) -> tuple[int, str, int]:
-    """Where an exercise stands in the course.
-
-    >>> sorted(["15b.1", "15a.2", "9.1"], key=place)
-    ['9.1', '15a.2', '15b.1']
-    """
-    chapter, part, exercise = re.fullmatch(NUMBER, number).groups()
-    return int(chapter), part, int(exercise)
+def _place(number: str) -> tuple[int, str, int]:
+    """Where an exercise stands in the course: "9.2" before "15a.1"."""
+    chapter, exercise = number.split(".")
+    return int(re.match(r"\d+", chapter)[0]), chapter, int(exercise)
 
 
 def forget() -> None:

@@ -43,6 +43,21 @@ def unet_ablation_table(runs: Runs) -> str:
     return "\n".join(lines)
 
 
+def unet_ablation_by_time(runs: Runs) -> str:
+    """Where the variants lose against the full U-Net: near the clean end, and by which factor."""
+    variants, lines = in_order(runs), []
+    full = mean_curve(variants["full"], "loss")
+    early = np.array(runs[0].curve["time"]) < 0.2
+    for name in ("no time", "no skips", "MLP"):
+        loss = mean_curve(variants[name], "loss")
+        share = (loss - full)[early].sum() / (loss - full).sum()
+        lines.append(
+            f"{name:9} {share:4.0%} of the additional loss at t < 0.2, at most "
+            f"{(loss / full).max():.1f} times the full network's"
+        )
+    return "\n".join(lines)
+
+
 @styled
 def unet_ablation_figure(runs: Runs) -> Figure:
     """Left: the loss of each variant and seed. Right: by time, relative to the full U-Net's."""
@@ -171,6 +186,8 @@ def text_to_image_ablation_figure(runs: Runs, highlight: str = "the recipe") -> 
             axis.plot([*map(view, each)], [row] * len(each), "o-", color=colour, markersize=4)
         axis.set_yticks(range(len(variants)), variants if axis is axes[0] else [""] * len(variants))
         axis.set_title(title, loc="left")
+    axes[0].set_xlabel("share of properties, one dot for each seed")
+    axes[1].set_xlabel("distance, as a multiple of the floor")
     return figure
 
 

@@ -4,7 +4,9 @@ A part is switched off by replacing its output with zeros, so the network keeps 
 and a difference in loss isn't a difference in size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,8 @@ from course_lib.diffusion import Diffusion
 from course_lib.models import UNet
 from course_lib.models.attention import Attention
 from course_lib.models.layers import TimeEmbedding, zeroed
+from course_lib.recipes.digits import diffusion_loss
+from course_lib.training import Optimizer, train
 from course_lib.training.seeding import seeded
 
 
@@ -90,6 +94,62 @@ VARIANTS: dict[str, Callable[..., nn.Module]] = {  # keywords of UNet -> a netwo
     "MLP": lambda **keywords: PixelMLP(),
     "FiLM": lambda **keywords: UNet(**keywords, film=True),
 }
+
+
+@dataclass(frozen=True)
+class ShortRuns:
+    """Short trainings of one network with several seeds; as text, mean and spread of the losses.
+
+    networks: with averaged weights; curve: the mean training loss of each step; losses: on
+    held-out images.
+    """
+
+    networks: list[nn.Module]
+    curve: list[float]
+    losses: list[float]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.losses)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {stdev(self.losses):.3f}"
+
+
+def short_runs(
+    name: str,
+    images: Tensor,
+    held_out: Tensor,
+    device: str | torch.device = "cpu",
+    steps: int = 100,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> ShortRuns:
+    """A small network trained on 8 × 8 images, once for each seed.
+
+    name: one of VARIANTS, here with 16 channels and two stages, or "MLP". Runs with the same seed
+    see the same batches, times and noise, whatever the network.
+    """
+    process = Diffusion("linear", "eps")
+    shape = dict(in_channels=1, channels=16, multipliers=(1, 2), layers_per_block=1)
+    shape |= dict(attention=(False, True))
+    networks, curves = [], []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        network = PixelMLP(8, width=128, blocks=3) if name == "MLP" else VARIANTS[name](**shape)
+        run = train(
+            network,
+            process.loss,
+            lambda step: images[torch.randint(len(images), (32,))],
+            steps=steps,
+            optimizer=Optimizer(lr=2e-3, warmup=10),
+            ema=0.98,
+            seed=seed,
+            device=device,
+        )
+        curves.append([step.loss for step in run])
+        networks.append(run.ema)
+    losses = [diffusion_loss(process, network, held_out).value for network in networks]
+    return ShortRuns(networks, [mean(step) for step in zip(*curves, strict=True)], losses)
 
 
 def parameters(network: nn.Module) -> int:

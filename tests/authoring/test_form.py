@@ -121,6 +121,35 @@ def test_errors_warnings_and_machine_paths_are_seen(output, told):
     assert any(told in fault for fault in chapter.faults_of_cells(book))
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([15, 40, 40], []),
+        ([16], ["cell last shows 16 lines of code, limit 15"]),
+        ([1, 41], ["cell last shows 41 lines of code, limit 40"]),
+        ([11] + 11 * [40], ["it shows 451 lines of code, limit 450"]),
+    ],
+)
+def test_code_that_the_reader_sees_is_counted(lines, told):
+    cells = [new_code_cell("\n".join(count * ["f()"])) for count in lines]
+    folded = [
+        new_code_cell("\n".join(99 * ["f()"]), metadata={"tags": [tag]})
+        for tag in ("solution", "hide-input")
+    ]
+    found = list(chapter.faults_of_length(new_notebook(cells=cells + folded)))
+    assert [fault.replace(cells[-1].id, "last") for fault in found] == told
+
+
+def test_solutions_fold_with_their_output_and_figures_without():
+    tagged = [
+        new_code_cell("f()", metadata={"tags": tags}) for tags in (["solution"], ["hide-input"], [])
+    ]
+    hidden = [
+        cell.metadata.get("jupyter", {}) for cell in canonical(new_notebook(cells=tagged)).cells
+    ]
+    assert hidden == [{"source_hidden": True, "outputs_hidden": True}, {"source_hidden": True}, {}]
+
+
 def test_a_notebook_runs_fresh_and_is_written_in_the_form(tmp_path):
     path = tmp_path / "01_small.ipynb"
     cells = [

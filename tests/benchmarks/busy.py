@@ -1,9 +1,9 @@
 """What a busy machine costs: python tests/benchmarks/busy.py [--chapter 02_ddpm_loss]
 
 Times a training step of a small U-Net, in one process of two threads and in two processes of one,
-and a whole chapter: on the machine as it is, beside one busy process and beside two; with torch's
-own waits and with the short ones that importing course_lib sets. Prints a table for LOG.md. Takes
-about ten minutes, and needs a machine with nothing else to do.
+on the machine as it is, beside one busy process and beside two, with torch's own waits and with the
+short ones that importing course_lib sets: a table for LOG.md, in about ten minutes. With --chapter,
+a whole chapter instead, once each. The machine must have nothing else to do.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from course_lib.common.paths import ROOT
 
 TORCHS = {"KMP_BLOCKTIME": "200"}  # its default; and what is set, course_lib leaves as it is
 WAITS = {"torch's": TORCHS, "short": SHORT_WAITS}
-BUSY = (0, 1, 2)
 SECONDS, LEAST, MOST = 20, 3, 30  # of steps: so long, but so many at least and at most
 
 
@@ -84,7 +83,8 @@ def measure(command: list[str], environment: dict[str, str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--chapter", default="02_ddpm_loss", help="which notebook")
+    parser.add_argument("--chapter", help="time this notebook, not a step: 02_ddpm_loss")
+    parser.add_argument("--most", type=int, default=2, help="busy processes beside it, at most")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is shown")
     parser.add_argument("--work", choices=["step", "chapter"], help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -96,15 +96,16 @@ def main() -> None:
     jobs = {
         "a step, one process of 2 threads, ms": ([this, "--work=step"], "2"),
         "a step, 2 processes of one thread, ms": ([*launcher, this, "--work=step"], "1"),
-        f"chapter {given.chapter[:2]}, s": (
-            [this, "--work=chapter", f"--chapter={given.chapter}"], "2"
-        ),
-    }  # fmt: skip
+    }
+    if given.chapter:
+        work, given.rounds = [this, "--work=chapter", f"--chapter={given.chapter}"], 1
+        jobs = {f"chapter {given.chapter[:2]}, s": (work, "2")}
+    beside = range(given.most + 1)
     print("| | waits | quiet | beside 1 busy process | beside 2 |\n|---|---|---|---|---|")
     for name, (command, threads) in jobs.items():
-        times = {waits: [[] for _ in BUSY] for waits in WAITS}
+        times = {waits: [[] for _ in beside] for waits in WAITS}
         for _ in range(given.rounds):
-            for count in BUSY:
+            for count in beside:
                 for waits, environment in WAITS.items():  # in turn
                     with busy(count):
                         taken = measure(command, environment | {"OMP_NUM_THREADS": threads})

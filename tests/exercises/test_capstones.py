@@ -91,6 +91,42 @@ class Averaged(SmallVAE):
         return (x - self.decode(z)).square().mean() / (2 * variance) + kl
 
 
+class LossOfItsOwn(SmallVAE):
+    """A VAE whose loss combines squared error (B,), KL (B,) and the variance in another way."""
+
+    def loss(self, x, variance):
+        mu, logvar = self.encode(x)
+        error = (x - self.decode(self.sampled(mu, logvar))).square().sum(1)
+        kl = 0.5 * (mu**2 + logvar.exp() - 1 - logvar).sum(1)
+        return self.combined(error, kl, variance)
+
+    def sampled(self, mu, logvar):
+        return mu + (0.5 * logvar).exp() * torch.randn_like(mu)
+
+
+class Subtracted(LossOfItsOwn):
+    def combined(self, error, kl, variance):
+        return (error / (2 * variance) - kl).mean()
+
+
+class NoHalf(LossOfItsOwn):
+    def combined(self, error, kl, variance):
+        return (error / variance + kl).mean()
+
+
+class Summed(LossOfItsOwn):
+    def combined(self, error, kl, variance):
+        return (error / (2 * variance) + kl).sum()
+
+
+class NoNoise(LossOfItsOwn):
+    def sampled(self, mu, logvar):
+        return mu
+
+    def combined(self, error, kl, variance):
+        return (error / (2 * variance) + kl).mean()
+
+
 class NoWords(CrossAttention):
     def forward(self, x, context):
         return x + self.to_out(self.to_q(x)) + 0 * context.sum()
@@ -130,8 +166,12 @@ FAILURES = [
     ("3.6", told_the_step, None),
     ("3.6", random_steps, "fresh_noise_added"),
     ("3.6", called_twice, "too_many_calls"),
-    ("5.6", NoKL, None),
-    ("5.6", Averaged, None),
+    ("5.6", NoKL, "kl_left_out"),
+    ("5.6", Averaged, "error_averaged_over_pixels"),
+    ("5.6", Subtracted, "kl_with_a_minus"),
+    ("5.6", NoHalf, "error_without_the_half"),
+    ("5.6", Summed, "summed_over_the_batch"),
+    ("5.6", NoNoise, "no_noise_in_the_latent"),
     ("7.6", NoWords, "words_not_read"),
     ("7.6", FirstWordOnly, None),
     ("7.6", OverPositions, "positions_mixed"),

@@ -20,7 +20,13 @@ from course_lib.diffusion import (
 )
 from course_lib.diffusion.likelihood import kl
 from course_lib.diffusion.process import PREDICTIONS
-from course_lib.exercises.ch02 import bits_per_dimension, min_snr_loss, v_loss, x0_and_eps
+from course_lib.exercises.ch02 import (
+    EXERCISES,
+    bits_per_dimension,
+    min_snr_loss,
+    v_loss,
+    x0_and_eps,
+)
 
 T, MEAN, STD = 10, 0.6, 0.5
 TABLE = linear(T, beta_start=0.02, beta_end=0.5)
@@ -283,3 +289,17 @@ def test_the_exercises_references_are_the_librarys():
     density = Normal(0.0, 0.5).log_prob(torch.tensor([[0.1, -0.3]])).sum(1)
     in_levels = Normal(0.0, 0.5 * 127.5).log_prob(127.5 * torch.tensor([[0.1, -0.3]])).sum(1)
     torch.testing.assert_close(bits_per_dimension(density, 2), -in_levels / (2 * log(2)))
+
+
+def test_an_index_of_shape_b_1_is_refused_by_its_shape():
+    """A column of indices is a mistake of the answer, and the message names both shapes."""
+
+    def told_a_column(network, x0, t, eps, alpha_bars):
+        bar = alpha_bars[t - 1][:, None]
+        alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
+        prediction = network(alpha * x0 + sigma * eps, (t - 1)[:, None])
+        return (prediction - (alpha * eps - sigma * x0)).square().mean()
+
+    verdict = EXERCISES["2.2"].examine(told_a_column)
+    assert verdict.status == "wrong"
+    assert "expects indices of shape (1,), got (1, 1)" in verdict.message

@@ -20,7 +20,7 @@ from course_lib.diffusion import (
     trajectory,
 )
 from course_lib.diffusion.samplers import dpmpp_2m, step_std
-from course_lib.exercises.ch03 import ddim_step, ddpm_step, look_ahead, tilde, walk_back
+from course_lib.exercises.ch03 import EXERCISES, ddim_step, ddpm_step, look_ahead, tilde, walk_back
 
 
 def f64(*values):
@@ -209,3 +209,22 @@ def test_the_score_and_the_velocity_say_what_x0_and_eps_say(process, t):
     torch.testing.assert_close(eps, (alpha * velocity - d_alpha * x) / det, rtol=1e-8, atol=1e-8)
     f, g2 = d_alpha / alpha, 2 * sigma * (d_sigma - d_alpha / alpha * sigma)
     torch.testing.assert_close(velocity, f * x - g2 / 2 * score, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("number", "mistake", "says"),
+    [
+        (4, "the ratio stays", "That was the ratio before."),
+        (2, "only the growth of the ratio", "Multiply it by the ratio that was there before."),
+        (16, "DDIM left at 50 calls", "DDIM also gets 100 calls"),
+        (0.125, "upside down", "upside down"),
+    ],
+)
+def test_each_wrong_ratio_is_told_its_own_mistake(number, mistake, says):
+    """3.5: errors C / N and D / N², 0.04 and 0.01 at 50 calls."""
+    first, second = 0.04 / 2, 0.01 / 4
+    expected = {4: 0.04 / 0.01, 2: (first / second) / (0.04 / 0.01), 16: 0.04 / second}
+    assert number == pytest.approx(expected.get(number, second / first))  # where it comes from
+    verdict = EXERCISES["3.5"].examine(number)
+    assert (verdict.status, verdict.misconception) == ("wrong", mistake)
+    assert says in verdict.message

@@ -46,9 +46,21 @@ def test_classifier_guidance_is_classifier_free_guidance_where_both_are_exact(sc
     network, x = mixture(), points()
     sigma, timestep = network.process.at(T, x)[1], network.process.timestep(T, x)
     gradient = gradient_of(lambda x: log_class(network, x, LABELS), x)
-    by_classifier = ch08.classifier_guided(network(x, timestep), gradient, sigma, scale)
+    by_classifier = network(x, timestep) - scale * sigma * gradient
     free = guided(network, ANY, scale)(x, timestep, LABELS)
     torch.testing.assert_close(by_classifier, free)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5, 7.0])
+def test_exercise_8_1_is_the_estimate_of_x0_from_the_guided_noise(scale):
+    network, x = mixture(), points()
+    (alpha, sigma), timestep = network.process.at(T, x), network.process.timestep(T, x)
+    gradient = gradient_of(lambda x: log_class(network, x, LABELS), x)
+    guided_noise = guided(network, ANY, scale)(x, timestep, LABELS)
+    torch.testing.assert_close(
+        ch08.classifier_guided_x0(network.x0(x, T), gradient, alpha, sigma, scale),
+        network.process.x0_and_eps(guided_noise, x, T)[0],
+    )
 
 
 def test_without_noise_the_guided_score_is_the_tilted_densitys():

@@ -32,11 +32,10 @@ def case(alpha, sigma):
 def test_a_mutant_is_one_change():
     names = {mutant.name for mutant in mutants(CODE["8.1"])}
     assert {
-        "eps - scale * sigma * gradient => eps + scale * sigma * gradient",
-        "sigma => sigma ** 2",
-        "sigma => sigma ** 0.5",
+        "x0 + scale * sigma ** 2 / alpha * gradient => x0 - scale * sigma ** 2 / alpha * gradient",
+        "sigma ** 2 => sigma",
         "sigma => 2 * sigma",
         "scale => -scale",
-        "sigma => eps",
-        "scale * sigma * gradient => scale * sigma / gradient",
+        "sigma => alpha",
+        "alpha => alpha ** 0.5",
     } <= names

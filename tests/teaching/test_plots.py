@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from course_lib.teaching import lettering, plots, style
@@ -86,23 +87,36 @@ def test_strip_takes_the_first_and_the_last_moment():
     assert shown[0] == shown[5] == pytest.approx(0.5) and shown[4] == pytest.approx(1)
 
 
-def test_attention_lights_the_place_that_was_read():
-    heat = torch.zeros(2, 4, 4)
-    heat[0, 0, 0] = heat[1, 3, 3] = 1
-    figure = plots.attention_figure(torch.ones(1, 3, 32, 32), ["red", "ring"], heat)
-    _, red, ring = (image.get_array().mean(2) for image in figure.axes[0].images)
-    assert red[0, 0] > 0.9 > 0.2 > red[-1, -1]
-    assert ring[-1, -1] > 0.9 > 0.2 > ring[0, 0]
-    with pytest.raises(ValueError, match="heat: expected a map for each of 1 words, got 2"):
-        plots.attention_figure(torch.ones(1, 3, 32, 32), ["red"], heat)
-
-
 def test_timeline_is_in_order_and_sourced():
     years = [event.year for event in EVENTS]
     assert years == sorted(years)
     assert all(event.source for event in EVENTS if event.fid)
     assert sources().count("arxiv.org/abs/") == len(EVENTS)
     assert len(style.png(timeline_figure())) <= style.PNG_LIMIT
+
+
+TEXT_TO_IMAGE = {  # name -> (its paper, the year and month of its appearance)
+    "latent diffusion": ("2112.10752", (2021, 12)),
+    "DALL·E 2": ("2204.06125", (2022, 4)),
+    "Imagen": ("2205.11487", (2022, 5)),
+    "Stable Diffusion": ("2112.10752", (2022, 8)),
+}
+
+
+def test_the_text_to_image_models_of_2022_are_named_and_dated():
+    found = {event.name: (event.arxiv, event.date) for event in EVENTS}
+    assert {name: found.get(name) for name in TEXT_TO_IMAGE} == TEXT_TO_IMAGE
+    assert "2022-08 | [Stable Diffusion](https://arxiv.org/abs/2112.10752)" in sources()
+
+
+def test_no_two_names_of_the_timeline_overlap():
+    figure = timeline_figure()
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert len(boxes) == len(EVENTS)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i]), EVENTS[i].name
 
 
 # --- what someone typed -----------------------------------------------------------------------

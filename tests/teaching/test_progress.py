@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
 from course_lib.authoring import notebooks
-from course_lib.teaching import progress, solved
+from course_lib.teaching import check, progress, solved
 
 CHECK = 'from course_lib.exercises import check\ncheck("0.3", "a")'
 
@@ -122,3 +122,10 @@ def test_a_run_of_a_whole_notebook_solves_nothing(kept, monkeypatch, tmp_path):
     texts = ["".join(output.text for output in each.outputs) for each in notebook.cells]
     assert texts[0].startswith("✓ 0.3 right") and "0 of 3 solved" in texts[1]
     assert not os.path.exists(os.environ["COURSE_PROGRESS"])
+
+
+def test_chapters_may_have_a_letter(monkeypatch, kept, capsys):
+    monkeypatch.setitem(check.EXERCISES, "15a.1", check.EXERCISES["0.3"])
+    solved.write({"15a.1"})
+    progress.progress("15a")
+    assert "✓ 15a.1" in capsys.readouterr().out and solved.solved() == {"15a.1"}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from course_lib.teaching.reference_runs import (
     STUDY,
+    centres,
     curve_steps,
     losses_figure,
     samples_figure,
@@ -25,17 +26,28 @@ DDPM = load_results(STUDY, "digits-ddpm")
 
 def row_labels(figure):
     texts = [text.get_text() for text in figure.axes[0].texts]
-    return [text for text in texts if text in ("yours", "real") or text.startswith("seed")]
+    return [text for text in texts if text.startswith(("yours", "real", "seed"))]
 
 
 def test_a_row_for_each_seed_with_the_readers_on_top():
-    assert row_labels(samples_figure(DDPM)) == ["seed 1", "seed 2", "seed 3"]
+    """Each with the number of its own steps."""
+    seeds = [f"seed {n}, 600 steps" for n in (1, 2, 3)]
+    assert row_labels(samples_figure(DDPM)) == seeds
     own = torch.zeros(3, 1, 16, 16)
-    assert row_labels(samples_figure(DDPM, own))[0] == "yours"
+    assert row_labels(samples_figure(DDPM, own)) == ["yours", *seeds]
+    assert row_labels(samples_figure(DDPM, own, "yours, 100 steps"))[0] == "yours, 100 steps"
 
 
 def test_the_real_images_are_shown_once():
-    assert row_labels(samples_figure(VAE)) == ["real", "seed 1", "seed 2", "seed 3"]
+    seeds = [f"seed {n}, 2,000 steps" for n in (1, 2, 3)]
+    assert row_labels(samples_figure(VAE)) == ["real", *seeds]
+
+
+def test_captions_that_all_rows_share_are_said_once():
+    latent = load_results(STUDY, "scenes-latent")
+    texts = [text.get_text() for text in samples_figure(latent).axes[0].texts]
+    said = [" ".join(text.split()) for text in texts]
+    assert [said.count(caption) for caption in latent[0].captions[0]] == [1] * 8
 
 
 def test_the_title_says_how_far_the_training_went():
@@ -64,6 +76,7 @@ def test_smoothing_by_hand():
     losses = list(range(1, 1001))
     assert smooth(losses, [1, 5, 10, 11]) == [1, 5, 9.5, 10]
     assert smooth(losses, [1000]) == [np.mean(losses[-100:])]
+    assert smooth(losses, [9, 1000]) == centres([9, 1000])  # the loss of step n is n here
     assert curve_steps(1) == [1] and curve_steps(2000)[-1] == 2000
 
 

@@ -31,6 +31,20 @@ def test_each_variant_of_the_unet_is_a_line_and_a_row_of_dots():
     assert len(right.lines) == len(VARIANTS) - 1 + 1  # all but the full one, and the line at 1
 
 
+def curves_of(variant):
+    return [run.curve["loss"] for run in by_variant(UNET)[variant]]
+
+
+def test_where_a_variant_loses_is_what_its_curves_say():
+    full, mlp = (
+        [sum(losses) / 2 for losses in zip(*curves_of(v), strict=True)] for v in ("full", "MLP")
+    )
+    gaps = [a - b for a, b in zip(mlp, full, strict=True)]
+    share, factor = sum(gaps[:2]) / sum(gaps), max(a / b for a, b in zip(mlp, full, strict=True))
+    last = study_figures.unet_ablation_by_time(UNET).splitlines()[-1]
+    assert last.startswith(f"MLP        {share:.0%} of") and f"at most {factor:.1f} times" in last
+
+
 def test_a_curve_for_each_run_of_pixels_and_latents():
     axes = study_figures.pixel_vs_latent_figure(SPACES).axes
     for axis, name in zip(axes, ("properties", "right"), strict=True):

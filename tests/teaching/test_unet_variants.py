@@ -3,8 +3,14 @@
 import pytest
 import torch
 
-from course_lib.recipes.digits import DigitsDDPM
-from course_lib.teaching.unet_variants import VARIANTS, PixelMLP, loss_by_time, parameters
+from course_lib.recipes.digits import DigitsDDPM, diffusion_loss
+from course_lib.teaching.unet_variants import (
+    VARIANTS,
+    PixelMLP,
+    loss_by_time,
+    parameters,
+    short_runs,
+)
 
 TINY = dict(
     in_channels=1, channels=16, multipliers=(1, 2), layers_per_block=1, attention=(False, True)
@@ -68,3 +74,15 @@ def test_the_bands_of_the_loss_by_time():
     recipe = DigitsDDPM()
     bands = loss_by_time(recipe.process, PixelMLP(), recipe.test_images, bands=4)
     assert bands == pytest.approx([1.0] * 4, abs=0.02)  # standard error √(2 / 262,144) = 0.003
+
+
+def test_short_runs_repeat_and_differ_by_seed_only():
+    images, held_out = torch.rand(2, 40, 1, 8, 8)
+    first, again = (short_runs("MLP", images, held_out, steps=3, seeds=(0, 4)) for _ in range(2))
+    assert first.curve == again.curve and first.losses == again.losses
+    assert first.losses[0] != first.losses[1] and len(first.curve) == 3
+    process = DigitsDDPM.process
+    assert first.losses == [diffusion_loss(process, n, held_out).value for n in first.networks]
+    low, high = sorted(first.losses)
+    assert first.mean == pytest.approx((low + high) / 2)
+    assert str(first) == f"{first.mean:.3f} ± {(high - low) / 2**0.5:.3f}"

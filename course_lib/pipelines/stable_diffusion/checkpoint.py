@@ -306,6 +306,8 @@ def check_kind(unet: Weights, first: str, path: Path, channels: int) -> None:
 
 # ---- sizes and words ---------------------------------------------------------------------------
 
+PREDICTION_TYPES = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # of the scheduler
+
 
 def read_sizes(folder: Path) -> Sizes:
     """What the folder's configs state; ValueError for a model that ours can't be."""
@@ -324,7 +326,6 @@ def read_sizes(folder: Path) -> Sizes:
     levels = len(vae["block_out_channels"])
     down, up = (["DownEncoderBlock2D"] * levels, ["UpDecoderBlock2D"] * levels)
     same("vae", vae, dict(down_block_types=down, up_block_types=up))
-    predictions = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
     return Sizes(
         unet=dict(
             in_channels=unet["in_channels"],
@@ -348,7 +349,7 @@ def read_sizes(folder: Path) -> Sizes:
             heads=text["num_attention_heads"],
             mlp_ratio=text["intermediate_size"] / text["hidden_size"],
         ),
-        prediction=choose("prediction_type", scheduler["prediction_type"], predictions),
+        prediction=choose("prediction_type", scheduler["prediction_type"], PREDICTION_TYPES),
     )
 
 

@@ -1,0 +1,275 @@
+"""Slides from the chapters: cells tagged `slide` become a reveal.js deck that needs no network.
+
+    course edition slides OUT            # a deck for each chapter
+    course edition slides OUT --pdf      # and each as PDF, printed by Chromium or Chrome
+
+A code cell gives its figure, with its caption; a Markdown cell gives its numbered equations. The
+prose around them becomes the speaker notes (press S). Title, objectives and the questions of "Check
+yourself" are added. Formulas are MathML, which browsers draw themselves.
+"""
+
+import base64
+import html
+import re
+import shutil
+import subprocess
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mistune
+import nbformat
+from latex2mathml.converter import convert
+from nbformat import NotebookNode
+
+from course_lib.common.files import make_folder, write_files
+from course_lib.common.paths import ROOT
+
+REVEAL = Path(__file__).with_name("reveal")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.DOTALL)
+INLINE = re.compile(r"\$([^$\n]+)\$")
+QUESTIONS = re.compile(r"^## Check yourself\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+TAG = re.compile(r"\\tag\{([^}]*)\}")
+HEADING = re.compile(r"^(#{1,3}) (.+)$", re.MULTILINE)
+CAPTION = re.compile(r"\*([^*].*?[^*])\*(?:\n\n|$)", re.DOTALL)
+ALPHABETS = re.compile(r"\\math(bb|cal)\s*\{?([A-Z])\}?")
+SYMBOLS = {  # of TeX, which the converter leaves as they are
+    r"\langle": "⟨", r"\rangle": "⟩", r"\lVert": "‖", r"\rVert": "‖", r"\arg": r"\mathrm{arg}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One slide: its heading, what it shows as HTML, and what the speaker says as Markdown."""
+
+    title: str
+    body: str
+    notes: str = ""
+
+
+def slides(notebook: NotebookNode, figures: Path) -> list[Slide]:
+    """The slides of a chapter, in order. figures: the folder that holds its first picture."""
+    header = notebook.cells[0].source
+    return [
+        _opening(header, figures),
+        _objectives(header),
+        *_tagged(notebook.cells),
+        *_questions(notebook.cells),
+    ]
+
+
+def _opening(header: str, figures: Path) -> Slide:
+    title, promise = header.split("\n")[0].removeprefix("# "), re.search(r"\*\*(.+?)\*\*", header)
+    alt, name = re.search(r"!\[([^\]]*)\]\(figures/([^)]+)\)", header).groups()
+    picture = (figures / name).read_bytes()
+    shown = f"<figcaption>{_html(promise[1], block=False)}</figcaption>"
+    heading = f"<h1>{_html(title, block=False)}</h1>"
+    return Slide("", f"{heading}<figure>{_image(picture, alt)}{shown}</figure>")
+
+
+def _objectives(header: str) -> Slide:
+    lines = re.findall(r"^- .+$", header, re.MULTILINE)
+    return Slide("After this chapter you can", _html("\n".join(lines)))
+
+
+def _tagged(cells: list[NotebookNode]) -> Iterator[Slide]:
+    title = ""
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        tagged = "slide" in cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            if tagged:
+                says = following.source if following and following.cell_type == "markdown" else ""
+                yield _figure(title, cell, says)
+            continue
+        if tagged:
+            yield from _equations(title, cell.source)
+        if headings := HEADING.findall(cell.source):
+            title = headings[-1][1]
+
+
+def _figure(title: str, cell: NotebookNode, says: str) -> Slide:
+    pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+    if not pictures:
+        raise ValueError(f"cell {cell.id} is tagged `slide` and has no figure")
+    data = pictures[0]["data"]["image/png"]
+    alt = pictures[0].get("metadata", {}).get("image/png", {}).get("alt", "")
+    caption = CAPTION.match(says)
+    notes = HEADING.split(says[caption.end() :] if caption else says)[0]
+    shown = f"<figcaption>{_html(caption[1], block=False)}</figcaption>" if caption else ""
+    return Slide(title, f"<figure>{_image(base64.b64decode(data), alt)}{shown}</figure>", notes)
+
+
+def _equations(title: str, source: str) -> Iterator[Slide]:
+    """A slide for each section of the cell that has numbered equations."""
+    parts = HEADING.split(CAPTION.sub("", source, count=1) if source[0] == "*" else source)
+    for heading, text in zip([title, *parts[2::3]], parts[0::3], strict=True):
+        numbered = [each for each in DISPLAY.findall(text) if TAG.search(each)]
+        if numbered:
+            yield Slide(heading, "".join(map(_equation, numbered)), text)
+
+
+def _questions(cells: list[NotebookNode]) -> Iterator[Slide]:
+    """The questions of "Check yourself"; their folded answers are for the speaker."""
+    prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    if section := QUESTIONS.search(prose):
+        asked = re.sub(r"<details>.*?</details>", "", section[1], flags=re.DOTALL)
+        folded = re.findall(r"<details>.*?</summary>(.*?)</details>", section[1], re.DOTALL)
+        answers = "\n\n".join(each.strip() for each in folded)
+        yield Slide("Check yourself", _html(asked.strip()), answers)
+
+
+# ---- HTML ------------------------------------------------------------------------------------
+
+
+def mathml(tex: str, display: str = "inline") -> str:
+    """A formula as MathML.
+
+    >>> mathml("x^2")[:35]
+    '<math xmlns="http://www.w3.org/1998'
+    """
+    tex = ALPHABETS.sub(_letter, tex).replace(r"\|", "∥ ")
+    for name, symbol in SYMBOLS.items():
+        tex = re.sub(re.escape(name) + r"(?![a-zA-Z])", lambda found, s=symbol: s, tex)
+    return convert(tex.strip(), display=display)
+
+
+def _letter(found: re.Match) -> str:
+    """A letter of \\mathbb or \\mathcal as its character, since MathML has no such alphabets."""
+    kind = {"bb": "DOUBLE-STRUCK", "cal": "SCRIPT"}[found[1]]
+    for prefix in ("MATHEMATICAL ", ""):  # Unicode lists ℝ and a few others apart
+        try:
+            return unicodedata.lookup(f"{prefix}{kind} CAPITAL {found[2]}")
+        except KeyError:
+            continue
+    return found[2]
+
+
+def _equation(tex: str) -> str:
+    """A numbered equation; what \\qquad sets apart gets a line of its own."""
+    number = f'<span class="number">({html.escape(TAG.search(tex)[1])})</span>'
+    tex = TAG.sub("", tex).strip()
+    lines = tex.split(r"\qquad")
+    if r"\begin" in tex or any(line.count("{") != line.count("}") for line in lines):
+        lines = [tex]
+    formulas = [mathml(line).replace("<math ", '<math displaystyle="true" ', 1) for line in lines]
+    formulas[-1] += number
+    return "".join(f'<div class="equation"><span>{each}</span></div>' for each in formulas)
+
+
+def _html(text: str, block: bool = True) -> str:
+    """Markdown with formulas as HTML; block=False: without the paragraph around it."""
+    formulas: list[str] = []
+
+    def keep(tex: str, display: str) -> str:
+        formulas.append(mathml(TAG.sub("", tex), display))
+        return f"\x02{len(formulas) - 1}\x03"
+
+    text = DISPLAY.sub(lambda found: keep(found[1], "block"), text)
+    text = INLINE.sub(lambda found: keep(found[1], "inline"), text)
+    page = mistune.create_markdown(escape=False, plugins=["table"])(text).strip()
+    page = re.sub("\x02(\\d+)\x03", lambda found: formulas[int(found[1])], page)
+    return page if block else page.removeprefix("<p>").removesuffix("</p>")
+
+
+def _image(png: bytes, alt: str) -> str:
+    data = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def deck(title: str, pages: list[Slide]) -> str:
+    """The whole HTML page of a deck, beside the folder `reveal`."""
+    sections = "\n".join(
+        "<section>"
+        + (f"<h2>{_html(page.title, block=False)}</h2>" if page.title else "")
+        + page.body
+        + (f'<aside class="notes">{_html(page.notes)}</aside>' if page.notes.strip() else "")
+        + "</section>"
+        for page in pages
+    )
+    return PAGE.replace("TITLE", html.escape(title)).replace("SECTIONS", sections)
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>TITLE</title>
+<link rel="stylesheet" href="reveal/reset.css">
+<link rel="stylesheet" href="reveal/reveal.css">
+<link rel="stylesheet" href="reveal/course.css">
+</head>
+<body>
+<div class="reveal"><div class="slides">
+SECTIONS
+</div></div>
+<script src="reveal/reveal.js"></script>
+<script src="reveal/notes.js"></script>
+<script>
+const width = (node) => node.getBoundingClientRect().width;
+function fit() {  // long equations shrink to the slide's width
+  for (const line of document.querySelectorAll(".equation")) {
+    const [content, room] = [width(line.firstElementChild), width(line.closest("section"))];
+    if (content > room) line.style.fontSize = `${0.98 * room / content}em`;
+  }
+}
+for (const moment of ["ready", "slidechanged", "pdf-ready"]) Reveal.on(moment, fit);
+Reveal.initialize({ width: 1000, height: 700, hash: true, slideNumber: "c/t",
+                    transition: "none", plugins: [RevealNotes] });
+</script>
+</body>
+</html>
+"""
+
+
+def make(out: Path, chapters: list[Path], pdf: bool = False) -> list[Path]:
+    """Write a deck for each chapter into the folder `out`; the files written.
+
+    OSError where pdf is asked for and no browser is found.
+    """
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if pdf and not browser:
+        raise OSError(f"slides as PDF need a browser, one of {', '.join(BROWSERS)}; found none")
+    make_folder(out / "reveal")
+    write_files({out / "reveal" / file.name: file.read_bytes() for file in REVEAL.iterdir()})
+    written = []
+    for path in chapters:
+        notebook = nbformat.read(path, as_version=4)
+        title = notebook.cells[0].source.split("\n")[0].removeprefix("# ")
+        page = out / f"{path.stem}.html"
+        write_files({page: deck(title, slides(notebook, path.parent / "figures")).encode()})
+        written.append(page)
+        if pdf:
+            written.append(print_pdf(browser, page))
+    return written
+
+
+def print_pdf(browser: str, page: Path) -> Path:
+    """The deck as PDF, beside it; OSError if the browser did not print it."""
+    target = page.with_suffix(".pdf")
+    address = f"{page.resolve().as_uri()}?view=print"
+    options = [
+        "--run-all-compositor-stages-before-draw",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--timeout=8000",
+    ]
+    command = [browser, *options, "--no-pdf-header-footer", f"--print-to-pdf={target}", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if not target.is_file():
+        raise OSError(f"{browser} did not print {page.name}: {done.stderr.strip()[-200:]}")
+    return target
+
+
+def chapters(names: list[str] | None = None) -> list[Path]:
+    """The chapters with these numbers ("02", "15a"), all of them if none is given."""
+    found = {
+        path.stem.partition("_")[0]: path
+        for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    }
+    for name in names or []:
+        if name not in found:
+            raise ValueError(f"expected a chapter, one of {', '.join(found)}; got {name!r}")
+    return [found[name] for name in names or found]
