@@ -19,7 +19,7 @@ from course_lib.common.files import make_folder, write_files
 from course_lib.datasets.molecules import FILE, TOKENS_FILE, molecules
 from course_lib.evaluation.molecules import Verdict, judge
 
-COUNT, LONGEST = 16_000, 31  # molecules, and the atoms, bonds, brackets and digits of each
+COUNT, LONGEST = 40_000, 31  # molecules, and the atoms, bonds, brackets and digits of each
 ATOM = re.compile(r"\[[^\]]*\]|Cl|Br|.")
 ALPHABET = [*"CcNnOoSsF", "Cl", "Br", "[nH]", *"()=#-1234"]
 TOKENS = 128

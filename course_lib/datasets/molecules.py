@@ -23,7 +23,7 @@ from course_lib.common.registry import choose
 
 FOLDER = ROOT / "data" / "molecules"
 FILE, TOKENS_FILE = FOLDER / "molecules.tsv.gz", FOLDER / "tokens.txt"
-TEST_EVERY = 4
+TEST_EVERY = 10
 END = ""  # fills a sequence up to its length
 TOKENS = [END, *TOKENS_FILE.read_text("utf-8").split()]
 MASK = len(TOKENS)  # the id of a masked token
@@ -36,7 +36,7 @@ PROPERTIES = ("logP", "QED", "weight")
 def molecules(split: str | None = None) -> tuple[list[str], Tensor]:
     """SMILES, and logP, QED and weight of each (N, 3), as RDKit computed them.
 
-    split: "train", "test" (each fourth), or None for all. ValueError for another.
+    split: "train", "test" (each tenth), or None for all. ValueError for another.
 
     >>> smiles, properties = molecules("test")
     >>> len(smiles), properties.shape

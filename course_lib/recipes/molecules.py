@@ -29,8 +29,8 @@ class Molecules(Recipe):
 
     goal = "valid"  # which needs RDKit
     settings: ClassVar = dict(
-        steps=1500,
-        optimizer=Optimizer("muon", lr=3e-3, warmup=50),
+        steps=2000,
+        optimizer=Optimizer("muon", lr=6e-3, warmup=50),
         ema=0.99,
         scale=Scale(precision="auto"),
     )

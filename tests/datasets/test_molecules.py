@@ -19,17 +19,17 @@ def test_the_splits_share_nothing_and_make_the_whole():
     (train, train_numbers), (test, test_numbers), (everything, _) = map(
         molecules, ("train", "test", None)
     )
-    assert (len(train), len(test)) == (12_000, 4_000)
+    assert (len(train), len(test)) == (36_000, 4_000)
     assert set(train).isdisjoint(test) and set(train) | set(test) == set(everything)
-    assert len(set(everything)) == len(everything) == 16_000
-    assert train_numbers.shape == (12_000, 3) and test_numbers.isfinite().all()
+    assert len(set(everything)) == len(everything) == 40_000
+    assert train_numbers.shape == (36_000, 3) and test_numbers.isfinite().all()
     assert FILE.stat().st_size < 1_000_000
 
 
 def test_every_shipped_molecule_survives_its_tokens():
     everything, _ = molecules()
     ids = encode(everything)
-    assert ids.shape == (16_000, LENGTH) and decode(ids) == everything
+    assert ids.shape == (40_000, LENGTH) and decode(ids) == everything
     assert (ids[:, -1] == 0).all()  # room for an end
     assert len(TOKENS) == len(set(TOKENS)) == MASK == 129
 

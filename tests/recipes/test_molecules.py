@@ -32,7 +32,7 @@ def test_a_few_steps_published_and_loaded(name, tmp_path):
 
 def test_the_classes_are_fifths_of_the_training_molecules():
     recipe = RECIPES["molecules-masked"]()
-    assert torch.bincount(recipe.labels).tolist() == [pytest.approx(2400, rel=0.02)] * CLASSES
+    assert torch.bincount(recipe.labels).tolist() == [pytest.approx(7200, rel=0.02)] * CLASSES
     _, numbers = molecules("train")
     means = [numbers[recipe.labels == label, 0].mean() for label in range(CLASSES)]
     assert means == sorted(means)
