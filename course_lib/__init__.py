@@ -6,7 +6,7 @@ Where things are, from the lowest layer to the highest; a folder imports only fr
 common       input checks, choice by name, paths, devices, safe files, checkpoints, CUDA graphs
 diffusion    the mathematics: schedules, process, samplers, guidance, DDPM, likelihood
 models       the networks: UNet, DiT, VAE, AutoencoderKL, TextEncoder, CLIP
-datasets     toy points, digits, captioned scenes, torchvision's sets, your own pictures, shards
+datasets     toy points, digits, scenes, phantoms, torchvision's sets, your own pictures, shards
 training     the loop, EMA, optimizers; scale/: processes, sharding, recomputation, cost model
 evaluation   the prompt oracle, metrics, distances, nearest neighbours
 pipelines    text_to_image, image_to_image, inpaint; stable_diffusion/: published checkpoints

@@ -44,18 +44,25 @@ from course_lib.diffusion import (
     Diffusion,
     Gaussian,
     GaussianMixture,
+    Operator,
     cosine,
     drop_condition,
+    exact_posterior,
+    fourier,
+    frequency_mask,
     generators,
     guided,
     initial_noise,
     linear,
     point,
     points,
+    posterior_network,
     sample,
     scaled_linear,
     straight,
     time_grid,
+    tomography,
+    total_variation,
     trajectory,
     variational_bound,
 )
@@ -85,7 +92,7 @@ from course_lib.pipelines import (
     load_published,
     text_to_image,
 )
-from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
+from course_lib.pipelines.stable_diffusion import load_lora, load_stable_diffusion, times
 from course_lib.recipes import load_pipeline
 from course_lib.training import EMA, Training, learning_rate
 
@@ -168,6 +175,8 @@ def update(weight):
 
 DDPM10 = DDPM(half, 10)
 MIXTURE = GaussianMixture(PROCESS, MEANS, COVARIANCES)
+SCAN = Operator(randn(5, 48), (3, 4, 4))
+PIXELS = Operator(torch.eye(16), (1, 4, 4))
 TENSORS = {
     # diffusion
     "Schedule.__call__": case(lambda t: TABLE(t), t=T),
@@ -209,6 +218,21 @@ TENSORS = {
     "Gaussian": door(
         lambda mean, covariance: Gaussian(PROCESS, mean, covariance),
         **dict(mean=MEANS[0], covariance=COVARIANCES[0]),
+    ),
+    "Operator": door(lambda matrix: Operator(matrix, (3, 4, 4)), matrix=SCAN.matrix),
+    "Operator.__call__": case(lambda x: SCAN(x), x=X[..., :4, :4].contiguous()),
+    "fourier": case(fourier, mask=frequency_mask(8, 2, *generators([0]))),
+    "total_variation": case(lambda y: total_variation(PIXELS, y, 0.1, 3), y=randn(2, 16)),
+    "posterior_network": case(
+        lambda x: posterior_network(PROCESS, half, SCAN, randn(2, 5), 0.1)(x, TIMESTEP),
+        x=X[..., :4, :4].contiguous(),
+    ),
+    "posterior_network, of y": door(
+        lambda y: posterior_network(PROCESS, half, SCAN, y, 0.1), y=randn(2, 5)
+    ),
+    "exact_posterior": door(
+        lambda mean, covariance, matrix, y: exact_posterior(mean, covariance, matrix, y, 0.1),
+        **dict(mean=MEANS[0], covariance=COVARIANCES[0], matrix=MEANS, y=randn(3)),
     ),
     # models
     "UNet.forward": case(UNET.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
@@ -293,6 +317,8 @@ FINE = {
     "GaussianMixture means: another device": "the covariances follow them",
     "Gaussian *: another device": "the covariance follows the mean",
     "Gaussian covariance: another dtype": "the same",
+    "Operator matrix: another device": "its singular values are found where it is",
+    "fourier mask: another device": "the frequencies are looked up on the CPU",
     "TextEncoder.pool context: another width": "it picks a row of whatever there is",
     "TextEncoder.pool context: another dtype": "the same",
     "Tokenizer.decode ids: another width": "captions may have any length",
@@ -434,6 +460,19 @@ NUMBERS = {
     "straight": [("shift", lambda: straight(nan))],
     "drop_condition": [("probability", lambda: drop_condition(CONTEXT, NULL, nan))],
     "guided": [("finite", lambda: guided(UNET, NULL, nan))],
+    "frequency_mask": [("whole", lambda: frequency_mask(8, 0.5))],
+    "tomography": [
+        ("views", lambda: tomography(8, 9)),
+        ("whole", lambda: tomography(8, 0)),
+    ],
+    "total_variation": [("strength", lambda: total_variation(PIXELS, randn(2, 16), nan))],
+    "posterior_network": [
+        ("noise_std", lambda: posterior_network(PROCESS, half, SCAN, randn(2, 5), nan)),
+        ("variance", lambda: posterior_network(PROCESS, half, SCAN, randn(2, 5), 0.1, nan)),
+    ],
+    "exact_posterior": [
+        ("noise_std", lambda: exact_posterior(MEANS[0], COVARIANCES[0], MEANS, randn(3), 0.0))
+    ],
     "generators": [("whole", lambda: generators([0.5])), ("whole", lambda: generators([nan]))],
     "initial_noise": [("generator", lambda: initial_noise([], (3,)))],
     "point": [("t: expected a time", lambda: point(TABLE, nan))],
@@ -570,6 +609,7 @@ MISSING = {
     "amend_card": amend_card,
     "load_stable_diffusion": load_stable_diffusion,
     "load_published": load_published,
+    "load_lora": lambda path: load_lora(path, MODEL),
     "CaptionedFolder": CaptionedFolder,
     "Shards": Shards,
 }
@@ -602,20 +642,22 @@ EXEMPT = {
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         Pixels PromptEncoder TextEncoder TextUNet Tokenizer UNetBlock Classifier""",
+    "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
         Schedule.time_at posterior GaussianMixture.forward GaussianMixture.x0 GaussianMixture.eps
         GaussianMixture.score GaussianMixture.log_likelihood GaussianMixture.minimum_loss
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
-        GaussianMixture.mean GaussianMixture.log_joint""",
+        GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
+        Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare usual given
         Tokenizer.without_final look_over encode compare shuffled check contents read
         shards_in leftovers visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of forget place_objects render published
-        save_stable_diffusion""",
+        save_stable_diffusion save_lora""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware

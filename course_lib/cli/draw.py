@@ -59,12 +59,19 @@ def sample(
     size: Annotated[
         int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")
     ] = None,
+    lora: Annotated[
+        Path | None,
+        typer.Option(help="a LoRA file for the model: of diffusers, of kohya's scripts or ours"),
+    ] = None,
+    lora_scale: Annotated[
+        float | None, typer.Option(help="how much of the LoRA is added: 1 unless told")
+    ] = None,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
     """Draw captions with a text-to-image model: a PNG grid with the captions beneath."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
-    options |= dict(model=model, tokenizer=tokenizer, size=size)
+    options |= dict(model=model, tokenizer=tokenizer, size=size, lora=lora, lora_scale=lora_scale)
     draw(captions, out, device=device, seed=seed, count=count, **options)
 
 
@@ -75,6 +82,8 @@ def draw(
     model="scenes-latent",
     tokenizer=None,
     size=None,
+    lora=None,
+    lora_scale=None,
     device="auto",
     seed=0,
     count=1,
@@ -85,18 +94,29 @@ def draw(
 
     from course_lib.common.checks import torch_seeds
     from course_lib.pipelines import text_to_image
+    from course_lib.pipelines.stable_diffusion.lora import check_lora, load_lora
     from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     torch_seeds(seed, seed + count - 1)
+    if lora is None and lora_scale is not None:
+        raise ValueError("--lora-scale needs a LoRA: name its file with --lora")
+    lora_scale = 1.0 if lora_scale is None else lora_scale
+    if lora is not None:
+        check_lora(lora, lora_scale)
     if published := is_published(model):
         pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:
         raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
     else:
         pipeline = load_pipeline(model, device)
+    if lora is not None:
+        for part, update in load_lora(lora, pipeline, lora_scale).items():
+            update.merge()
+            layers = f"{len(update.names)} layers of the {part}"
+            typer.echo(f"{lora}: {layers} adapted, scale {lora_scale:g}")
     batch = 1 if published else 64
     jobs = [(caption, seed + i) for caption in captions for i in range(count)]
     start, images = time.perf_counter(), []

@@ -4,7 +4,9 @@ unet_ablation           chapter 04: digits, with parts of the U-Net switched off
 quality_over_time       chapter 09: the two scene recipes, graded while they train
 pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
+inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
 reference_runs          what good looks like: every recipe with three seeds
+digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
 and `teaching.results` the format. Chapters read the results and never import this folder.
@@ -12,6 +14,8 @@ and `teaching.results` the format. Chapters read the results and never import th
 
 __all__ = [
     "budget",
+    "digit_augmentation",
+    "inverse_problems",
     "pixel_vs_latent",
     "quality_over_time",
     "reference_runs",

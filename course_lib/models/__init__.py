@@ -7,6 +7,7 @@ from course_lib.models.attention import attention_maps, heat_map
 from course_lib.models.classifier import Classifier
 from course_lib.models.dit import DiT
 from course_lib.models.layers import capture
+from course_lib.models.lora import LoRA
 from course_lib.models.text import (
     CLIP,
     SD15_TEXT,
@@ -30,6 +31,7 @@ __all__ = [
     "Classifier",
     "DiT",
     "ImageEncoder",
+    "LoRA",
     "Pixels",
     "PromptEncoder",
     "TextEncoder",

@@ -1,5 +1,6 @@
 """The command line: what it writes, and that nobody who mistypes ever sees a traceback."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 from course_lib import cli, pipelines, recipes
@@ -196,6 +198,78 @@ def test_sample_refuses_a_checkpoint_that_does_not_fit_into_memory(course, publi
     done = course(*SAMPLE, "--model", "sd15")
     assert done.status == 1 and published.asked == []
     assert "2.0 GB are free: close other programs" in done.err and done.err.count("\n") == 1
+
+
+@pytest.fixture
+def lora(toy_pipeline, monkeypatch, published, tmp_path):
+    """A LoRA file for the toy model, which is copied, since a LoRA changes its weights."""
+    from course_lib.models import LoRA
+    from course_lib.pipelines.stable_diffusion import save_lora
+
+    (tmp_path / "sd15").mkdir()
+    monkeypatch.setattr(pipelines, "load_published", lambda *_: copy.deepcopy(toy_pipeline))
+    model = copy.deepcopy(toy_pipeline)
+    loras = {"unet": LoRA(model.unet), "text_encoder": LoRA(model.clip.text_encoder)}
+    for each in loras.values():
+        for update in each.low_rank:
+            update.B.data += 1
+    save_lora(tmp_path / "style.safetensors", **loras)
+
+
+def test_sample_draws_with_a_lora(course, lora, tmp_path):
+
+    pictures = {}
+    for scale in (None, "0", "0.8"):
+        options = ["--lora", "style.safetensors", "--lora-scale", scale] if scale else []
+        done = course(*SAMPLE, "--model", "sd15", *options)
+        assert done.status == 0, done.err
+        pictures[scale] = (tmp_path / "outputs/sample.png").read_bytes()
+    assert pictures["0"] == pictures[None] != pictures["0.8"]
+    _, unet, text_encoder, _ = done.out.splitlines()
+    assert unet.endswith("layers of the unet adapted, scale 0.8")
+    assert text_encoder == "style.safetensors: 4 layers of the text_encoder adapted, scale 0.8"
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "line"),
+    [
+        ("--model sd15 --lora nowhere.safetensors", 1, "there is no LoRA file nowhere"),
+        ("--model sd15 --lora pickled.bin", 2, "pickled.bin is no .safetensors file; others may"),
+        ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is damaged, or no"),
+        ("--model sd15 --lora style.safetensors --lora-scale nan", 2, "scale of LoRA: expected a"),
+        ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs a LoRA: name its file with"),
+    ],
+)
+def test_a_lora_is_refused_before_the_model_is_loaded(
+    course, lora, monkeypatch, tmp_path, options, status, line
+):
+    monkeypatch.setattr(pipelines, "load_published", None)
+    torch.save({"weight": torch.ones(1)}, tmp_path / "pickled.bin")
+    torch.save({"weight": torch.ones(1)}, tmp_path / "pickled.safetensors")
+    done = course(*SAMPLE, *shlex.split(options))
+    assert (done.status, done.out) == (status, "")
+    assert done.err.startswith(f"course: {line}") and done.err.count("\n") == 1
+
+
+def test_a_lora_of_our_own_models_is_drawn_with_too(course, lora, monkeypatch, toy_pipeline):
+    monkeypatch.setattr(recipes, "load_pipeline", lambda *_: copy.deepcopy(toy_pipeline))
+    done = course(*SAMPLE, "--lora", "style.safetensors")
+    assert done.status == 0 and "layers of the unet adapted, scale 1" in done.out
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [
+        ("unet.nowhere.lora_A.weight", (2, 16), "1 weights are of no layer of this model (unet.n"),
+        ("unet.conv_in.lora_A.weight", (2, 320, 3, 3), "expected (rank, 4, 3, 3), got (2, 320, 3"),
+    ],
+)
+def test_sample_refuses_a_lora_of_another_model(course, lora, tmp_path, name, shape, words):
+    other = {"unet.conv_in.lora_B.weight": torch.ones(16, 2), name: torch.ones(shape)}
+    save_file(other, tmp_path / "other.safetensors")
+    done = course(*SAMPLE, "--model", "sd15", "--lora", "other.safetensors")
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert done.err.startswith("course: other.safetensors") and words in done.err
 
 
 @pytest.mark.parametrize("option", [["--size", "256"], ["--tokenizer", "words"]])

@@ -236,4 +236,63 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         "a block's number is 0 or 1": ["block => block ** 2 (2)"],
     },
     "13.4": {SQUARED: ["z - mean => mean - z", "z - mean => -(z - mean)"]},
+    "15b.1": {
+        "a covariance is symmetric": [
+            "covariance @ ray => covariance.mT @ ray",
+            "covariance @ ray => ray @ covariance",
+        ],
+        "an inner product has no order": [
+            "ray @ along => along @ ray",
+            "ray @ mean => mean @ ray",
+        ],
+        SQUARED: ["noise_std => -noise_std"],
+    },
+    "15b.2": {
+        "a spread doesn't change when all samples are moved or mirrored": [
+            "samples => -samples (2)",
+            "samples => samples + 1 (2)",
+            "samples => samples - 1 (2)",
+        ],
+        "0 and 1 are their own squares and roots": [
+            "((truth - mean).abs() <= 1.64 * std).float() => "
+            "((truth - mean).abs() <= 1.64 * std).float() ** 2",
+            "((truth - mean).abs() <= 1.64 * std).float() => "
+            "((truth - mean).abs() <= 1.64 * std).float() ** 0.5",
+        ],
+        "only its size is used": [
+            "truth - mean => mean - truth",
+            "truth - mean => -(truth - mean)",
+        ],
+    },
+    "15b.3": {
+        SQUARED: [
+            *("sigma => -sigma", "sigma => -sigma (2)", "sigma => -sigma (3)", "alpha => -alpha"),
+            "noise_std => -noise_std",
+        ],
+        "a mask of 0 and 1 is its own square": [
+            "mask => mask ** 2",
+            "mask => mask ** 0.5",
+        ],
+        "a constant has no gradient": ["x0 => x0 + 1 (2)", "x0 => x0 - 1 (2)"],
+    },
+    "15c.2": {
+        "a standard deviation changes neither with the sign nor with the mean": [
+            "gains => -gains (2)",
+            "gains => gains + 1 (2)",
+            "gains => gains - 1 (2)",
+        ],
+        "only their number is used, and all three have the same": [
+            "gains => after (3)",
+            "gains => before (3)",
+        ],
+    },
+    "15c.3": {
+        "the values are 0 and 1": [
+            "(found < limit).float() => (found < limit).float() ** 2",
+            "(found < limit).float() => (found < limit).float() ** 0.5",
+        ],
+        "the limit lies between two distances, so none is equal to it": [
+            "found < limit => found <= limit"
+        ],
+    },
 }

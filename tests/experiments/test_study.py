@@ -8,6 +8,8 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    digit_augmentation,
+    inverse_problems,
     pixel_vs_latent,
     quality_over_time,
     reference_runs,
@@ -21,7 +23,7 @@ STUDIES = {
     module.STUDY.name: module.STUDY
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
-        *(text_to_image_ablation, reference_runs),
+        *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
     )
 }
 

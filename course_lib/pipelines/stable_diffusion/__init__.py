@@ -3,6 +3,7 @@
 parts = load_stable_diffusion("stable-diffusion-v1-5")                  # diffusers' folder
 parts = load_stable_diffusion("v1-5-pruned-emaonly.safetensors", "tokenizer")   # one file
 save_stable_diffusion(parts, "outputs/small")                           # diffusers' folder
+loras = load_lora("style.safetensors", parts)                           # diffusers' or kohya's
 """
 
 from course_lib.pipelines.stable_diffusion.checkpoint import (
@@ -10,6 +11,14 @@ from course_lib.pipelines.stable_diffusion.checkpoint import (
     load_stable_diffusion,
     times,
 )
+from course_lib.pipelines.stable_diffusion.lora import load_lora, save_lora
 from course_lib.pipelines.stable_diffusion.save import save_stable_diffusion
 
-__all__ = ["StableDiffusion", "load_stable_diffusion", "save_stable_diffusion", "times"]
+__all__ = [
+    "StableDiffusion",
+    "load_lora",
+    "load_stable_diffusion",
+    "save_lora",
+    "save_stable_diffusion",
+    "times",
+]
