@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from course_lib.diffusion import exact_posterior
+from course_lib.pipelines import exact_posterior
 from course_lib.teaching.check import Choice, Code, Number, Target, Unusable
 
 # ---- 15b.1 write: Bayes' rule, one ray at a time -----------------------------------------------
