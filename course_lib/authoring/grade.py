@@ -9,7 +9,6 @@ itself, its outputs or its own `check`, counts for nothing.
 import hashlib
 import json
 import os
-import re
 import select
 import subprocess
 import sys
@@ -27,6 +26,15 @@ import torch
 import course_lib.exercises  # noqa: F401  they register themselves
 from course_lib.authoring import editions, sandbox
 from course_lib.authoring.attempts import LENGTH
+from course_lib.authoring.submissions import (
+    Refused,
+    answer_names,
+    chapter_of,
+    printable,
+    read_bytes,
+    read_cells,
+    submissions,
+)
 from course_lib.common.files import make_folder, write_files
 from course_lib.common.paths import ROOT
 from course_lib.teaching.check import EXERCISES, Attempt, exercises
@@ -35,10 +43,6 @@ from course_lib.teaching.predictions import Verdict
 
 START_SECONDS = 120  # for Python and torch to be imported
 MOST_DATA = 64 << 20  # bytes that a submission may send
-MOST_NOTEBOOK = 20 << 20
-STATUSES = ("right", "wrong", "not attempted", "missing", "stopped", "unreadable")
-CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*_*.ipynb"))
-CHECK = re.compile(r"\bcheck\(\s*[\"'](\d+[a-z]?\.\d+)[\"'](?:\s*,\s*(\w+)\s*\))?")
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,6 @@ class Row:
     verdict: str
     misconception: str
     message: str
-
-
-class Refused(Exception):
-    """Why a submission, or its process, gives nothing to judge: one line."""
-
-
-def submissions(folder: Path) -> list[tuple[str, Path]]:
-    """Each student and a notebook: folders or notebooks that are called by the students' names."""
-    found = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            notebooks = sorted(p for p in entry.rglob("*.ipynb") if ".ipynb_" not in str(p))
-            found += [(entry.name, path) for path in notebooks]
-        elif entry.suffix == ".ipynb":
-            found.append((entry.stem, entry))
-    if not found:
-        raise ValueError(f"{folder} holds no notebooks, and no folders with notebooks")
-    return found
 
 
 class Grader:
@@ -88,11 +74,12 @@ class Grader:
 
     def grade(self, student: str, path: Path) -> list[Row]:
         """The verdicts on one notebook."""
+        name = printable(path.name)
         try:
             cells = read_cells(path)
             chapter = chapter_of(path, cells)
         except Refused as why:
-            return [Row(student, path.stem, "", "unreadable", "", f"{path.name} {why}")]
+            return [Row(student, printable(path.stem), "", "unreadable", "", f"{name} {why}")]
         numbers = list(exercises(f"{chapter.removeprefix('0')}.1"))
         verdicts = self.verdicts(cells, numbers)
         return [Row(student, chapter, number, *verdicts[number]) for number in numbers]
@@ -206,41 +193,7 @@ class Grader:
         return folder
 
 
-# ---- reading what a submission is ----------------------------------------------------------------
-
-
-def read_cells(path: Path) -> list[str]:
-    """The code cells of a notebook, without solutions; Refused if it is none."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_NOTEBOOK:
-        raise Refused(f"is no file of at most {MOST_NOTEBOOK >> 20} MB")
-    try:
-        cells = json.loads(path.read_text("utf-8"))["cells"]
-        code = [cell for cell in cells if cell["cell_type"] == "code"]
-        tags = [cell.get("metadata", {}).get("tags", []) for cell in code]
-        sources = ["".join(cell["source"]) for cell in code]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise Refused("is not a notebook") from None
-    return [text for text, tag in zip(sources, tags, strict=True) if "solution" not in tag]
-
-
-def chapter_of(path: Path, cells: Sequence[str]) -> str:
-    """The chapter, "02": as its file is called, or as the exercises in it are numbered."""
-    named = [stem for stem in CHAPTERS if stem in path.stem]
-    numbers = [found[1].partition(".")[0].zfill(2) for found in CHECK.finditer("\n".join(cells))]
-    known = [stem.partition("_")[0] for stem in named or CHAPTERS if named or numbers]
-    found = [each for each in known if named or each == numbers[0]]
-    if not found:
-        raise Refused("is no chapter of this course")
-    return found[0]
-
-
-def answer_names() -> dict[str, str]:
-    """What the answers are called in the chapters: {"2.1": "bits_per_dimension", ...}."""
-    found = {}
-    for stem in CHAPTERS:
-        text = "\n".join(read_cells(ROOT / "notebooks" / f"{stem}.ipynb"))
-        found |= {each[1]: each[2] for each in CHECK.finditer(text) if each[2]}
-    return found
+# ---- reading what a process sends --------------------------------------------------------------
 
 
 def read_frame(data: bytes) -> dict[str, Any]:
@@ -264,9 +217,8 @@ def attempt_of(data: Mapping[str, Any]) -> Attempt:
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """A message without line breaks or other control characters."""
-    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text.removeprefix(": ").removeprefix(". ")[:most]
+    """A message without the colon or full stop that joins it to its verdict."""
+    return printable(text).removeprefix(": ").removeprefix(". ")[:most]
 
 
 # ---- all submissions ---------------------------------------------------------------------------
@@ -310,11 +262,6 @@ def read_cache(cache: Path) -> dict[str, list]:
         return dict(json.loads(cache.read_bytes()))
     except (OSError, ValueError):
         return {}
-
-
-def read_bytes(path: Path) -> bytes:
-    small = path.is_file() and not path.is_symlink() and path.stat().st_size <= MOST_NOTEBOOK
-    return path.name.encode() + b"\0" + (path.read_bytes() if small else b"")
 
 
 def course_digest() -> str:

@@ -58,7 +58,7 @@ def start(
     readable: what it may read beside Python and the system's libraries: the path at which it finds
         a folder or file, and where that is here.
     hidden: folders that it may not read, even where Python's folder contains them.
-    confined: False for code that is trusted: then only the limits hold.
+    confined: False for code that is trusted: then nothing but the time is limited.
     """
     spec = {
         "command": list(map(str, command)),
@@ -179,7 +179,8 @@ def become(spec: dict) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     if spec["confined"]:
         new_root(spec["readable"], spec["hidden"])
-    for name, limit in spec["limits"].items():
+    limits = spec["limits"] if spec["confined"] else {"CPU": spec["limits"]["CPU"]}
+    for name, limit in limits.items():
         _, most = resource.getrlimit(kind := getattr(resource, f"RLIMIT_{name}"))
         limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
         resource.setrlimit(kind, (limit, limit))

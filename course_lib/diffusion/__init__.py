@@ -8,22 +8,12 @@ noise        one generator for each sample
 guidance     following a condition more closely
 likelihood   the variational bound, in bits per dimension
 masked       diffusion of tokens, whose noise is a mask
-inverse      measurements, and the prior's answer to them
 analytic     perfect networks for Gaussian data
 """
 
 from course_lib.diffusion.analytic import Gaussian, GaussianMixture
 from course_lib.diffusion.ddpm import DDPM
 from course_lib.diffusion.guidance import drop_condition, guided
-from course_lib.diffusion.inverse import (
-    Operator,
-    exact_posterior,
-    fourier,
-    frequency_mask,
-    posterior_network,
-    tomography,
-    total_variation,
-)
 from course_lib.diffusion.likelihood import posterior, variational_bound
 from course_lib.diffusion.masked import MaskedDiffusion
 from course_lib.diffusion.noise import generators, initial_noise
@@ -66,14 +56,10 @@ __all__ = [
     "GaussianMixture",
     "MaskedDiffusion",
     "Network",
-    "Operator",
     "Point",
     "Schedule",
     "cosine",
     "drop_condition",
-    "exact_posterior",
-    "fourier",
-    "frequency_mask",
     "generators",
     "guided",
     "initial_noise",
@@ -81,14 +67,11 @@ __all__ = [
     "point",
     "points",
     "posterior",
-    "posterior_network",
     "sample",
     "scaled_linear",
     "step",
     "straight",
     "time_grid",
-    "tomography",
-    "total_variation",
     "trajectory",
     "variational_bound",
     "zero_terminal_snr",

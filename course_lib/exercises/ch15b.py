@@ -1,9 +1,9 @@
 """Chapter 15b: inverse problems. Small linear measurements, whose exact answers are known."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from course_lib.diffusion import exact_posterior
+from course_lib.pipelines import exact_posterior
 from course_lib.teaching.check import Choice, Code, Number, Target, Unusable
 
 # ---- 15b.1 write: Bayes' rule, one ray at a time -----------------------------------------------
@@ -170,13 +170,15 @@ def mask_forgotten(denoise, xt, alpha, sigma, mask, y, noise_std):
     return x0.detach() + sigma**2 / alpha * score
 
 
-class Mixing:
+class Mixing(nn.Module):
     """A denoiser whose every output depends on every pixel, and not linearly."""
 
     def __init__(self, matrix: Tensor):
-        self.matrix = matrix
+        super().__init__()
+        self.kwargs = {"matrix": matrix}
+        self.register_buffer("matrix", matrix)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return (x @ self.matrix).tanh()
 
     def __repr__(self) -> str:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.datasets.phantoms import phantoms
-from course_lib.diffusion import Operator, fourier, frequency_mask, tomography, total_variation
 from course_lib.evaluation.lesions import lesion_seen
 from course_lib.experiments.study import Outcome, Study
 from course_lib.models import UNet
+from course_lib.pipelines import Operator, fourier, frequency_mask, tomography, total_variation
 from course_lib.recipes.phantoms import (
     EITHER,
     HEALTHY,

@@ -102,8 +102,8 @@ class DiT(nn.Module):
         context_dim: int | None = None,
     ):
         super().__init__()
-        cut = patch_size > 0 and size % patch_size == 0
-        require(cut, "patch_size", f"patches that divide {size} × {size} pixels", patch_size)
+        fits = patch_size > 0 == size % patch_size
+        require(fits, "patch_size", f"patches that divide {size}", patch_size)
         require(dim % 4 == 0, "dim", "a multiple of 4: sine and cosine of row and column", dim)
         self.in_channels, self.context_dim = in_channels, context_dim
         self.input_shape = in_channels, size, size

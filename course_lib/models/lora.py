@@ -9,7 +9,7 @@ adapted.merge()                                   # unet itself is adapted, unti
 
 import re
 from collections.abc import Mapping
-from math import isfinite, sqrt
+from math import inf, sqrt
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class LowRank(nn.Module):
 
     def __init__(self, weight: Tensor, rank: int, alpha: float | None = None):
         super().__init__()
+        whole_numbers(1, rank=rank)
+        require(alpha is None or 0 < alpha < inf, "alpha", "a positive number", alpha)
         out, inner = weight.flatten(1).shape
         kind = dict(
             device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32)
@@ -79,17 +81,11 @@ class LoRA(nn.Module):
         chosen = [name for name in weights if re.search(layers, name)]
         ranks = rank if isinstance(rank, Mapping) else dict.fromkeys(chosen, rank)
         alphas = alpha if isinstance(alpha, Mapping) else dict.fromkeys(ranks, alpha)
-        fits = bool(ranks) and ranks.keys() <= weights.keys()
-        wanted = f"names among {', '.join([*weights][:3])}, …"
-        require(fits, "layers of LoRA", wanted, ", ".join(ranks) or layers)
-        require(ranks.keys() == alphas.keys(), "alpha", "one for each rank", alphas)
-        for name in ranks:
-            whole_numbers(1, rank=ranks[name])
-            positive = alphas[name] is None or 0 < alphas[name] < float("inf")
-            require(positive, "alpha", "a positive number", alphas[name])
-        self.network, self.names = network.requires_grad_(False), list(ranks)
+        fits = bool(ranks) and alphas.keys() == ranks.keys() <= weights.keys()
+        require(fits, "layers and alphas", f"names among {[*weights]}", ", ".join(ranks) or layers)
         updates = (LowRank(weights[name], r, alphas[name]) for name, r in ranks.items())
-        self.low_rank = nn.ModuleList(updates)
+        self.low_rank, self.names = nn.ModuleList(updates), list(ranks)
+        self.network = network.requires_grad_(False)
         self.scale, self.merged = 1.0, None  # merged: the scale of what was merged
 
     @property
@@ -98,7 +94,6 @@ class LoRA(nn.Module):
 
     def adapted(self, scale: float) -> dict[str, Tensor]:
         """W + scale · ΔW of each adapted layer, by the parameter's name."""
-        require(isfinite(scale), "scale of LoRA", "a finite number", scale)
         weights = {name: self.network.get_submodule(name).weight for name in self.names}
         return {
             f"{name}.weight": (weights[name] + scale * update()).to(weights[name].dtype)
@@ -110,17 +105,17 @@ class LoRA(nn.Module):
         return functional_call(self.network, weights, inputs)
 
     def merge(self) -> nn.Module:
-        """Add the update to the network's own weights; returns the network."""
-        require(self.merged is None, "merge", "a LoRA that is not merged", "one that is")
-        self.add_to_network(self.scale)
-        self.merged = self.scale
+        """Add the update to the network's own weights, once; returns the network."""
+        if self.merged is None:
+            self.add_to_network(self.scale)
+            self.merged = self.scale
         return self.network
 
     def unmerge(self) -> nn.Module:
         """Take a merged update out again; returns the network."""
-        require(self.merged is not None, "unmerge", "a LoRA that is merged", "one that is not")
-        self.add_to_network(-self.merged)
-        self.merged = None
+        if self.merged is not None:
+            self.add_to_network(-self.merged)
+            self.merged = None
         return self.network
 
     @torch.no_grad()
@@ -131,9 +126,8 @@ class LoRA(nn.Module):
     @torch.no_grad()
     def __add__(self, other: "LoRA") -> "LoRA":
         """Both at once: s₁B₁A₁ + s₂B₂A₂ = [s₁B₁ s₂B₂]·[A₁; A₂], whose rank is r₁ + r₂."""
-        require(other.network is self.network, "adding LoRAs", "two of one network", "two networks")
-        apart = self.merged is None and other.merged is None
-        require(apart, "adding LoRAs", "two that are not merged", "one that is")
+        fits = other.network is self.network and self.merged is None is other.merged
+        require(fits, "adding LoRAs", "two of one network, neither of them merged", other.names)
         factors = {name: [] for name in [*self.names, *other.names]}
         for lora in (self, other):
             for name, update in lora.updates.items():

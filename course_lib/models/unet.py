@@ -162,8 +162,7 @@ class UNet(nn.Module):
         count = len(multipliers)
         require(len(attention) == count, "attention", f"{count} resolutions", attention)
         require(not (context_dim and classes), "context_dim", "None beside classes", context_dim)
-        reads = any(attention) or not context_dim
-        require(reads, "attention", "True somewhere, to read the context", attention)
+        require(any(attention) or not context_dim, "attention", "True to read context", attention)
         self.in_channels, self.context_dim, self.classes = in_channels, context_dim, classes
         multiple = 2 ** (count - 1)
         self.input_shape = in_channels, size or f"{multiple}h", size or f"{multiple}w"

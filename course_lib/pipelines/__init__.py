@@ -1,6 +1,21 @@
-"""Trained networks put together: text in, picture out."""
+"""Trained networks put together: text in, picture out; measurements in, picture out.
+
+text_to_image      a caption in, a picture out
+edit               image to image, inpainting
+inverse            measurements in, and what a diffusion model as the prior says of them
+stable_diffusion/  published checkpoints
+"""
 
 from course_lib.pipelines.edit import image_to_image, inpaint
+from course_lib.pipelines.inverse import (
+    Operator,
+    exact_posterior,
+    fourier,
+    frequency_mask,
+    posterior_network,
+    tomography,
+    total_variation,
+)
 from course_lib.pipelines.text_to_image import (
     LatentDiffusion,
     check_size,
@@ -10,9 +25,16 @@ from course_lib.pipelines.text_to_image import (
 
 __all__ = [
     "LatentDiffusion",
+    "Operator",
     "check_size",
+    "exact_posterior",
+    "fourier",
+    "frequency_mask",
     "image_to_image",
     "inpaint",
     "load_published",
+    "posterior_network",
     "text_to_image",
+    "tomography",
+    "total_variation",
 ]

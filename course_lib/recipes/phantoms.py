@@ -10,18 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course_lib.datasets.phantoms import phantoms
-from course_lib.diffusion import (
-    Diffusion,
-    Operator,
-    drop_condition,
-    generators,
-    initial_noise,
-    posterior_network,
-    sample,
-)
+from course_lib.diffusion import Diffusion, drop_condition, generators, initial_noise, sample
 from course_lib.evaluation.lesions import lesion_seen
 from course_lib.evaluation.metrics import Metric, proportion
 from course_lib.models import UNet
+from course_lib.pipelines import Operator, posterior_network
 from course_lib.recipes.digits import diffusion_loss, where
 from course_lib.recipes.recipe import Recipe
 from course_lib.training import Optimizer, Scale

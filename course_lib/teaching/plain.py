@@ -5,19 +5,22 @@
 
 Outcomes of answers travel in this form: recorded in the student edition, and between processes
 when submissions are graded. Reading it runs no code. Only the course's own files may also hold
-networks and functions of this package, by name (`objects=True`).
+networks, functions and objects of this package, by name (`objects=True`).
 """
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+
+OURS = "course_lib."
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,10 @@ def _plain(value: Any, tensors: dict[str, Tensor], objects: bool) -> Any:
         return {"complex": [value.real, value.imag]}
     if objects and isinstance(value, nn.Module):
         return {"network": [_name(type(value)), inner(_kwargs(value)), inner(value.state_dict())]}
-    if objects and callable(value):
+    if objects and isinstance(value, FunctionType):
         return {"function": _name(value)}
+    if objects and type(value).__module__.startswith(OURS):
+        return {"object": [_name(type(value)), inner(vars(value))]}
     return {"unknown": type(value).__name__}
 
 
@@ -130,6 +135,11 @@ def _value(plain: Any, tensors: Mapping[str, Tensor], objects: bool) -> Any:
             return network
         case "function" if objects:
             return _named(content)
+        case "object" if objects:
+            kind = _named(content[0])
+            value = kind.__new__(kind)
+            vars(value).update(inner(content[1]))
+            return value
     return Unknown(str(content) if kind == "unknown" else kind)
 
 
@@ -153,6 +163,6 @@ def _name(thing: type | Callable) -> str:
 
 def _named(name: str) -> Callable:
     module, _, path = name.partition(":")
-    if not module.startswith(("course_lib.", "torch.nn.")):
+    if not module.startswith((OURS, "torch.nn.")):
         raise ValueError(f"{name} is not of this course")
     return getattr(import_module(module), path)

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from course_lib.authoring import attempts, grade, sandbox
+from course_lib.authoring import submissions as handed_in
 from course_lib.authoring.class_picture import class_picture
-from course_lib.authoring.grade import Grader, Refused, Row, as_csv, attempt_of, submissions
+from course_lib.authoring.grade import Grader, Row, as_csv, attempt_of
+from course_lib.authoring.submissions import Refused, submissions
 from course_lib.common.paths import ROOT
 from course_lib.teaching.check import EXERCISES, Code
 from course_lib.teaching.plain import dumps
@@ -198,7 +200,15 @@ def test_every_solution_is_right_when_graded(tmp_path, request):
     assert {row.exercise for rows in found for row in rows} == set(EXERCISES)
 
 
-# ---- without a sandbox -------------------------------------------------------------------------
+def test_trusted_code_is_graded_without_a_sandbox(tmp_path, request):
+    if not request.config.getoption("--editions"):
+        pytest.skip("make test-editions grades without a sandbox, too")
+    hand_in(tmp_path / "in", "anna", notebook(RIGHT))
+    rows = grade.grade(tmp_path / "in", SEED, tmp_path / "cache.json", confined=False)
+    assert [row.verdict for row in next(rows)] == ["right"] * 3
+
+
+# ---- without a process -------------------------------------------------------------------------
 
 
 def test_unchanged_submissions_are_not_run_again(tmp_path, monkeypatch):
@@ -275,9 +285,9 @@ def test_strange_results_are_wrong_in_one_line(frame):
 def test_chapters_are_known_by_their_name_or_their_exercises(name, cells, chapter):
     if chapter is None:
         with pytest.raises(Refused, match="no chapter"):
-            grade.chapter_of(Path(name), cells)
+            handed_in.chapter_of(Path(name), cells)
     else:
-        assert grade.chapter_of(Path(name), cells) == chapter
+        assert handed_in.chapter_of(Path(name), cells) == chapter
 
 
 def test_submissions_are_folders_or_notebooks(tmp_path):
@@ -286,14 +296,14 @@ def test_submissions_are_folders_or_notebooks(tmp_path):
     (tmp_path / "notes.txt").touch()
     assert [student for student, _ in submissions(tmp_path)] == ["anna", "berta"]
     with pytest.raises(ValueError, match="holds no notebooks"):
-        submissions(tmp_path / "anna" / "..").clear() or submissions(ROOT / "tests" / "authoring")
+        submissions(ROOT / "tests" / "authoring")
 
 
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / "secret.ipynb").write_text(notebook({}))
     os.symlink(tmp_path / "secret.ipynb", tmp_path / "00_start_here.ipynb")
     with pytest.raises(Refused, match="is no file"):
-        grade.read_cells(tmp_path / "00_start_here.ipynb")
+        handed_in.read_cells(tmp_path / "00_start_here.ipynb")
 
 
 def test_only_the_cells_that_an_answer_needs_run():
@@ -344,8 +354,32 @@ def test_a_machine_that_cannot_confine_refuses(tmp_path, monkeypatch):
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"cells": {"a": 1}}',
+        '{"cells": [{"cell_type": "code", "source": 7}]}',
+        '{"cells": [{"cell_type": "code", "source": "", "metadata": {"tags": 3}}]}',
+        '{"cells": [{"cell_type": "code", "source": "", "metadata": null}]}',
+    ],
+    ids=range(7),
+)
+def test_what_only_looks_like_a_notebook_is_refused(tmp_path, text):
+    (tmp_path / "a.ipynb").write_text(text)
+    with pytest.raises(Refused, match="is not a notebook"):
+        handed_in.read_cells(tmp_path / "a.ipynb")
+
+
+def test_a_name_cannot_command_the_terminal(tmp_path):
+    hand_in(tmp_path, "an\x1b[2Jna", notebook({}))
+    assert [student for student, _ in submissions(tmp_path)] == ["an [2Jna"]
+
+
 def test_cells_are_read_without_solutions(tmp_path):
     cells = [cell("x = 1"), cell("y = 2", "solution"), {"cell_type": "markdown", "source": "z"}]
     path = tmp_path / "00_start_here.ipynb"
     path.write_text(json.dumps({"cells": cells}))
-    assert grade.read_cells(path) == ["x = 1"]
+    assert handed_in.read_cells(path) == ["x = 1"]

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from course_lib.diffusion import Diffusion, Gaussian, exact_posterior
+from course_lib.diffusion import Diffusion, Gaussian
 from course_lib.exercises import ch15b
 from course_lib.exercises.ch15b import EXERCISES, after_one_ray, posterior_sampler
+from course_lib.pipelines import exact_posterior
 
 MEAN = torch.tensor([0.3, -0.5, 0.1]).double()
 ROOT = torch.tensor([[1.0, 0.2, 0.5], [0.0, 0.8, -0.3], [0.4, 0.1, 0.6]]).double()

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from course_lib.diffusion import Operator
 from course_lib.experiments import inverse_problems
 from course_lib.experiments.inverse_problems import best_strength, operator_of, psnr, ranks
+from course_lib.pipelines import Operator
 from course_lib.teaching.results import by_variant, load_results
 
 

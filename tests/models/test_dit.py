@@ -146,8 +146,8 @@ REFUSED = {
         lambda: READER(X, torch.zeros(3), CONTEXT),
         "expected (2,), as many as x, got (3,)",
     ),
-    "a size between patches": (lambda: DiT(size=9), "patches that divide 9 × 9 pixels, got 2"),
-    "patches of nothing": (lambda: DiT(patch_size=0), "32 × 32 pixels, got 0"),
+    "a size between patches": (lambda: DiT(size=9), "patches that divide 9, got 2"),
+    "patches of nothing": (lambda: DiT(patch_size=0), "patches that divide 32, got 0"),
     "an odd width": (lambda: DiT(dim=18, heads=2), "got 18"),
     "heads that do not fit": (lambda: DiT(dim=16, heads=3), "3 heads, got 16"),
 }

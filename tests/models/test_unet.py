@@ -133,7 +133,7 @@ def test_a_plain_unet_refuses_a_context():
         (dict(context_dim=8, classes=3), "context_dim: expected None beside classes, got 8"),
         (
             dict(context_dim=8, attention=(False,) * 3),
-            "attention: expected True somewhere, to read the context",
+            "attention: expected True to read context",
         ),
         (dict(channels=15), "a multiple of 4 heads, got 30"),
     ],

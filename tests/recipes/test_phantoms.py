@@ -5,10 +5,10 @@ import torch
 
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.datasets.phantoms import phantoms
-from course_lib.diffusion import Operator, fourier, frequency_mask
 from course_lib.evaluation.lesions import lesion_seen
 from course_lib.evaluation.metrics import from_card
 from course_lib.models import UNet
+from course_lib.pipelines import Operator, fourier, frequency_mask
 from course_lib.recipes.phantoms import EITHER, HEALTHY, LESION, NOISE_STD, PhantomPrior, labelled
 from course_lib.training import Scale
 

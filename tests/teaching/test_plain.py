@@ -11,6 +11,7 @@ from torch import nn
 from course_lib.teaching.check import ChangedInput
 from course_lib.teaching.compare import agree
 from course_lib.teaching.plain import Failure, Unknown, dumps, loads
+from course_lib.teaching.predictions import Verdict
 
 VALUES = [
     None,
@@ -69,6 +70,14 @@ def test_a_network_is_rebuilt_only_where_that_is_asked_for():
     again = loads(dumps(layer, objects=True), objects=True)
     assert torch.equal(again(x, x, x)[0], layer(x, x, x)[0])
     assert loads(dumps(layer, objects=True)) == Unknown("network")
+
+
+def test_functions_and_objects_of_the_course_come_back_by_name():
+    verdict = Verdict("right", ". Well.")
+    data = dumps([agree, verdict], objects=True)
+    function, again = loads(data, objects=True)
+    assert function is agree and again == verdict
+    assert loads(data) == [Unknown("function"), Unknown("object")]
 
 
 @pytest.mark.parametrize("name", ["os:system", "builtins:eval", "course_lib_evil:f"])

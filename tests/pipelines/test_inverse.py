@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from course_lib.diffusion import (
-    Diffusion,
-    Gaussian,
+from course_lib.diffusion import Diffusion, Gaussian
+from course_lib.pipelines import (
     Operator,
     exact_posterior,
     fourier,
@@ -14,7 +13,7 @@ from course_lib.diffusion import (
     tomography,
     total_variation,
 )
-from course_lib.diffusion.inverse import divergence, gradient
+from course_lib.pipelines.inverse import divergence, gradient
 
 D, M = 6, 3
 
