@@ -204,9 +204,8 @@ TENSORS = {
         lambda x0: [bits for _, bits in variational_bound(PROCESS, half, x0, steps=2)],
         x0=X.clamp(-1, 1),
     ),
-    "MaskedDiffusion.bound": case(
-        lambda x0, context, t, draws: MASKED.bound(SEQUENCES, x0, context, t, draws),
-        **dict(x0=TOKENS, context=LABELS, t=tensor([0.5, 1.0]), draws=randn(2, 4).sigmoid()),
+    "MaskedDiffusion.random_bound": case(
+        lambda x0, context: MASKED.random_bound(SEQUENCES, x0, context), x0=TOKENS, context=LABELS
     ),
     "MaskedDiffusion.loss": case(
         lambda x0, context: MASKED.loss(SEQUENCES, x0, context), x0=TOKENS, context=LABELS
@@ -664,14 +663,13 @@ EXEMPT = {
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
-        MaskedDiffusion.add_noise MaskedDiffusion.step
+        MaskedDiffusion.add_noise MaskedDiffusion.bound MaskedDiffusion.step
         Schedule.time_at posterior GaussianMixture.forward GaussianMixture.x0 GaussianMixture.eps
         GaussianMixture.score GaussianMixture.log_likelihood GaussianMixture.minimum_loss
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        MaskedDiffusion.check_logits SequenceTransformer.check
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare usual given
         Tokenizer.without_final look_over encode compare shuffled check contents read
         shards_in leftovers visible hidden holds_pictures""",

@@ -15,14 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.common.checks import (
-    WHOLE,
-    check_tensor,
-    like,
-    one_or_each,
-    require,
-    whole_numbers,
-)
+from course_lib.common.checks import WHOLE, check_tensor, require, whole_numbers
 from course_lib.diffusion.process import TIME_SAMPLING, Network, broadcast
 from course_lib.diffusion.schedules import Time
 
@@ -36,7 +29,6 @@ class MaskedDiffusion:
     """
 
     def __init__(self, mask: int):
-        whole_numbers(1, mask=mask)
         self.mask = mask
 
     def add_noise(self, x0: Tensor, t: Time, draws: Tensor) -> Tensor:
@@ -45,38 +37,28 @@ class MaskedDiffusion:
         return torch.where(draws < t, self.mask, x0)
 
     def bound(
-        self,
-        network: Network,
-        x0: Tensor,
-        context: Tensor | None = None,
-        t: Tensor | None = None,
-        draws: Tensor | None = None,
+        self, network: Network, x0: Tensor, context: Tensor | None, t: Tensor, draws: Tensor
     ) -> Tensor:
         """Unbiased estimates of the bound on -log p(x0), in nats for each sequence: (B,).
 
         The cross-entropy behind the masks, over t (Sahoo et al. 2024, section 3; Shi et al. 2024).
-        t: a time in (0, 1] for each; draws: uniform numbers like x0. Drawn unless given.
+        t: a time in (0, 1] for each; draws: uniform numbers in [0, 1) like x0.
         """
-        check_tensor("x0", x0, ("B", "L"), x0, WHOLE, values=(0, self.mask - 1))
-        if t is None:
-            t = TIME_SAMPLING["antithetic"](len(x0)).to(x0.device)
-        else:
-            fits = one_or_each(t, x0) and t.device == x0.device
-            require(fits and ((t > 0) & (t <= 1)).all(), "t", f"({len(x0)},), in (0, 1]", t)
-        if draws is None:
-            draws = torch.rand(x0.shape, device=x0.device)
-        else:
-            fits = like(draws, x0) and ((draws >= 0) & (draws < 1)).all()
-            require(fits, "draws", f"numbers in [0, 1), {tuple(x0.shape)}", draws)
         xt = self.add_noise(x0, t, draws)
-        logits = network(xt, t.expand(len(x0)), context)  # (B, L, V)
-        self.check_logits(logits, x0)
+        logits = network(xt, t.expand(len(x0)), context)
+        require(logits.shape[2:] == (self.mask,), "logits", f"(B, L, {self.mask})", logits)
         nats = F.cross_entropy(logits.mT, x0, reduction="none")  # (B, L)
         return ((xt == self.mask) * nats).sum(1) / t.to(nats)
 
     def loss(self, network: Network, x0: Tensor, context: Tensor | None = None) -> Tensor:
-        """The mean of `bound`, at random times: a scalar to minimise."""
-        return self.bound(network, x0, context).mean()
+        """The mean of `bound` at random times: a scalar to minimise."""
+        return self.random_bound(network, x0, context).mean()
+
+    def random_bound(self, network: Network, x0: Tensor, context: Tensor | None = None) -> Tensor:
+        """`bound` at random times, one for each sequence: (B,)."""
+        check_tensor("x0", x0, ("B", "L"), x0, WHOLE, values=(0, self.mask - 1))
+        t = TIME_SAMPLING["antithetic"](len(x0)).to(x0.device)
+        return self.bound(network, x0, context, t, torch.rand(x0.shape, device=x0.device))
 
     def step(
         self,
@@ -117,7 +99,6 @@ class MaskedDiffusion:
         yield x
         for t, s in pairwise(torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()):
             logits = network(x, torch.full((batch,), t, device=device), context)
-            self.check_logits(logits, x)
             x = self.step(x, logits, t, s, generator)
             yield x
 
@@ -125,7 +106,3 @@ class MaskedDiffusion:
         """New sequences (B, L): the last of the `trajectory`, whose arguments it takes."""
         *_, x0 = self.trajectory(network, shape, *args, **kwargs)
         return x0
-
-    def check_logits(self, logits: Tensor, x: Tensor) -> None:
-        """ValueError unless there is a logit of every clean token, and of nothing else."""
-        require(logits.shape == (*x.shape, self.mask), "logits", f"{(*x.shape, self.mask)}", logits)

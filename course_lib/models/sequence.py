@@ -10,9 +10,9 @@ from course_lib.models.text import EncoderLayer
 class SequenceTransformer(nn.Module):
     """Ids (B, L) -> logits (B, L, vocab_size), of the tokens but not of the mask, id vocab_size.
 
-    `logits = network(ids, timestep, context)`; context: class labels (B,) if it was built with
-    `classes`, where label `classes` means any. The timestep is not read: how many masks there are
-    says it all (Ou et al. 2025). With `causal`, position n sees the ids 0..n only.
+    `logits = network(ids, timestep, context)`; context: class labels (B,), where label `classes`
+    means any, as does None. The timestep is not read: how many masks there are says it all (Ou et
+    al. 2025). With `causal`, position n sees the ids 0..n only.
 
     >>> network = SequenceTransformer(vocab_size=5, length=8, dim=16, layers=1)
     >>> network(torch.tensor([[0, 5, 2]])).shape
@@ -28,14 +28,14 @@ class SequenceTransformer(nn.Module):
         layers: int = 4,
         heads: int = 4,
         mlp_ratio: float = 4,
-        classes: int | None = None,
+        classes: int = 0,
         causal: bool = False,
     ):
         super().__init__()
         self.vocab_size, self.length, self.classes = vocab_size, length, classes
         self.token_embedding = nn.Embedding(vocab_size + 1, dim)
         self.position_embedding = nn.Embedding(length, dim)
-        self.class_embedding = nn.Embedding(classes + 1, dim) if classes else None
+        self.class_embedding = nn.Embedding(classes + 1, dim)
         self.layers = nn.Sequential(
             *(EncoderLayer(dim, heads, mlp_ratio, causal) for _ in range(layers))
         )
@@ -45,18 +45,15 @@ class SequenceTransformer(nn.Module):
     def forward(
         self, ids: Tensor, timestep: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        self.check(ids, context)
+        check_tensor(
+            "token ids", ids, ("B", "L"), self.to_logits.weight, WHOLE, (0, self.vocab_size)
+        )
+        require(ids.shape[1] <= self.length, "token ids", f"at most {self.length} in a row", ids)
+        context = ids.new_full((len(ids),), self.classes) if context is None else context
+        check_tensor(
+            "context", context, (len(ids),), self.to_logits.weight, WHOLE, (0, self.classes)
+        )
         x = self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]  # (B, L, D)
-        if self.class_embedding is not None:
-            x = x + self.class_embedding(context).unsqueeze(1)
+        x = x + self.class_embedding(context).unsqueeze(1)
         x = self.final_layer_norm(self.layers(x))
         return self.to_logits(x).float()  # (B, L, V), in float32 under autocast too
-
-    def check(self, ids: Tensor, context: Tensor | None) -> None:
-        weight = self.token_embedding.weight
-        check_tensor("token ids", ids, ("B", "L"), weight, WHOLE, (0, self.vocab_size))
-        require(ids.shape[1] <= self.length, "token ids", f"at most {self.length} in a row", ids)
-        if self.classes:
-            check_tensor("context", context, (len(ids),), weight, WHOLE, (0, self.classes))
-        else:
-            require(context is None, "context", "None, since there are no classes", context)

@@ -96,7 +96,7 @@ class MoleculesMasked(Molecules):
     name, causal = "molecules-masked", False
 
     def nats(self, network: Network, ids: Tensor, labels: Tensor) -> Tensor:
-        return PROCESS.bound(network, ids, labels)
+        return PROCESS.random_bound(network, ids, labels)
 
     def draw(self, model, labels, seed=0, scale=1.0, steps=None):
         device = where(model)

@@ -228,7 +228,6 @@ def uniform(ids, timestep=None, context=None):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: MaskedDiffusion(0), "mask must be a whole number, at least 1; got 0"),
         (
             lambda: PROCESS.bound(uniform, torch.tensor([[0, V]])),
             "x0: expected values in [0, 2], got [0, 3]",

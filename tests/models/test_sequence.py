@@ -62,7 +62,6 @@ def test_it_is_rebuilt_from_its_kwargs():
         (IDS[0], None, "token ids"),
         (IDS + 1, None, "expected values in [0, 7], got"),
         (torch.zeros(1, 11).long(), None, "at most 10 in a row"),
-        (IDS, torch.zeros(3).long(), "context: expected None, since there are no classes"),
     ],
 )
 def test_bad_input_is_refused(ids, context, told):
@@ -71,7 +70,14 @@ def test_bad_input_is_refused(ids, context, told):
     assert told in str(refused.value) and "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("context", [None, torch.tensor([0, 1, 4]), torch.zeros(2).long()])
+def test_no_context_is_any_class():
+    network = SequenceTransformer(**SMALL, classes=3)
+    assert torch.equal(network(IDS), network(IDS, None, torch.full((3,), 3)))
+
+
+@pytest.mark.parametrize(
+    "context", [torch.zeros(3), torch.tensor([0, 1, 4]), torch.zeros(2).long()]
+)
 def test_bad_classes_are_refused(context):
     with pytest.raises(ValueError, match="context: expected"):
         SequenceTransformer(**SMALL, classes=3)(IDS, None, context)
