@@ -658,7 +658,9 @@ EXEMPT = {
         LatentDiffusion.spacing LatentDiffusion.review Step StableDiffusion Sample Object Scene
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
-        Pixels PromptEncoder TextEncoder TextUNet Tokenizer UNetBlock Classifier""",
+        Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
+        Classifier""",
+    "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise

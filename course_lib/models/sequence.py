@@ -45,14 +45,10 @@ class SequenceTransformer(nn.Module):
     def forward(
         self, ids: Tensor, timestep: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:
-        check_tensor(
-            "token ids", ids, ("B", "L"), self.to_logits.weight, WHOLE, (0, self.vocab_size)
-        )
-        require(ids.shape[1] <= self.length, "token ids", f"at most {self.length} in a row", ids)
+        check_tensor("ids", ids, ("B", "L"), self.to_logits.weight, WHOLE, (0, self.vocab_size))
+        require(ids.shape[1] <= self.length, "ids", f"at most {self.length} in a row", ids)
         context = ids.new_full((len(ids),), self.classes) if context is None else context
-        check_tensor(
-            "context", context, (len(ids),), self.to_logits.weight, WHOLE, (0, self.classes)
-        )
+        check_tensor("context", context, (len(ids),), ids, WHOLE, (0, self.classes))
         x = self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]  # (B, L, D)
         x = x + self.class_embedding(context).unsqueeze(1)
         x = self.final_layer_norm(self.layers(x))

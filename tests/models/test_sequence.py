@@ -58,8 +58,8 @@ def test_it_is_rebuilt_from_its_kwargs():
 @pytest.mark.parametrize(
     ("ids", "context", "told"),
     [
-        (IDS.float(), None, "token ids: expected (B, L) torch.int32 or torch.int64"),
-        (IDS[0], None, "token ids"),
+        (IDS.float(), None, "ids: expected (B, L) torch.int32 or torch.int64"),
+        (IDS[0], None, "ids: expected (B, L)"),
         (IDS + 1, None, "expected values in [0, 7], got"),
         (torch.zeros(1, 11).long(), None, "at most 10 in a row"),
     ],
