@@ -1,5 +1,6 @@
 """A transformer of token sequences, for masked diffusion or, if causal, for autoregression."""
 
+import torch
 from torch import Tensor, nn
 
 from course_lib.common.checks import WHOLE, check_tensor, require
@@ -47,7 +48,7 @@ class SequenceTransformer(nn.Module):
     ) -> Tensor:
         check_tensor("ids", ids, ("B", "L"), self.to_logits.weight, WHOLE, (0, self.vocab_size))
         require(ids.shape[1] <= self.length, "ids", f"at most {self.length} in a row", ids)
-        context = ids.new_full((len(ids),), self.classes) if context is None else context
+        context = torch.full_like(ids[:, 0], self.classes) if context is None else context
         check_tensor("context", context, (len(ids),), ids, WHOLE, (0, self.classes))
         x = self.token_embedding(ids) + self.position_embedding.weight[: ids.shape[1]]  # (B, L, D)
         x = x + self.class_embedding(context).unsqueeze(1)
