@@ -85,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--chapter", help="time this notebook, not a step: 02_ddpm_loss")
     parser.add_argument("--most", type=int, default=2, help="busy processes beside it, at most")
+    parser.add_argument("--waits", choices=WAITS, help="with these waits only; by default both")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median is shown")
     parser.add_argument("--work", choices=["step", "chapter"], help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -101,12 +102,13 @@ def main() -> None:
         work, given.rounds = [this, "--work=chapter", f"--chapter={given.chapter}"], 1
         jobs = {f"chapter {given.chapter[:2]}, s": (work, "2")}
     beside = range(given.most + 1)
+    chosen = {waits: WAITS[waits] for waits in ([given.waits] if given.waits else WAITS)}
     print("| | waits | quiet | beside 1 busy process | beside 2 |\n|---|---|---|---|---|")
     for name, (command, threads) in jobs.items():
-        times = {waits: [[] for _ in beside] for waits in WAITS}
+        times = {waits: [[] for _ in beside] for waits in chosen}
         for _ in range(given.rounds):
             for count in beside:
-                for waits, environment in WAITS.items():  # in turn
+                for waits, environment in chosen.items():  # in turn
                     with busy(count):
                         taken = measure(command, environment | {"OMP_NUM_THREADS": threads})
                     times[waits][count].append(taken)
