@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from course_lib.exercises.capstones import shaped
 from course_lib.pipelines import exact_posterior
-from course_lib.teaching.check import Choice, Code, Number, Target, Unusable
+from course_lib.teaching.check import Choice, Code, Number, Target
 
 # ---- 15b.1 write: Bayes' rule, one ray at a time -----------------------------------------------
 
@@ -237,10 +238,7 @@ def distance_from_the_exact_posterior(answer) -> float:
     noise = noise - noise.mean(0)
     noise = noise @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov())).T  # exactly N(0, 1)
     ends = answer(exact_noise, noise.clone(), ALPHA_BARS, MATRIX, Y, NOISE_STD, 100)
-    if not isinstance(ends, Tensor) or ends.shape != (2000, 2):
-        shape = tuple(ends.shape) if isinstance(ends, Tensor) else type(ends).__name__
-        raise Unusable(f"the samples: expected a tensor of shape (2000, 2), got {shape}.")
-    ends = ends.detach()
+    ends = shaped(ends, (2000, 2), "the samples")
     mean, covariance = exact_posterior(*PRIOR, MATRIX, Y, NOISE_STD)
     return wasserstein(ends.mean(0), ends.T.cov(), mean, covariance)
 
