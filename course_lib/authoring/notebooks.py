@@ -39,6 +39,7 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
         kernel_name=KERNEL["name"],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
+        coalesce_streams=True,  # else a line is now and then in two pieces, as the kernel flushed
     )
     start = time.perf_counter()
     client.execute()
