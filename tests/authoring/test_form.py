@@ -166,3 +166,11 @@ def test_a_notebook_runs_fresh_and_is_written_in_the_form(tmp_path):
     made.cells[1].source = "check('x', 2)"
     nbformat.write(made, path)
     assert "its outputs were not made from its present code" in chapter.faults(path)[0]
+
+
+def test_a_cell_prints_one_output_however_often_it_is_flushed():
+    """The kernel sends what is printed after a pause apart: two outputs, and a line in two pieces."""
+    source = "import time\nprint('exercise', flush=True)\ntime.sleep(0.5)\nprint('not attempted')"
+    book = new_notebook(cells=[new_code_cell(source)])
+    notebooks.execute(book)
+    assert [each.text for each in book.cells[0].outputs] == ["exercise\nnot attempted\n"]
