@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from course_lib.exercises.capstones import shaped
 from course_lib.models import SequenceTransformer
 from course_lib.teaching.check import Choice, Code, Number, Target, Unusable
 
@@ -52,6 +53,10 @@ def pairs_of_alphas():
         (0.55, 1.0),
         (torch.tensor([0.1, 0.3]), torch.tensor([0.4, 0.9])),
     ]
+
+
+def drawn_alphas():
+    return [tuple(pair) for pair in torch.rand(4, 2).sort(dim=1).values.tolist()]
 
 
 # ---- 15a.2 write: the bound by counting masks --------------------------------------------------
@@ -190,12 +195,12 @@ def bracket_network() -> SequenceTransformer:
     return SequenceTransformer(vocab_size=2, length=2 * PAIRS, dim=32, layers=2, heads=2)
 
 
-def share_balanced(answer: Callable) -> float:
-    data = balanced_strings()
-    drawn = answer(bracket_network(), data, 2, 400, 400)
-    if not isinstance(drawn, torch.Tensor) or drawn.shape != (400, 2 * PAIRS):
-        got = tuple(drawn.shape) if isinstance(drawn, torch.Tensor) else type(drawn).__name__
-        raise Unusable(f"the strings: expected a tensor of shape (400, {2 * PAIRS}), got {got}.")
+def drawn_strings(answer: Callable) -> torch.Tensor:
+    return answer(bracket_network(), balanced_strings(), 2, 400, 400)
+
+
+def share_balanced(drawn: torch.Tensor) -> float:
+    drawn = shaped(drawn, (400, 2 * PAIRS), "the strings")
     different = len(drawn.unique(dim=0))  # 14 of all strings are balanced
     if different < 8:
         raise Unusable(f"only {different} different strings among 400.")
@@ -232,6 +237,7 @@ EXERCISES = {
             probability_of_staying,
             marginal_at_s,
         ],
+        more=drawn_alphas,
     ),
     "15a.2": Code(
         bound_by_count,
@@ -295,11 +301,12 @@ EXERCISES = {
     ),
     "15a.6": Target(
         learn_brackets,
-        share_balanced,
+        drawn_strings,
         bound=0.85,  # five seeds of the reference reach 0.9: tests/exercises/test_ch15a.py
         meaning="the share of balanced strings is",
         well_done="A loss in four lines and a sampler in four: that is all of masked diffusion.",
         most=False,
         misconceptions=[masks_left_over, network_not_trained],
+        measure=share_balanced,
     ),
 }

@@ -63,7 +63,7 @@ class Molecules(Recipe):
         return self.nats(model, ids, drop_condition(labels, ANY, self.drop)).mean()
 
     def nats(self, network: Network, ids: Tensor, labels: Tensor) -> Tensor:
-        """-log p of each molecule given its class, or a bound on it, in nats: (B,)."""
+        """-log p of each molecule given its class, or an estimate of a bound, in nats: (B,)."""
         raise NotImplementedError
 
     def draw(self, model: nn.Module, labels: Tensor, seed: int = 0, scale: float = 1.0) -> Tensor:
@@ -91,16 +91,17 @@ class Molecules(Recipe):
 
 
 class MoleculesMasked(Molecules):
-    """Masked diffusion (Sahoo et al. 2024): tokens appear anywhere, in random order."""
+    """Masked diffusion (Sahoo et al. 2024): tokens appear anywhere, the surest first."""
 
     name, causal = "molecules-masked", False
 
     def nats(self, network: Network, ids: Tensor, labels: Tensor) -> Tensor:
         return PROCESS.random_bound(network, ids, labels)
 
-    def draw(self, model, labels, seed=0, scale=1.0, steps=None):
+    def draw(self, model, labels, seed=0, scale=1.0, steps=None, order="surest"):
         device = where(model)
         options = dict(generator=torch.Generator(device).manual_seed(seed), device=device)
+        options["order"] = order
         shape, network = (len(labels), LENGTH), guided(model, ANY, scale)
         return PROCESS.sample(network, shape, labels.to(device), steps, **options).cpu()
 

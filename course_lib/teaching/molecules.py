@@ -28,7 +28,8 @@ from course_lib.teaching.style import (
 )
 
 STUDY = "molecules"
-ORDER = "held-out molecules", "masked diffusion", "autoregressive", "trigram", "one more carbon"
+MASKED = "masked random order", "masked surest first"  # one network, sampled in two ways
+ORDER = "held-out molecules", *MASKED, "autoregressive", "trigram", "one more carbon"
 COLOURS_OF = {"N": BLUE, "n": BLUE, "O": RED, "o": RED, "S": ORANGE, "s": ORANGE, "F": GREEN}
 COLOURS_OF |= {"Cl": GREEN, "Br": GREEN}
 
@@ -39,8 +40,8 @@ COLOURS_OF |= {"Cl": GREEN, "Br": GREEN}
 def samples_path(name: str) -> Path:
     """Where the recorded molecules of a variant are kept.
 
-    >>> samples_path("masked diffusion").name
-    'masked-diffusion.tsv'
+    >>> samples_path("one more carbon").name
+    'one-more-carbon.tsv'
     """
     return paths.RECORDED / STUDY / f"{name.replace(' ', '-')}.tsv"
 
@@ -208,7 +209,7 @@ def properties_figure(sets: Mapping[str, Sequence[Verdict]]) -> Figure:
         for i, (label, verdicts) in enumerate(sets.items()):
             values = [getattr(v, name) for v in verdicts if not v.problem]
             look = dict(color=GREY, fill=True, alpha=0.35) if i == 0 else dict(color=COLOURS[i - 1])
-            look |= {} if i == 0 else {"linewidth": 1.6, "linestyle": ["-", "--", "-."][i - 1]}
+            look |= {} if i == 0 else {"linewidth": 1.6, "linestyle": ["-", "--", "-.", ":"][i - 1]}
             heights, _ = np.histogram(values, edges, density=True)
             axis.stairs(heights, edges, label=label, **look)
         axis.set(xlabel=names[name], yticks=[])
@@ -240,11 +241,32 @@ def guidance_figure(runs: Sequence[Result]) -> Figure:
 
 
 @styled
+def orders_figure(runs: Sequence[Result], twin: Sequence[float]) -> Figure:
+    """Valid molecules of masked diffusion against the steps, in both orders; twin: its shares."""
+    figure, axes = canvas()
+    axes.axhspan(min(twin), max(twin), color=ORANGE, alpha=0.3, label="autoregressive, 20 steps")
+    looks = {"surest": ("surest first", BLUE, "-", "o"), "random": ("random", GREEN, "--", "s")}
+    for order, (label, colour, dash, marker) in looks.items():
+        names = [name for name in runs[0].metrics if name.startswith(f"valid, {order}, ")]
+        steps = [int(name.split()[2]) for name in names]
+        shares = np.array([[run.metrics[name] for name in names] for run in runs])
+        axes.plot(steps, shares.mean(0), dash, marker=marker, color=colour, label=label)
+        axes.fill_between(steps, shares.min(0), shares.max(0), color=colour, alpha=0.2, lw=0)
+    axes.set(xlabel="steps, each a call of the network", ylabel="share of valid molecules")
+    axes.set(ylim=(0, 1), xscale="log", xticks=steps, xticklabels=steps)
+    axes.minorticks_off()
+    axes.set_title("Which masks are lifted first?", loc="left")
+    axes.legend(loc="center left")
+    return figure
+
+
+@styled
 def losses_figure(runs: Sequence[Result], losses: Sequence[float] = ()) -> Figure:
     """Both networks' training losses: a band over the seeds, their mean, and the reader's."""
     figure, axes = canvas()
-    for name, colour, dash in (("masked diffusion", BLUE, "-"), ("autoregressive", ORANGE, "--")):
-        each = by_variant(list(runs))[name]
+    looks = {MASKED[0]: ("masked", BLUE, "-"), "autoregressive": ("autoregressive", ORANGE, "--")}
+    for variant, (name, colour, dash) in looks.items():
+        each = by_variant(list(runs))[variant]
         steps, found = each[0].curve["step"], np.array([run.curve["loss"] for run in each])
         axes.fill_between(steps, found.min(0), found.max(0), color=colour, alpha=0.25, linewidth=0)
         axes.plot(steps, found.mean(0), dash, color=colour, label=f"{name}, {len(each)} seeds")

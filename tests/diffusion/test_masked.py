@@ -167,6 +167,29 @@ def test_the_librarys_estimate_is_unbiased(p, make):
     assert ((estimates.mean(1) - limit(network)).abs() < 5 * error + 1e-9).all()
 
 
+@pytest.mark.parametrize("make", [perfect, flawed])
+def test_the_bound_by_counting_is_the_same_bound(p, make):
+    """Exactly: all counts, and all orders of the draws."""
+    network, estimates = make(p), []
+    for n, order in itertools.product(range(1, L + 1), itertools.permutations((0.1, 0.5, 0.7))):
+        counts, draws = torch.full((len(SEQUENCES),), n), torch.tensor(order).expand(27, -1)
+        estimates.append(PROCESS.bound_by_count(network, SEQUENCES, None, counts, draws))
+    torch.testing.assert_close(torch.stack(estimates).mean(0), limit(network))
+
+
+def test_random_bounds_mask_every_count_equally_often():
+    seen = []
+
+    def network(ids, timestep, context):
+        seen.append((ids == V).sum(1))
+        assert timestep.tolist() == pytest.approx((seen[-1] / ids.shape[1]).tolist())
+        return torch.zeros(*ids.shape, V)
+
+    nats = PROCESS.random_bound(network, torch.zeros(20, 5).long())
+    assert torch.bincount(seen[0]).tolist() == [0, 4, 4, 4, 4, 4]
+    torch.testing.assert_close(nats, torch.full((20,), 5 * math.log(V)))  # without any noise
+
+
 def test_the_estimate_by_hand():
     logits = torch.tensor([[[0.1, 0.7, 0.2], [0.3, 0.3, 0.4], [0.6, 0.2, 0.2]]]).log()
     seen = []
@@ -198,6 +221,23 @@ def test_a_trajectory_starts_with_masks_and_never_changes_its_mind(p):
     assert len(path) == 6 and (path[0] == V).all() and (path[-1] < V).all()
     for before, after in itertools.pairwise(path):
         assert torch.equal(before[before < V], after[before < V])
+
+
+def test_the_surest_masks_are_lifted_first():
+    x = torch.tensor([[V, 1, V, V]])
+    p = torch.tensor([[[0.5, 0.2, 0.3], [1, 0, 0], [0, 0.1, 0.9], [0.6, 0.4, 0]]])
+    for s, masks in ((0.75, {0, 2, 3}), (0.5, {0, 3}), (0.25, {0}), (0.0, set())):
+        out = PROCESS.surest(x, p.log(), 0.75, s, torch.Generator().manual_seed(0))
+        assert set((out[0] == V).nonzero()[:, 0].tolist()) == masks and out[0, 1] == 1
+
+
+def test_with_a_perfect_network_the_order_does_not_matter(p):
+    """One mask at a time, wherever the network is surest: the chain rule still."""
+    count, generator = 20_000, torch.Generator().manual_seed(0)
+    drawn = PROCESS.sample(perfect(p), (count, L), generator=generator, order="surest")
+    found = (drawn[:, None] == SEQUENCES).all(2).double().mean(0)
+    error = (p * (1 - p) / count).sqrt()
+    assert ((found - p).abs() < 5 * error + 1e-9).all()
 
 
 def test_seeds_repeat_a_sample(p):
@@ -236,6 +276,7 @@ def uniform(ids, timestep=None, context=None):
             "logits: expected (B, L, 3), got (27, 3, 4)",
         ),
         (lambda: PROCESS.sample(uniform, (2, 3), steps=0), "steps must be a whole number"),
+        (lambda: PROCESS.sample(uniform, (2, 3), order="any"), "unknown order 'any'"),
         (lambda: PROCESS.sample(uniform, (0, 3)), "sequences must be a whole number"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from course_lib.datasets.molecules import LENGTH, MASK, molecules
 from course_lib.evaluation.molecules import judge, quality
 from course_lib.experiments import molecule_sampling
-from course_lib.experiments.molecule_sampling import MISTAKES, SCALES, STEPS, mistaken
+from course_lib.experiments.molecule_sampling import MISTAKES, ORDERS, SCALES, STEPS, mistaken
 from course_lib.experiments.molecules import (
     NONSENSE,
     SAMPLES,
@@ -18,7 +18,7 @@ from course_lib.experiments.molecules import (
     with_a_carbon,
 )
 from course_lib.recipes import RECIPES
-from course_lib.teaching.molecules import drawings, recorded
+from course_lib.teaching.molecules import MASKED, drawings, recorded
 from course_lib.teaching.results import by_variant, load_results
 
 
@@ -65,14 +65,14 @@ def test_everything_is_recorded_with_three_seeds():
         for run in each:
             assert run.curve["scale"] == list(SCALES)
             assert all(0 <= share <= 1 for share in run.curve["valid"] + run.curve["hits"])
-    wanted = {f"valid, {steps} steps" for steps in STEPS}
+    wanted = {f"valid, {order}, {steps} steps" for order in ORDERS for steps in STEPS}
     wanted |= {f"{what}, {mistake}" for what in ("valid", "unique") for mistake in MISTAKES}
     assert all(run.metrics.keys() == wanted for run in sampled["masked diffusion"])
 
 
-@pytest.mark.parametrize("variant", ["masked diffusion", "autoregressive"])
+@pytest.mark.parametrize("variant", [*MASKED, "autoregressive"])
 def test_the_recorded_trainings_are_those_of_the_present_recipes(variant):
-    name = {"masked diffusion": "molecules-masked"}.get(variant, "molecules-autoregressive")
+    name = "molecules-masked" if variant in MASKED else "molecules-autoregressive"
     for run in by_variant(load_results("molecules"))[variant]:
         assert run.settings == {"steps": RECIPES[name].settings["steps"], "samples": SAMPLES}
         assert run.curve["step"][-1] == run.settings["steps"]

@@ -70,7 +70,9 @@ def test_the_figures_and_tables_of_the_recorded_runs():
     assert [len(axes.lines) for axes in figure.axes] == [8, 8, 8]  # 3 seeds and a mean, of two
     assert len(teaching.losses_figure(runs, [90.0, 80.0, 70.0]).axes[0].lines) == 3
     assert len(teaching.losses_figure(runs).axes[0].lines) == 2
-    sets = {name: teaching.recorded(name) for name in teaching.ORDER[:4]}
+    masked = [run for run in steered if run.variant == "masked diffusion"]
+    assert len(teaching.orders_figure(masked, [0.7, 0.8]).axes[0].lines) == 2
+    sets = {name: teaching.recorded(name) for name in teaching.ORDER[:5]}
     assert len(teaching.properties_figure(sets).axes) == 3
 
 
