@@ -29,7 +29,7 @@ class Molecules(Recipe):
 
     goal = "valid"  # which needs RDKit
     settings: ClassVar = dict(
-        steps=2000,
+        steps=1000,
         optimizer=Optimizer("muon", lr=6e-3, warmup=50),
         ema=0.99,
         scale=Scale(precision="auto"),
