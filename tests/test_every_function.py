@@ -665,7 +665,7 @@ EXEMPT = {
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
-        MaskedDiffusion.add_noise MaskedDiffusion.bound MaskedDiffusion.step
+        MaskedDiffusion.add_noise MaskedDiffusion.bound* MaskedDiffusion.step MaskedDiffusion.surest
         Schedule.time_at posterior GaussianMixture.forward GaussianMixture.x0 GaussianMixture.eps
         GaussianMixture.score GaussianMixture.log_likelihood GaussianMixture.minimum_loss
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients

@@ -209,12 +209,12 @@ def properties_figure(sets: Mapping[str, Sequence[Verdict]]) -> Figure:
         for i, (label, verdicts) in enumerate(sets.items()):
             values = [getattr(v, name) for v in verdicts if not v.problem]
             look = dict(color=GREY, fill=True, alpha=0.35) if i == 0 else dict(color=COLOURS[i - 1])
-            look |= {} if i == 0 else {"linewidth": 1.6, "linestyle": ["-", "--", "-.", ":"][i - 1]}
+            look |= {} if i == 0 else {"linewidth": 1.6, "linestyle": ["-", "--", "-."][i - 1]}
             heights, _ = np.histogram(values, edges, density=True)
             axis.stairs(heights, edges, label=label, **look)
         axis.set(xlabel=names[name], yticks=[])
     axes[0].set_ylabel("share of the valid molecules")
-    axes[1].legend(fontsize=8, loc="upper left")
+    axes[2].legend(fontsize=8, loc="upper right")
     return figure
 
 
@@ -276,6 +276,8 @@ def losses_figure(runs: Sequence[Result], losses: Sequence[float] = ()) -> Figur
         middles = np.arange(len(means)) + (window + 1) / 2
         axes.plot(middles, means, ":", color=GREEN, label=f"yours, mean over {window} steps")
     axes.set(xlabel="step", ylabel="training loss, nats per molecule", yscale="log")
+    axes.set(yticks=(ticks := [20, 40, 60, 100]), yticklabels=ticks)
+    axes.minorticks_off()
     axes.set_title("A bound (masked) and an exact loss (autoregressive)", loc="left")
     axes.legend()
     return figure
