@@ -362,7 +362,7 @@ def test_a_full_disk_leaves_the_old_picture(course, toy, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-KEPT = "; what was there is untouched\n"
+KEPT = "; the old file is untouched\n"
 
 
 def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
@@ -421,7 +421,7 @@ def test_own_pictures_never_replace_a_shipped_model(course, tmp_path, monkeypatc
     (tmp_path / "shipped").mkdir(), (tmp_path / "pictures").mkdir()
     done = course("train", "scenes-vae", "--data", "pictures", option)
     assert done.status == 2 and done.err.count("\n") == 1
-    assert "would take the place of the shipped model" in done.err and "COURSE_DATA" in done.err
+    assert "would replace the shipped model" in done.err and "COURSE_DATA" in done.err
     assert not (tmp_path / "outputs").exists() and not [*(tmp_path / "shipped").iterdir()]
     done = course("train", "scenes-vae", "--data", "pictures")  # a folder of its own is fine
     assert "pictures has no metadata.jsonl" in done.err

@@ -71,7 +71,7 @@ def test_own_models_come_before_the_shipped_ones(saved, own):
     assert load_checkpoint(Net, saved[0] / "digits-net").linear.out_features == 5  # untouched
     assert checkpoints.published() == ["digits-net", "other"]
     (own / "digits-net.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"is missing beside its other half.* from a copy"):
+    with pytest.raises(FileNotFoundError, match=r"is missing, but its other half is there.* from a copy"):
         load_checkpoint(Net, "digits-net")  # half of one's own does not turn into the shipped one
 
 
@@ -101,7 +101,7 @@ def test_components_that_a_model_was_not_trained_on(saved):
     now = load_checkpoint(Net, "digits-net")
     then, other = (net.card["sha256"][:8] for net in (part, now))
     with pytest.raises(
-        ValueError, match=rf"model was trained on digits-net {then}, but .* is {other}: bring back"
+        ValueError, match=rf"model was trained on digits-net {then}, but .* is {other}: restore"
     ):
         checkpoints.check_components(model, {"digits-net": now})
 
@@ -162,7 +162,7 @@ def test_a_recipe_that_is_not_trained_is_told_from_an_unknown_name(saved):
 def test_half_a_pair(saved, ending):
     (saved[0] / f"digits-net.{ending}").unlink()
     with pytest.raises(
-        FileNotFoundError, match=rf"net.{ending} is missing beside its other half; b"
+        FileNotFoundError, match=rf"net.{ending} is missing, but its other half is there; r"
     ):
         load_checkpoint(Net, "digits-net")
 
@@ -173,7 +173,7 @@ def test_damaged_weights(saved, damage):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes({"truncated": content[:-7], "flipped": content, "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"does not match its card's checksum.*bring back both"):
+    with pytest.raises(ValueError, match=r"does not match its card's checksum.*restore both"):
         load_checkpoint(Net, "digits-net")
 
 
@@ -225,7 +225,7 @@ def test_a_save_interrupted_between_its_two_files_is_noticed(saved, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint("digits-net", Net(width=5))
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"half a save; bring back both files"):
+    with pytest.raises(ValueError, match=r"cut short; restore both files"):
         load_checkpoint(Net, saved[0] / "digits-net")
 
 
@@ -233,7 +233,7 @@ def test_a_save_interrupted_between_its_two_files_is_noticed(saved, monkeypatch)
 @pytest.mark.parametrize("ending", ["safetensors", "json"])
 def test_a_full_disk_leaves_the_old_pair(saved, ending):
     (saved[0] / f"digits-net.{ending}.{os.getpid()}.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"No space left on device; what was there is untouched"):
+    with pytest.raises(OSError, match=r"No space left on device; the old file is untouched"):
         save_checkpoint("digits-net", Net(width=5))
     model = load_checkpoint(Net, "digits-net")
     assert torch.equal(model.linear.weight, saved[1].linear.weight)
@@ -260,7 +260,7 @@ def test_a_file_that_another_program_holds_stays(saved, monkeypatch):
         raise PermissionError(13, "Access is denied", str(target))  # as Windows would
 
     monkeypatch.setattr(os, "replace", held)
-    with pytest.raises(OSError, match=r"could not write .*: Access is denied; what was there is"):
+    with pytest.raises(OSError, match=r"could not write .*: Access is denied; the old file is"):
         save_checkpoint("digits-net", Net(width=5))
     assert len(list(saved[0].iterdir())) == 2
     load_checkpoint(Net, "digits-net")
@@ -274,7 +274,7 @@ def test_facts_a_card_cannot_hold(saved):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(saved):
-    with pytest.raises(RuntimeError, match=r"device 'cuda' was asked for"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda' was requested"):
         load_checkpoint(Net, "digits-net", device="cuda")
 
 

@@ -216,7 +216,8 @@ def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
         Captured(unet)(X, T, CONTEXT)
     assert str(error.value) == (
         "this UNet can't be captured as a CUDA graph (operation not permitted when stream is "
-        "capturing); start again with course_lib.common.cuda_graphs.SMALL = 0, and it runs without"
+        "capturing); to run it without, set course_lib.common.cuda_graphs.SMALL = 0 in a new "
+        "process"
     )
     assert "forward" not in vars(unet) and unet(X, T, CONTEXT).isfinite().all()
 

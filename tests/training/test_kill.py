@@ -66,7 +66,7 @@ def test_it_goes_on_with_the_same_numbers(victim, graveyard, whole, moment):
 
 def test_what_a_full_disk_says(graveyard):
     said = (graveyard / "disk_full" / "error.txt").read_text()
-    assert "could not write" in said and said.endswith("what was there is untouched")
+    assert "could not write" in said and said.endswith("the old file is untouched")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")

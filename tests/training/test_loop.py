@@ -290,24 +290,24 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_when_one_was_asked_for():
-    with pytest.raises(RuntimeError, match=r"device 'cuda' was asked for, but torch .* finds none"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda' was requested, but torch .* finds none"):
         begin(device="cuda")
 
 
-@pytest.mark.parametrize("count, there", [(1, "cuda:0 alone"), (2, "cuda:0 to cuda:1")])
+@pytest.mark.parametrize("count, there", [(1, "cuda:0$"), (2, "cuda:0 to cuda:1")])
 def test_more_processes_or_gpus_than_the_machine_has(monkeypatch, count, there):
     monkeypatch.setattr("course_lib.common.devices.AVAILABLE", {"cuda": lambda: True})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert pick_device(f"cuda:{count - 1}") == torch.device("cuda", count - 1)
     for wrong in (f"cuda:{count}", "cuda:-1", "cuda:first"):
         with pytest.raises(
-            RuntimeError, match=f"'{wrong}' was asked for, but here there is {there}"
+            RuntimeError, match=f"'{wrong}' was requested, but this machine has only {there}"
         ):
             pick_device(wrong)
     together = dict(RANK=str(count), WORLD_SIZE=str(count + 1), LOCAL_RANK=str(count))
     for name, value in together.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RuntimeError, match=f"'cuda:{count}' was asked for"):
+    with pytest.raises(RuntimeError, match=f"'cuda:{count}' was requested"):
         own_device(torch.device("cuda"))
 
 

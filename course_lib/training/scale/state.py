@@ -16,7 +16,7 @@ from course_lib.common.files import write_files
 from course_lib.training.scale.sharding import split, whole
 
 Tensors = dict[str, torch.Tensor]
-ADVICE = "delete it to train from the start, or bring back a copy"
+ADVICE = "delete it to train from the start, or restore a copy"
 
 
 def save_training(training, path: Path) -> None:
