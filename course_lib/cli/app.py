@@ -1,9 +1,9 @@
 """The command `course`: doctor, lab, progress, demo, sample, train, evaluate, cost,
 edition, grade.
 
-What a user gets wrong ends in one line on stderr and status 2; what the machine refuses (a full
-disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Everything heavy is
-imported by the command that needs it, so that `course --help` answers at once.
+A user's mistake prints one line on stderr and exits with status 2; a problem with the machine (a
+full disk, no GPU) prints one line and exits with status 1. Only a bug in the course shows a
+traceback. Each command imports the heavy modules that it needs, so `course --help` is fast.
 """
 
 import logging
@@ -32,9 +32,9 @@ app.add_typer(edition, name="edition")
 
 
 def main() -> None:
-    """Run the command line; errors that are no bug of ours end in one line."""
-    for stream in (sys.stdout, sys.stderr):  # a Windows pipe may know no ✓
-        if stream:  # None where it was closed
+    """Run the command line; errors that aren't bugs in the course print one line."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows pipe may not be able to encode ✓
+        if stream:  # None if it was closed
             stream.reconfigure(errors="replace")
     show_warnings()
     try:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def show_warnings() -> None:
-    """What is logged comes on stderr, one line each, and none twice: a grid is drawn in parts."""
+    """Print warnings on stderr, each only once, although a grid is drawn in parts."""
     said = set()
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -60,7 +60,7 @@ def show_warnings() -> None:
 
 def refuse(error: Exception, status: int) -> None:
     ours = isinstance(error, OSError) and error.strerror and not error.filename
-    text = error.strerror if ours else str(error)  # without "[Errno 28]" in front
+    text = error.strerror if ours else str(error)  # without the prefix "[Errno 28]"
     typer.echo(f"course: {' '.join(text.split())}", err=True)
     sys.exit(status)
 

@@ -1,4 +1,4 @@
-"""`course cost NAME --check`: train here, and say by how much the cost model is wrong."""
+"""`course cost NAME --check`: train here, and print how wrong the cost model is."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def checks(work: Work, name: str, kind: str) -> Iterator[str]:
-    """By how much the predictions are wrong on this machine, a line each."""
+    """How wrong each prediction is on this machine, one line each."""
 
     def line(what: str, predicted: float, measured: float) -> str:
         wrong = predicted / measured - 1
@@ -33,7 +33,7 @@ def checks(work: Work, name: str, kind: str) -> Iterator[str]:
 
 
 def check(name: str, processes: int) -> float:
-    """Measured seconds of a step of the recipe in so many processes, each on one core."""
+    """Measured seconds for a step of the recipe in this many processes, each on one core."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "course_lib.cli.cost_check", name]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
@@ -43,7 +43,7 @@ def check(name: str, processes: int) -> float:
 
 
 def check_gpu(name: str, steps: int = 20) -> float:
-    """Measured seconds of a step of the recipe on this machine's GPU."""
+    """Measured seconds for a step of the recipe on this machine's GPU."""
     run = choose("recipe", name, RECIPES)().begin(device="cuda")
     list(islice(run, 3))
 
@@ -56,7 +56,7 @@ def check_gpu(name: str, steps: int = 20) -> float:
 
 
 def main(name: str) -> None:
-    """One of the processes of `check`; the main one prints the seconds of a step."""
+    """One of the processes of `check`; the main one prints the seconds per step."""
     run = choose("recipe", name, RECIPES)().begin(device="cpu")
     list(islice(run, 2))
     step = best(lambda: again(run), 5)

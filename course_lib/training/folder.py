@@ -1,4 +1,4 @@
-"""A training's folder: the state, replaced now and then, and a log with a line for each step."""
+"""A training's folder: the state, saved regularly, and a log with one line for each step."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from course_lib.training.scale.state import load_training, save_training
 
 
 class Folder:
-    """Keeps `state.safetensors` and `log.jsonl` at `path`, and resumes what is there.
+    """Writes `state.safetensors` and `log.jsonl` in `path`, and resumes from them.
 
-    save_every: steps between two states; the last step is always kept.
-    resume: False starts over and removes the state that is there.
-    data: what the batches are made of, where that is worth telling apart, as a name or as names
-        with checksums (`Recipe.data_fingerprint`): the state of a run on other data is refused.
+    save_every: steps between two saved states; the last step is always saved.
+    resume: False starts over and deletes an existing state.
+    data: identifies the training data, by a name or by names with checksums
+        (`Recipe.data_fingerprint`); the state of a run on other data is refused.
 
         run = train(model, loss, batch, steps=3000, folder=Folder("outputs/digits", save_every=100))
     """
@@ -38,7 +38,7 @@ class Folder:
         return self.path / "log.jsonl"
 
     def open(self, training) -> None:
-        """Load the state, if there is one to resume; cut the log to the steps that it covers."""
+        """Load the state, if there is one to resume, and cut the log after its last step."""
         make_folder(self.path)
         if self.resume and self.state.exists():
             load_training(training, self.state)
@@ -52,7 +52,7 @@ class Folder:
             self.logged = len(kept)  # bytes
 
     def record(self, training, step) -> None:
-        """Append the step to the log; replace the state, with all processes, when it is due."""
+        """Append the step to the log; if it is due, save the state, together with all processes."""
         if training.is_main:
             self.append({"step": step.index, "loss": step.loss, "lr": step.lr} | {
                 "seconds": step.seconds
@@ -64,7 +64,7 @@ class Folder:
         with open(self.log, "ab") as log:
             if log.tell() != self.logged:
                 raise RuntimeError(
-                    f"another training writes into {self.path}: this one stops at step "
-                    f"{line['step']}, and keeps nothing since the last state"
+                    f"another training is writing into {self.path}: this one stops at step "
+                    f"{line['step']}; its steps since the last saved state are lost"
                 )
             self.logged += log.write(json.dumps(line).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""The learning rate, a function of the step alone: a resumed run has nothing to restore."""
+"""The learning rate: a function of the step alone, so a resumed run has nothing to restore."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ DECAYS: dict[str, Callable[[float], float]] = {  # progress in [0, 1] -> fractio
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: str = "cosine") -> float:
-    """The rate of step 0 … steps - 1: linear warm-up to `peak`, then the decay, over at `steps`."""
+    """The rate at step 0 … steps - 1: linear warm-up to `peak`, then a decay until `steps`."""
     shape = choose("decay", decay, DECAYS)
     if not 0 <= step <= steps:
         raise ValueError(f"step must lie in 0 ... {steps}, got {step}")

@@ -234,10 +234,10 @@ def test_sample_draws_with_a_lora(course, lora, tmp_path):
     ("options", "status", "line"),
     [
         ("--model sd15 --lora nowhere.safetensors", 1, "there is no LoRA file nowhere"),
-        ("--model sd15 --lora pickled.bin", 2, "pickled.bin is no .safetensors file; others may"),
+        ("--model sd15 --lora pickled.bin", 2, "pickled.bin is not a .safetensors file; others"),
         ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is damaged, or no"),
         ("--model sd15 --lora style.safetensors --lora-scale nan", 2, "scale of LoRA: expected a"),
-        ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs a LoRA: name its file with"),
+        ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs --lora, the file of a LoRA"),
     ],
 )
 def test_a_lora_is_refused_before_the_model_is_loaded(
@@ -260,7 +260,7 @@ def test_a_lora_of_our_own_models_is_drawn_with_too(course, lora, monkeypatch, t
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("unet.nowhere.lora_A.weight", (2, 16), "1 weights are of no layer of this model (unet.n"),
+        ("unet.nowhere.lora_A.weight", (2, 16), "1 weights fit no layer of this model (unet.n"),
         ("unet.conv_in.lora_A.weight", (2, 320, 3, 3), "expected (rank, 4, 3, 3), got (2, 320, 3"),
     ],
 )
@@ -276,7 +276,7 @@ def test_sample_refuses_a_lora_of_another_model(course, lora, tmp_path, name, sh
 def test_sample_refuses_what_a_shipped_model_cannot_heed(course, toy, tmp_path, option):
     (tmp_path / "scenes-latent").mkdir()  # a folder of that name is not taken for weights
     done = course(*SAMPLE, *option)
-    assert done.status == 2 and "are for Stable Diffusion's files, not scenes-latent" in done.err
+    assert done.status == 2 and "are only for Stable Diffusion, not for scenes-latent" in done.err
 
 
 def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_path):
@@ -377,7 +377,7 @@ def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
     monkeypatch.setattr(draw, "draw", perfect)
     done = course("demo")
     assert done.status == 0
-    assert "finds 8 of 8 as their captions say" in done.out
+    assert "8 of 8 pictures match their captions" in done.out
 
 
 def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_path):
@@ -478,7 +478,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
-        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
+        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1 and divide 1, the batches"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
         (["evaluate", "slope"], 1, "`course train slope --publish` makes it, if that"),
         (["evaluate", "slope", "--count", "1"], 2, "count must be at least 2, got 1"),

@@ -1,7 +1,7 @@
-"""A training's whole state as one safetensors file: replaced at once, or not at all.
+"""A training's whole state as one safetensors file, which is replaced in one step.
 
 The tensors are the weights, their average and the optimiser's moments; the metadata holds the
-step, the times and the settings. Nothing is pickled: opening a stranger's file runs no code.
+step, the times and the settings. Nothing is pickled, so opening someone else's file runs no code.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ ADVICE = "delete it to train from the start, or restore a copy"
 
 
 def save_training(training, path: Path) -> None:
-    """Replace the state at `path`; an OSError (disk full, …) leaves the old one in place.
+    """Replace the state at `path`. After an OSError (disk full, …) the old one is still there.
 
-    Every process calls it, since each may hold a part of the tensors; the main one writes.
+    Every process calls it, because each may hold a part of the tensors; the main one writes.
     """
     tree = {
         "model": training.model.state_dict(),
@@ -46,9 +46,9 @@ def save_training(training, path: Path) -> None:
 
 
 def load_training(training, path: Path) -> None:
-    """Make `training` what it was when `path` was written.
+    """Restore `training` to the state in `path`.
 
-    ValueError for a damaged file, or the state of other settings or of another model.
+    ValueError for a damaged file, or a state with other settings or of another model.
     """
     tensors, facts = read_state(path)
     for name, value in training.settings.items():
@@ -74,22 +74,22 @@ def load_training(training, path: Path) -> None:
         training.engine.accelerator.scaler.load_state_dict(facts["scaler"])
     training.done, training.seconds = facts["done"], facts["seconds"]
     training.cpu_seconds = facts["cpu_seconds"]
-    if training.done == training.steps:  # nothing is left to do here: it was all done there
+    if training.done == training.steps:  # the saved run was complete
         training.place = facts.get("place", training.place)
 
 
 def told(value) -> str:
-    """A setting in words: of checksums, {"pictures": "9f86d081…"}, the first digits are enough."""
+    """A setting in words; checksums, {"pictures": "9f86d081…"}, are shortened."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
     return str(value)
 
 
 def read_state(path: Path) -> tuple[Tensors, dict]:
-    """The tensors and facts written last; ValueError in one line when the file is damaged."""
+    """The saved tensors and facts; a one-line ValueError if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            # copies: Windows replaces no file that is still mapped into memory
+            # copies, because Windows can't replace a file that is mapped into memory
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
     except SafetensorError as error:
@@ -115,7 +115,7 @@ def flatten(tree: dict, device: str, prefix: str = "") -> Tensors:
 
 
 def branch(tensors: Tensors, name: str) -> Tensors:
-    """The tensors below one name of the flattened tree, without that name in front."""
+    """The tensors below one name of the flattened tree, without that prefix."""
     return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 

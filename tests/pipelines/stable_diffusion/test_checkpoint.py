@@ -565,7 +565,7 @@ def test_refuses_one_weight_under_two_names(copy):
     old, new = (f"decoder.mid_block.attentions.0.{name}.bias" for name in ("query", "to_q"))
     file = copy / "vae" / "diffusion_pytorch_model.safetensors"
     rewrite(file, lambda weights: weights | {old: weights[new].clone()})
-    refused(ValueError, ["1 weights are there under two names"], copy)
+    refused(ValueError, ["1 weights are there twice, under two names"], copy)
 
 
 @pytest.mark.parametrize(

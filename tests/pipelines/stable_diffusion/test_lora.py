@@ -387,7 +387,7 @@ A, B = GOOD
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"unet.nowhere.to_k.lora_A.weight": torch.ones(2, 4)}, ["1 weights are of no layer"]),
+        ({"unet.nowhere.to_k.lora_A.weight": torch.ones(2, 4)}, ["1 weights fit no layer"]),
         ({"lora_unet_output_blocks_3_1_proj_in.alpha": torch.ones(())}, ["lora_unet_output_blo"]),
         ({f"{LAYER}.lora_magnitude_vector.weight": torch.ones(256)}, ["lora_magnitude_vector"]),
         ({f"{LAYER}.lora_B.bias": torch.ones(256)}, ["lora_B.bias"]),
@@ -407,7 +407,7 @@ A, B = GOOD
         ({f"{LAYER}.alpha": torch.tensor(torch.nan)}, ["alpha", "not all finite"]),
         ({f"{LAYER}.alpha": torch.ones(2)}, ["alpha: expected one number, got (2,)"]),
         ({A.replace("lora_A", "lora.down"): torch.ones(2, 32)}, ["under two names"]),
-        ({A: None, B: None}, ["holds no LoRA: it is empty"]),
+        ({A: None, B: None}, ["contains no LoRA: it is empty"]),
     ],
 )
 def test_refuses_other_weights(model, tmp_path, change, words):
@@ -419,8 +419,8 @@ def test_refuses_other_weights(model, tmp_path, change, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("{", ["lora_adapter_metadata is no JSON object"]),
-        ("7", ["lora_adapter_metadata is no JSON object"]),
+        ("{", ["lora_adapter_metadata is not a JSON object"]),
+        ("7", ["lora_adapter_metadata is not a JSON object"]),
         ('{"unet.use_rslora": true}', ["unknown setting use_rslora=True"]),
         ('{"unet.use_dora": true}', ["unknown setting use_dora=True"]),
         ('{"unet.bias": "all"}', ["unknown setting bias='all'"]),
@@ -428,7 +428,7 @@ def test_refuses_other_weights(model, tmp_path, change, words):
         ('{"unet.from_the_future": 3}', ["unknown setting from_the_future=3"]),
         ('{"unet.lora_alpha": -1}', ["alpha: expected a positive number, got -1"]),
         ('{"unet.lora_alpha": NaN}', ["alpha: expected a positive number, got nan"]),
-        ("[" * 100_000, ["lora_adapter_metadata is no JSON object"]),
+        ("[" * 100_000, ["lora_adapter_metadata is not a JSON object"]),
         (f'{{"unet.lora_alpha": {10**100}}}', ["alpha: expected a positive number, got 1000"]),
         ('{"unet.lora_alpha": "8"}', ["alpha: expected a positive number, got 8"]),
         ('{"unet.alpha_pattern": {"(a+)+b": 8}}', ["alpha_pattern: expected names of layers"]),
@@ -460,7 +460,7 @@ def test_refuses_files_that_are_no_lora(model, tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(content[:-9])
     refused(ValueError, ["damaged"], tmp_path / "torn.safetensors", model)
     save_file({"conv_in.weight": torch.ones(3)}, tmp_path / "model.safetensors")
-    refused(ValueError, ["1 weights are of no layer"], tmp_path / "model.safetensors", model)
+    refused(ValueError, ["1 weights fit no layer"], tmp_path / "model.safetensors", model)
 
 
 def test_refuses_a_scale_that_is_no_number(model, tmp_path):
