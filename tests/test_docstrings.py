@@ -1,4 +1,4 @@
-"""Every example in a docstring is run, and says what it says it does."""
+"""Every example in a docstring runs and gives the result that it shows."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""`make`, as on a fresh machine: a stand-in for Python writes down what it is asked to do."""
+"""`make`, as on a fresh machine: a fake Python logs the commands that it receives."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def make(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
 
 
 def log(folder: Path) -> list[str]:
-    """What was asked since the last look."""
+    """The commands since the last call."""
     lines = (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
     (folder / "log").unlink(missing_ok=True)
     return lines
@@ -126,7 +126,7 @@ def test_a_python_too_old_is_one_clear_line(course):
 
 
 def test_the_versions_that_fit():
-    """The one-liner of the Makefile, run by this very Python."""
+    """The Makefile's one-liner, run by this Python."""
     line = re.search(r"FITS = (.*?\n.*?)\n", (ROOT / "Makefile").read_text()).group(1)
     for named, highest in ((False, 13), (True, 99)):
         code = line.replace("\\\n", "").replace("$(if $(PYTHON),99,13)", str(highest))

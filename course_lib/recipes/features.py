@@ -77,7 +77,7 @@ class ScenesFeatures(ScenesRecipe):
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """On held-out pictures, the shares of right answers and of pictures with all of them right."""
+        """The share of right answers on held-out pictures, and of pictures with all right."""
         images, truth = self.examples(Scenes(self.size, "new combinations"), range(count))
         says = torch.cat([model(to(model, part)).cpu() > 0 for part in images.split(100)])
         right = says == (truth > 0.5)

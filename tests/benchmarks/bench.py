@@ -1,15 +1,16 @@
-"""`make bench`: the course's code beside its peers, in time; writes RESULTS.md and results.json.
+"""`make bench`: the speed of the course's code and of its peers, in RESULTS.md and results.json.
 
     make bench                        # a few minutes
-    make bench ARGS=--large           # with Stable Diffusion 1.5's own U-Net: 4 GB more
-    make bench ARGS="samplers data"   # these parts alone, printed and not written
+    make bench ARGS=--large           # with Stable Diffusion 1.5's U-Net: needs 4 GB more
+    make bench ARGS="samplers data"   # only these parts, printed but not written
 
-Where there is a GPU everything runs on it, and the files are RESULTS-cuda.md and results-cuda.json.
-With `pip install denoising-diffusion-pytorch` in the same environment, its U-Net is timed too.
+If there is a GPU, everything runs on it, and the files are RESULTS-cuda.md and results-cuda.json.
+With `pip install denoising-diffusion-pytorch` in the same environment, its U-Net is timed, too.
 
-Each comparison does the same work with the same weights in one process, ours and theirs in turn,
-after it was checked that both give the same answer. A ratio is their time over ours: above 1 we
-are faster. What is shown is the median of the pairs' ratios, and the range of the middle half.
+Each comparison first checks that both sides give the same output. Then it does the same work with
+the same weights in one process, alternating between ours and theirs. A ratio is their time divided
+by ours, so above 1 we are faster. The page shows the median of the pairs' ratios, and the
+interquartile range.
 """
 
 import copy
@@ -51,7 +52,7 @@ PAIRS = 7
 FOLDER = Path(__file__).parent
 DEVICE = pick_device("cuda" if torch.cuda.is_available() else "cpu")
 ROWS: list[dict] = []
-torch.backends.cudnn.allow_tf32 = False  # float32 rows are of float32
+torch.backends.cudnn.allow_tf32 = False  # so that float32 means float32
 torch.manual_seed(0)
 
 
@@ -59,7 +60,7 @@ torch.manual_seed(0)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time of one call by the clock on the wall; on a GPU from one event to another."""
+    """Wall-clock time of one call; on a GPU, the time between two events."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -74,7 +75,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def compare(what: str, ours: Callable, theirs: Callable, goal: float, pairs: int = PAIRS) -> None:
-    """Time both in turn, after two rounds to warm up, and keep a row."""
+    """Time both alternately, after two warm-up rounds, and add a row."""
     taken = []
     for round_ in range(pairs + 2):
         pair = seconds(ours), seconds(theirs)
@@ -96,13 +97,13 @@ def note(what: str, value: str, goal: str = "") -> None:
 
 
 def most_memory(work: Callable[[], object]) -> float:
-    """The most that the work needed beside what was held before, in GB; on a CPU, Linux only."""
+    """The peak memory of the work, above what was used before, in GB; on a CPU, Linux only."""
     if DEVICE.type == "cuda":
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
         return (torch.cuda.max_memory_allocated() - held) / 1e9
-    Path("/proc/self/clear_refs").write_text("5")  # the peak falls to what is held
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
     held = resident("VmRSS")
     work()
     return (resident("VmHWM") - held) / 1e9
@@ -121,7 +122,7 @@ def same(ours: torch.Tensor, theirs: torch.Tensor, bound: float = 1e-4) -> None:
 def twin(
     channels, multipliers, attention, context_dim, layers_per_block=1
 ) -> tuple[UNet, torch.nn.Module]:
-    """Our U-Net and diffusers' conditional one with the very same weights, random all over."""
+    """Our U-Net and diffusers' conditional one with the same weights, all of them random."""
     keywords = dict(
         channels=channels,
         multipliers=multipliers,
@@ -151,7 +152,7 @@ def twin(
 def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
     """The same for a U-Net without attention and context: diffusers' `UNet2DModel`.
 
-    Below 128 channels they differ in one thing: how many groups normalise the joined features.
+    Below 128 channels they differ in one respect: the number of groups for the joined features.
     """
     none = (False,) * len(multipliers)
     ours = UNet(
@@ -212,7 +213,7 @@ def networks() -> None:
 
 
 def captured(work: Callable, network: UNet) -> Callable:
-    """The same work, with the operations of the network's blocks replayed from CUDA graphs."""
+    """The same work, with the network's blocks replayed from CUDA graphs."""
     graphs = CudaGraphs(network, blocks(network))
 
     def again():
@@ -267,7 +268,7 @@ def training_step(channels: int, batch: int, side: int) -> None:
 
 
 def ceiling(work: Callable) -> None:
-    """How much faster than theirs the work just compared could be at most, on a CPU."""
+    """The largest possible speed-up over theirs, on a CPU, for the work just compared."""
     if DEVICE.type == "cpu":
         share = share_of_kernels(work)
         most = ROWS[-1]["ratio"] / share
@@ -276,7 +277,7 @@ def ceiling(work: Callable) -> None:
 
 
 def share_of_kernels(work: Callable) -> float:
-    """The part of the time that goes into the kernels that any such network must call."""
+    """The share of the time in kernels that any such network must call."""
     kernels = ["mkldnn_convolution", "convolution_backward", "addmm", "mm", "bmm"]
     attention = "_scaled_dot_product_flash_attention_for_cpu"
     whole = median(seconds(work) for _ in range(3))
@@ -288,7 +289,7 @@ def share_of_kernels(work: Callable) -> float:
 
 
 def samplers() -> None:
-    """The samplers' own time: fifty steps with a network that costs nothing."""
+    """The samplers' own time: fifty steps with a network that takes no time."""
     x = torch.randn(4, 4, 8, 8, device=DEVICE)
     process = Diffusion("linear", "eps")
     network = lambda x, timestep, context=None: x  # noqa: E731
@@ -320,10 +321,10 @@ def whole_pipelines() -> None:
 def draw_with(
     ours, theirs, batch, side, text, precision="bf16", capture=True
 ) -> tuple[Callable, Callable]:
-    """The whole loop over both U-Nets for contexts of shape `text`, checked to agree.
+    """The whole loop with both U-Nets for contexts of shape `text`, checked to agree.
 
-    In bf16 ours does as it does for its users: on a CPU the pipeline converts the weights in each
-    picture, on a GPU published ones are loaded in bf16; theirs always were.
+    In bf16 ours works as for users: on a CPU the pipeline converts the weights for each picture, on
+    a GPU published weights are loaded in bf16. Theirs are always loaded in bf16.
     """
     null, context = torch.randn(1, *text, device=DEVICE), torch.randn(batch, *text, device=DEVICE)
     noise = torch.randn(batch, 4, side, side, device=DEVICE)
@@ -371,7 +372,7 @@ def draw_with(
 
 
 def compiled() -> None:
-    """On a GPU: theirs by their own advice for speed, ours compiled in the same way, and not."""
+    """On a GPU: theirs as they recommend for speed, ours compiled in the same way, and not."""
     size = "Stable Diffusion's size"
     shares(f"{size}, compiled, channels last", UNet(**SD15_UNET), 32, 64, 77, ("bf16",), fast=True)
     fastest(f"20 guided steps of {size}", *published(), 1, 64, (77, 768), goal=1.0)
@@ -395,14 +396,14 @@ def fastest(what: str, ours, theirs, *sizes, goal: float) -> None:
 
 
 def shipped() -> None:
-    """What a reader waits for: pictures of the shipped model, from captions to pixels."""
+    """What a reader waits for: pictures from the shipped model, from captions to pixels."""
     taken = milliseconds_per_picture(load_pipeline("scenes-latent", "cpu"))
     what = "a picture of scenes-latent, 20 guided steps, in a batch of 64, one thread of a CPU"
     note(what, f"{taken:.0f} ms", "≤ 70 ms")
 
 
 def another_unet() -> None:
-    """`denoising-diffusion-pytorch`'s U-Net, another architecture of about as many parameters."""
+    """`denoising-diffusion-pytorch`'s U-Net: another architecture, about as many parameters."""
     try:
         from denoising_diffusion_pytorch import Unet
     except ImportError:
@@ -428,7 +429,7 @@ def another_unet() -> None:
 
 
 def share_of_the_limit() -> None:
-    """Floating-point operations a second, over those of a large matrix product."""
+    """Floating-point operations per second, relative to those of a large matrix product."""
     shares("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8, 24)
     shares("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24)
     if DEVICE.type == "cuda":
@@ -439,7 +440,7 @@ def shares(
     name: str, network: UNet, batch: int, side: int, tokens: int,
     precisions=("float32", "bf16"), fast=False,
 ) -> None:  # fmt: skip
-    """Rows for one network; in bf16 a GPU samples with weights of bf16. fast: compiled."""
+    """Rows for one network; in bf16 a GPU samples with bf16 weights. fast: compiled."""
     cuda, network = DEVICE.type == "cuda", network.to(DEVICE)
     goal = "45 % in bf16 at Stable Diffusion's size" if cuda else "50 % from 15 M parameters"
     x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
@@ -476,7 +477,7 @@ def shares(
 
 
 def speed(work: Callable, count: int | None = None) -> float:
-    """Floating-point operations a second, in the fastest of five calls after a first one."""
+    """Floating-point operations per second, in the fastest of five calls after a first one."""
     count = operations(work) if count is None else count
     work()
     return count / min(seconds(work) for _ in range(5))
@@ -504,7 +505,7 @@ def data() -> None:
 
 
 def growth() -> None:
-    """Time and kept memory of a forward and backward pass as powers of each size, c · size^k."""
+    """How time and saved memory of a forward and backward pass grow with size, as c · size^k."""
     base = dict(batch=16, side=16, width=64, tokens=32)
 
     def cost_of(batch, side, width, tokens):
@@ -540,7 +541,7 @@ def slope(sizes, values) -> float:
 
 
 def processes() -> None:
-    """A training step in two processes with a core each, over one process with two threads."""
+    """A training step in two processes with one core each, and in one with two threads."""
     for name in ("scenes-vae", "scenes-latent"):
         torch.set_num_threads(2)
         run = RECIPES[name]().begin(device="cpu")
@@ -563,7 +564,7 @@ def imports() -> None:
 
 
 def published() -> tuple[UNet, torch.nn.Module]:
-    """Both U-Nets of Stable Diffusion 1.5's size; they share 859,520,964 random weights."""
+    """Both U-Nets at Stable Diffusion 1.5's size, sharing 859,520,964 random weights."""
     with torch.device("meta"):
         ours = UNet(**SD15_UNET)
         theirs = diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
@@ -581,7 +582,7 @@ def published() -> tuple[UNet, torch.nn.Module]:
 
 
 def stable_diffusion() -> None:
-    """The published size at 64 × 64 latents; the weights are converted before, if to bf16."""
+    """The published size at 64 × 64 latents; for bf16 the weights are converted beforehand."""
     ours, theirs = published()
     on_gpu = [("bf16", torch.bfloat16)] * (DEVICE.type == "cuda")
     for precision, dtype in (("float32", torch.float32), *on_gpu):

@@ -1,4 +1,4 @@
-"""Published checkpoints: what comes back, and every refusal in one line."""
+"""Published checkpoints: what is saved is loaded, and every error is one line."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def saved(tmp_path, monkeypatch):
 def test_round_trip(saved):
     state = torch.get_rng_state()
     model = load_checkpoint(Net, "digits-net")
-    assert torch.equal(state, torch.get_rng_state())  # building the class drew no one's numbers
+    assert torch.equal(state, torch.get_rng_state())  # building the class left torch's state alone
     assert not model.training and model.linear.out_features == 5
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in saved[1].state_dict().items())
     assert model.card["seed"] == 3 and model.card["metrics"] == {"loss": 0.5}
@@ -55,7 +55,7 @@ OWN = {"settings": {"data": {"pictures": "9f86d081"}}}  # the card of a model of
 
 @pytest.fixture
 def own(saved, tmp_path_factory, monkeypatch):
-    """COURSE_DATA's folder of models, empty; `digits-net` is a shipped one."""
+    """COURSE_DATA's empty folder of models; `digits-net` is a shipped one."""
     folder = tmp_path_factory.mktemp("own")
     monkeypatch.setattr(checkpoints, "CHECKPOINTS", folder)
     return folder
@@ -203,7 +203,7 @@ def test_wrong_class_and_weights_that_do_not_fit(saved):
 
 
 def test_a_checkpoint_with_the_old_names_says_so(saved):
-    """Before the networks' parts were renamed a card had no layout, and other keywords."""
+    """Before the networks' parts were renamed, a card had no layout and other keywords."""
     path = saved[0] / "digits-net.json"
     card = json.loads(path.read_text())
     assert card.pop("layout") == checkpoints.LAYOUT
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_the_old_pair(saved, ending):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is being read")
 def test_two_processes_may_write_one_file(tmp_path):
-    """No write fails, and whoever reads meets one of the two contents, whole."""
+    """No write fails, and a reader always gets one of the two contents, complete."""
     path = tmp_path / "file"
     code = "import sys; from pathlib import Path; from course_lib.common.files import write_files"
     code += "\nfor _ in range(200): write_files({Path(sys.argv[1]): sys.argv[2].encode() * 99999})"

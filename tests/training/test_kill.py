@@ -1,4 +1,4 @@
-"""Trainings killed by SIGKILL at the worst moments, or out of disk, go on with the same numbers."""
+"""Trainings killed at the worst moments, or stopped by a full disk, resume with equal numbers."""
 
 import importlib.util
 import json

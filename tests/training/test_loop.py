@@ -1,4 +1,4 @@
-"""The loop against a plain torch loop, and what it promises about resuming, seeds and refusals."""
+"""The loop compared with a plain torch loop; resuming, seeds and refusals."""
 
 import json
 import os
@@ -250,7 +250,7 @@ def test_of_two_trainings_in_one_folder_the_older_stops(tmp_path):
             break
     newer = begin(tmp_path)
     assert newer.done == 5 and newer.advance().loss == losses[5]
-    with pytest.raises(RuntimeError, match=r"another training is writing into .*: this one stops at"):
+    with pytest.raises(RuntimeError, match=r"another training is writing into .*: this one stops"):
         older.advance()
     list(newer)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Captions: reading undoes writing, in any wording; hard negatives are false; nonsense fails."""
+"""Captions: parse inverts write for any wording; hard negatives are false; nonsense is refused."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_a_contradiction_says_something_else_of_the_same_kind():
 
 
 def test_many_contradictions_of_pairs_keep_their_words():
-    """Else a bag of words would tell them from the truth (Yuksekgonul et al. 2023)."""
+    """Otherwise a bag of words could distinguish them from the truth (Yuksekgonul et al. 2023)."""
     rng = np.random.default_rng(0)
     caption = "a large red circle above a small blue ring on white"
     truth = parse(caption)
@@ -100,7 +100,7 @@ def test_many_contradictions_of_pairs_keep_their_words():
 
 
 def test_an_exchange_that_may_be_true_is_no_lie():
-    """A box and a large box: nothing that both captions state tells them apart."""
+    """A box and a large box: no property that both captions mention distinguishes them."""
     rng = np.random.default_rng(0)
     told = {hard_negative("one large box right of one box", rng) for _ in range(200)}
     scenes = [parse(negative) for negative in told]

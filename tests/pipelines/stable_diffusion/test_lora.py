@@ -1,7 +1,7 @@
-"""LoRA files, read and written, against diffusers, peft and the rules of kohya's scripts.
+"""LoRA files, read and written, compared with diffusers, peft and kohya's scripts.
 
-The files are written by diffusers from layers that peft made. The names that kohya's scripts give
-are made by their rule, on diffusers' own networks, and read by diffusers' own converter as well.
+diffusers writes the files from layers that peft made. The names of kohya's scripts are made by
+their rule, from diffusers' networks, and diffusers' converter reads them as well.
 """
 
 import copy
@@ -45,7 +45,7 @@ def fresh(twins):
 
 
 def loaded_by_diffusers(fresh, path):
-    """The networks after `load_lora_weights` of diffusers."""
+    """The networks after diffusers' `load_lora_weights`."""
     words = dict(vocab=TOKENIZER.kwargs["vocabulary"])
     words |= dict(merges=[tuple(pair) for pair in TOKENIZER.kwargs["merges"]])
     pipe = PIPELINE(
@@ -73,7 +73,7 @@ def trained(twins, unet=None, text_encoder=None):
 
 
 def older(tables, weights):
-    """The names that diffusers has replaced: its own tables of old names, read backwards."""
+    """The names that diffusers has replaced, from its own tables of old names."""
     back = [(new, old) for table in tables for old, new in table.items()]
 
     def aged(name):
@@ -126,7 +126,7 @@ def theirs(unet, text_encoder):
 
 
 def same(model, loras, expected, before=None):
-    """Ours, with the LoRAs beside the weights and merged into them, answers as expected."""
+    """Our model gives the expected output, with separate and with merged LoRAs."""
     networks = {"unet": model.unet, "text_encoder": model.clip.text_encoder}
     before = before or answers(**networks)
     for ours, theirs in zip(answers(**networks | loras), expected, strict=True):
@@ -281,7 +281,7 @@ def test_diffusers_reads_that_file_as_we_do(model, fresh, twins, tmp_path):
 
 
 def test_diffusers_own_translation_into_kohyas_layout(model, twins, tmp_path):
-    """Its names of the text encoder begin with lora_te1, as those of SDXL do."""
+    """Its text encoder's names begin with lora_te1, as in SDXL."""
     adapted = trained(twins, dict(r=4, lora_alpha=4, target_modules=ATTENTION), TEXT)
     weights = load_file(written(tmp_path / "a.safetensors", adapted))
     kohya = state_dict_utils.convert_state_dict_to_kohya(weights)
@@ -291,7 +291,7 @@ def test_diffusers_own_translation_into_kohyas_layout(model, twins, tmp_path):
 
 
 def test_kohyas_names_at_full_size():
-    """Of Stable Diffusion 1.5: 192 layers of the U-Net and 72 of the text encoder."""
+    """For Stable Diffusion 1.5: 192 layers of the U-Net and 72 of the text encoder."""
     with torch.device("meta"):
         ours = {"unet": UNet(**SD15_UNET), "text_encoder": TextEncoder(**SD15_TEXT)}
         config = transformers.CLIPTextConfig(hidden_size=768, intermediate_size=3072)

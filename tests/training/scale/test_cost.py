@@ -1,4 +1,4 @@
-"""The cost model against what can be counted by hand."""
+"""The cost model, compared with counts by hand."""
 
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ WORK = cost.Work(
 
 
 class Tiny(Recipe):
-    """A linear map of 8 numbers to 3, on batches of 5, two of them a step."""
+    """A linear map from 8 numbers to 3, with two batches of 5 per step."""
 
     name = "tiny"
     settings: ClassVar = dict(steps=10, optimizer=Optimizer(), scale=Scale(accumulate=2))

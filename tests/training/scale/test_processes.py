@@ -1,4 +1,4 @@
-"""Several processes train as one: the same curve, one log, one state, and they fall together."""
+"""Several processes train like one: the same curve, one log, one state, and all stop together."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Recomputed blocks: the same numbers from less memory."""
+"""Recomputed blocks give the same numbers with less memory."""
 
 import pytest
 import torch
