@@ -31,9 +31,9 @@ def page() -> str:
     lines = [
         "# Refusals: bad input that the tests see refused",
         "",
-        "Each is one call with a wrong shape, range, dtype, name, file or setting, and one error",
-        "whose words the test checks. Made by `make refusals`. Refusals of the command line, which",
-        "end in one line and a status, and random damage (`tests/test_refusals.py`) come on top.",
+        "Each is a call with a wrong shape, range, dtype, name, file or setting, and one error",
+        "whose words the test checks. Made by `make refusals`. Not counted: errors of the command",
+        "line, which print one line, and random damage (`tests/test_refusals.py`).",
         "",
         f"| tests | {' | '.join(errors)} |",
         f"|---|{'---|' * len(errors)}",

@@ -272,8 +272,8 @@ def ceiling(work: Callable) -> None:
     if DEVICE.type == "cpu":
         share = share_of_kernels(work)
         most = ROWS[-1]["ratio"] / share
-        value = f"{share:.0%}: had all else cost nothing, the ratio were about {most:.2f}"
-        note("of ours, in PyTorch's convolutions and products, which theirs calls too", value)
+        value = f"{share:.0%}; if all else took no time, the ratio would be about {most:.2f}"
+        note("our time in PyTorch's convolutions and products, which theirs calls, too", value)
 
 
 def share_of_kernels(work: Callable) -> float:
@@ -492,7 +492,7 @@ def operations(work: Callable) -> int:
 def data() -> None:
     scenes, recipe = Scenes(64), RECIPES["scenes-latent"]()
     batch = min(seconds(lambda: scenes.batch(range(64))) for _ in range(5))
-    note("scenes drawn", f"{64 / batch:,.0f} a second (64 × 64 pixels)")
+    note("speed of drawing scenes", f"{64 / batch:,.0f} per second (64 × 64 pixels)")
     run = recipe.begin(device=DEVICE)
     recipe.pool = 4
     for _ in range(8):
@@ -527,11 +527,11 @@ def growth() -> None:
         costs = zip(*(cost_of(**base | {name: size}) for size in sizes), strict=True)
         powers = (slope(sizes, each) for each in costs)
         value = "time {:.2f}, memory {:.2f}".format(*powers)
-        note(f"power by which a training pass grows with the {name}", value, expected)
+        note(f"a training pass grows with the {name} to the power of", value, expected)
     process, network = Diffusion("straight", "flow"), UNet(4, channels=64).to(DEVICE)
     noise, steps = torch.randn(4, 4, 16, 16, device=DEVICE), (5, 10, 20, 40)
     taken = [best(lambda n=n: sample(process, network, noise, steps=n), 3) for n in steps]
-    note("power by which sampling grows with the steps", f"time {slope(steps, taken):.2f}", "1")
+    note("sampling grows with the steps to the power of", f"time {slope(steps, taken):.2f}", "1")
 
 
 def slope(sizes, values) -> float:
@@ -559,7 +559,7 @@ def imports() -> None:
 
     torch_alone = best("import torch")
     beyond = best("import course_lib.diffusion, course_lib.models") - torch_alone
-    note("import of course_lib.diffusion and .models, beyond torch's", f"{beyond:.2f} s", "< 0.3 s")
+    note("import of course_lib.diffusion and .models after torch", f"{beyond:.2f} s", "< 0.3 s")
     note("course --help", f"{best('import course_lib.cli'):.2f} s, without torch")
 
 
@@ -601,7 +601,7 @@ def stable_diffusion() -> None:
         compare(what, by_us, by_them, 1.0)
         peaks = [most_memory(forward_of) for forward_of in (by_us, by_them) * 3]
         mine, other = max(peaks[::2]), max(peaks[1::2])
-        value = f"{mine:.2f} GB beside the weights; diffusers {other:.2f} GB"
+        value = f"{mine:.2f} GB in addition to the weights; diffusers {other:.2f} GB"
         note(f"its peak memory, {precision}", value, "no more")
 
 
@@ -613,7 +613,7 @@ def page(facts: dict) -> str:
         "# Benchmarks",
         "",
         f"`{facts['command']}` on {facts['machine']}; {facts['versions']}.",
-        "Ratio: their time over ours, median of pairs taken in turn, with the middle half's range.",
+        "Ratio: their time divided by ours; median of alternating pairs, with quartiles.",
         "",
         "| what | ours | theirs | ratio | goal |",
         "|---|---|---|---|---|",
