@@ -16,6 +16,10 @@ def digits(size: int = 16, split: str | None = None) -> tuple[torch.Tensor, torc
     split: "train" (1,541 images), "test" (256, every seventh) or None for all of them.
     Returns images (N, 1, size, size) float32 in [-1, 1] and labels (N,) int64, 0 to 9.
     Raises ValueError for an unknown split or a size below 8.
+
+    >>> images, labels = digits(size=8, split="test")
+    >>> images.shape, labels.shape
+    (torch.Size([256, 1, 8, 8]), torch.Size([256]))
     """
     if size < 8:
         raise ValueError(f"digits are at least 8 pixels wide, not {size}")

@@ -27,7 +27,11 @@ def two_moons(n: int, generator: torch.Generator | None = None, noise: float = 0
 
 
 def swiss_roll(n: int, generator: torch.Generator | None = None, noise: float = 0.06):
-    """A spiral of one and a half turns."""
+    """A spiral of one and a half turns.
+
+    >>> swiss_roll(100).shape
+    torch.Size([100, 2])
+    """
 
     def curve(u):
         angle = 1.5 * math.pi * (1 + 2 * u)
@@ -59,7 +63,11 @@ def checkerboard(n: int, generator: torch.Generator | None = None):
 
 
 def ring_centres(components: int = 8, std: float = 0.1) -> torch.Tensor:
-    """Means (components, 2) of `gaussian_ring`, for the closed forms in `diffusion.analytic`."""
+    """Means (components, 2) of `gaussian_ring`, for the closed forms in `diffusion.analytic`.
+
+    >>> ring_centres(components=4).shape
+    torch.Size([4, 2])
+    """
     check(components, std)
     radius = math.sqrt(2 * (1 - std**2))
     angle = 2 * math.pi * torch.arange(components) / components
@@ -69,7 +77,11 @@ def ring_centres(components: int = 8, std: float = 0.1) -> torch.Tensor:
 def gaussian_ring(
     n: int, generator: torch.Generator | None = None, components: int = 8, std: float = 0.1
 ):
-    """Equal Gaussians, evenly spaced on a circle: a mixture whose score is known exactly."""
+    """Equal Gaussians, evenly spaced on a circle: a mixture whose score is known exactly.
+
+    >>> gaussian_ring(100).shape
+    torch.Size([100, 2])
+    """
     check(n, std)
     which = torch.randint(components, (n,), generator=generator)
     return ring_centres(components, std)[which] + std * torch.randn(n, 2, generator=generator)

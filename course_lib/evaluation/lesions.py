@@ -28,5 +28,10 @@ def contrast(images: Tensor) -> Tensor:
 
 
 def lesion_seen(images: Tensor, where: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """Whether a lesion is detected at any of these pixels: bool (B,); where: bool (B, 1, H, W)."""
+    """Whether a lesion is detected at any of these pixels: bool (B,); where: bool (B, 1, H, W).
+
+    >>> everywhere = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    >>> lesion_seen(torch.zeros(1, 1, 32, 32), everywhere)
+    tensor([False])
+    """
     return contrast(images).masked_fill(~where, -torch.inf).flatten(1).amax(1) > threshold

@@ -61,14 +61,22 @@ def wilson(value: float, count: int, z: float = Z) -> tuple[float, float]:
 
 
 def mean(property: str, values: Sequence[float] | Tensor, **where) -> Metric:
-    """The mean of the values, with the interval from the central limit theorem."""
+    """The mean of the values, with the interval from the central limit theorem.
+
+    >>> mean("psnr", [30.0, 32.0]).value
+    31.0
+    """
     values = torch.as_tensor(values, dtype=torch.float64)
     value, half = values.mean().item(), Z * (values.std() / len(values) ** 0.5).item()
     return Metric(property, value, len(values), (value - half, value + half), **where)
 
 
 def find(metrics: Iterable[Metric], property: str, **where) -> Metric:
-    """The metric with that property, kind and split; ValueError if there is none."""
+    """The metric with that property, kind and split; ValueError if there is none.
+
+    >>> find([Metric("psnr", 31.0, 2, kind="pair")], "psnr", kind="pair").value
+    31.0
+    """
     for metric in metrics:
         if metric.property == property and all(getattr(metric, k) == v for k, v in where.items()):
             return metric

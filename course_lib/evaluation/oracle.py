@@ -38,6 +38,11 @@ class PromptOracle:
     A circle may be squashed by a tenth. Half a shape, a ring with a gap, or a circle with waves
     of a fifth of its radius gets no name. 500 pictures take 3 to 5 seconds on one core.
     Raises ValueError for pictures of another size or dtype.
+
+    >>> from course_lib.datasets.scenes import Scenes
+    >>> images, _ = Scenes(kind="pair").batch([0])
+    >>> PromptOracle().read(images)[0].kind
+    'pair'
     """
 
     @torch.inference_mode()

@@ -101,7 +101,11 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention if there is a context, feed-forward; each is residual."""
+    """Self-attention, cross-attention if there is a context, feed-forward; each is residual.
+
+    >>> TransformerBlock(16, context_dim=8)(torch.zeros(1, 9, 16), torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 9, 16])
+    """
 
     def __init__(
         self, dim: int, heads: int = 4, context_dim: int | None = None, mlp_ratio: float = 4
@@ -121,7 +125,12 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks on the pixels of a feature map (Rombach et al. 2022, §3.3)."""
+    """Transformer blocks on the pixels of a feature map (Rombach et al. 2022, §3.3).
+
+    >>> layer = SpatialTransformer(16, context_dim=8)
+    >>> layer(torch.zeros(1, 16, 4, 4), torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 16, 4, 4])
+    """
 
     def __init__(
         self,

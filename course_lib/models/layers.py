@@ -89,7 +89,11 @@ def sinusoids(x: Tensor, channels: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B)."""
+    """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B).
+
+    >>> TimeEmbedding(16, dim=32)(torch.tensor([500.0])).shape
+    torch.Size([1, 32])
+    """
 
     def __init__(self, channels: int, dim: int):
         super().__init__()
@@ -107,6 +111,9 @@ class ResnetBlock(nn.Module):
 
     In the middle, the time embedding `temb` is added to every channel and, with `film`, multiplies
     it, too (Dhariwal & Nichol 2021, adaptive group normalisation; Perez et al. 2018, FiLM).
+
+    >>> ResnetBlock(8, 16, time_dim=4)(torch.zeros(1, 8, 4, 4), torch.zeros(1, 4)).shape
+    torch.Size([1, 16, 4, 4])
     """
 
     def __init__(

@@ -145,7 +145,13 @@ class ImageEncoder(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """The text half of CLIP, all that a text-to-image model needs: captions to contexts."""
+    """The text half of CLIP, all that a text-to-image model needs: captions to contexts.
+
+    >>> tokenizer = Tokenizer.train(["a red circle"], length=8)
+    >>> encoder = PromptEncoder(tokenizer, TextEncoder(len(tokenizer), length=8, dim=8))
+    >>> encoder.context(["a circle"]).shape
+    torch.Size([1, 8, 8])
+    """
 
     def __init__(self, tokenizer: Tokenizer, text_encoder: TextEncoder):
         super().__init__()

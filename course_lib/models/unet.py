@@ -216,6 +216,11 @@ class TextUNet(nn.Module):
 
     `prediction = network(x, timestep, ids)`, with token ids (B, L) instead of a context.
     unet, text: keywords of UNet and TextEncoder.
+
+    >>> unet = dict(in_channels=4, channels=8, multipliers=(1,), attention=(True,), context_dim=8)
+    >>> network = TextUNet(unet, text=dict(vocab_size=10, length=6, dim=8))
+    >>> network(torch.zeros(1, 4, 8, 8), torch.tensor([500.0]), torch.tensor([[8, 1, 9]])).shape
+    torch.Size([1, 4, 8, 8])
     """
 
     @keeps_kwargs

@@ -36,6 +36,11 @@ def image_to_image(
 
     strength in (0, 1]: near 0 hardly anything changes; at 1 only as much remains as the schedule
     leaves at its noisy end. It is also the share of the steps that are taken.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model, images = load_pipeline("scenes-latent"), torch.zeros(1, 3, 64, 64)
+    >>> image_to_image(model, images, ["a red circle"], strength=0.5, steps=4).shape
+    torch.Size([1, 3, 64, 64])
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must lie in (0, 1], got {strength}")
@@ -71,6 +76,14 @@ def inpaint(
     mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step, the known part of
     x0 replaces the network's, so that outside the mask x_t is an exact noising of the image. A
     latent position is painted if the mask contains any of its pixels.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model, images = load_pipeline("scenes-latent"), torch.zeros(1, 3, 64, 64)
+    >>> mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    >>> mask[..., :32] = True  # the left half
+    >>> painted = inpaint(model, images, mask, ["a red circle"], steps=2)
+    >>> painted[..., 32:].abs().max()
+    tensor(0.)
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)

@@ -108,6 +108,10 @@ def text_to_image(
 
     seeds: one for each caption, by default 0, 1, 2, ...; scale: the guidance scale, 1 for none;
     negative: a negative prompt; sampling: sampler, spacing, eta of `trajectory`.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> text_to_image(load_pipeline("scenes-latent"), ["a red circle"], steps=2).shape
+    torch.Size([1, 3, 64, 64])
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)

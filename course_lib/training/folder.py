@@ -16,7 +16,9 @@ class Folder:
     data: identifies the training data, by a name or by names with checksums
         (`Recipe.data_fingerprint`); the state of a run on other data is refused.
 
-        run = train(model, loss, batch, steps=3000, folder=Folder("outputs/digits", save_every=100))
+    >>> folder = Folder("outputs/digits", save_every=100)  # for train(..., folder=folder)
+    >>> folder.log.name
+    'log.jsonl'
     """
 
     def __init__(

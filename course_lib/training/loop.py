@@ -51,6 +51,15 @@ class Training:
 
     ValueError for settings out of range, or the state of another model or other settings;
     RuntimeError for a loss that is not finite, or two runs in one folder; OSError for a full disk.
+
+    >>> run = train(
+    ...     nn.Linear(2, 1),
+    ...     loss=lambda model, x: model(x).square().mean(),
+    ...     batch=lambda index: torch.randn(8, 2),
+    ...     steps=3,
+    ... )
+    >>> [step.index for step in run]
+    [1, 2, 3]
     """
 
     def __init__(

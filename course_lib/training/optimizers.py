@@ -115,6 +115,9 @@ class Optimizer:
     clip: the largest allowed norm of the gradient; longer gradients are scaled down to it.
 
     Raises ValueError for settings out of range.
+
+    >>> Optimizer("muon", lr=3e-3, warmup=10).rate(step=0, steps=100)
+    0.0003
     """
 
     name: str = "adamw"

@@ -108,6 +108,9 @@ def parse(caption: str) -> Scene:
     """The scene that a caption describes; properties that it doesn't mention are None.
 
     Raises Unreadable, a ValueError, for a caption outside the grammar.
+
+    >>> parse("a large red circle on a blue background").objects
+    (Object(size='large', colour='red', shape='circle'),)
     """
     text = " ".join(caption.lower().rstrip(FINAL).replace(",", " ").split())
     text, background = _take(_BACKGROUND, text)

@@ -57,6 +57,9 @@ def random_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     """A scene with all its properties. Half are single objects, a quarter pairs, a quarter counts.
 
     A third of the single objects have no place, and their captions don't mention one.
+
+    >>> random_scene(np.random.default_rng(0), "pair").kind
+    'pair'
     """
     kind = kind or ("single", "single", "pair", "count")[rng.integers(4)]
     choose("kind of scene", kind, {k: k for k in KINDS})
@@ -176,6 +179,10 @@ def render(
     """Draw scenes, antialiased: (B, 3, size, size) in [-1, 1].
 
     centres: per scene (N, 2) as (x, y); radii: per scene (N,); both in picture widths.
+
+    >>> scene = random_scene(np.random.default_rng(0), "single")
+    >>> render([scene], [np.array([[0.5, 0.5]])], [np.array([0.2])]).shape
+    torch.Size([1, 3, 64, 64])
     """
     things = [s.objects * (len(r) // len(s.objects)) for s, r in zip(scenes, radii, strict=True)]
     shapes = np.array([thing.shape for group in things for thing in group])

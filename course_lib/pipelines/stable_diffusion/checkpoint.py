@@ -106,6 +106,9 @@ def times(steps: int, timesteps: int = 1000) -> list[float]:
 
     They are "leading" with an offset of one: the table's entries 1 + k·(T // steps). The last is
     entry 0, not the clean end (diffusers: steps_offset=1, set_alpha_to_one=False).
+
+    >>> times(4)
+    [0.752, 0.502, 0.252, 0.002, 0.001]
     """
     if not 1 <= steps < timesteps:
         raise ValueError(f"steps must lie in 1..{timesteps - 1}, got {steps}")

@@ -40,6 +40,9 @@ class Scale:
         small network are captured once and replayed (see `cuda_graphs.py`), unless recomputed.
     shard: each process holds only a part of the training (see `sharding.py`). `run.ema` is then
         gathered from all processes, and all of them must call it.
+
+    >>> Scale(accumulate=2, precision="auto")
+    Scale(accumulate=2, precision='auto', recompute=False, cuda_graphs=True, shard=False)
     """
 
     accumulate: int = 1
