@@ -24,11 +24,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nan, tensor
 
 from course_lib.common.checkpoints import (
-    amend_card,
     load_checkpoint,
     read_card,
     read_checkpoint,
     save_checkpoint,
+    update_card,
 )
 from course_lib.common.devices import pick_device
 from course_lib.datasets import toy
@@ -596,7 +596,7 @@ def test_weights_that_are_no_numbers_are_not_read(tmp_path):
     path = save_checkpoint(tmp_path / "judge", JUDGE)
     weights = JUDGE.state_dict() | {"head.bias": torch.full((3,), nan)}
     save_file(weights, path)
-    amend_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    update_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(ValueError) as refused:
         load_checkpoint(Classifier, path)
     check_line(refused, "head.bias", "nan")
@@ -606,7 +606,7 @@ MISSING = {
     "load_checkpoint": lambda path: load_checkpoint(UNet, path),
     "read_card": read_card,
     "read_checkpoint": read_checkpoint,
-    "amend_card": amend_card,
+    "update_card": update_card,
     "load_stable_diffusion": load_stable_diffusion,
     "load_published": load_published,
     "load_lora": lambda path: load_lora(path, MODEL),
@@ -652,16 +652,16 @@ EXEMPT = {
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare usual given
-        Tokenizer.without_final look_over encode compare shuffled check contents read
-        shards_in leftovers visible hidden holds_pictures""",
+        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling without_none
+        Tokenizer.without_final warnings_for encode compare shuffled check contents read
+        shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
-        attention_maps Tokenizer.train write split_of forget place_objects render published
+        attention_maps Tokenizer.train write split_of omit place_objects render published
         save_stable_diffusion save_lora""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware
-        fast_precision halve card_of locate missing render_card advice check_components check_place
+        fast_precision to_half card_of locate missing render_card advice check_components check_place
         find here is_name is_shipped""",
     "a recipe's settings and data are tested in test_recipes.py": "Recipe Recipe.* make_recipe",
     "its picture is damaged: an OSError in test_folder.py": "read_picture",

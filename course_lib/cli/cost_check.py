@@ -10,7 +10,7 @@ import torch
 
 from course_lib.common.registry import choose
 from course_lib.recipes import RECIPES
-from course_lib.training.scale.cost import GPUS, Work, again, best
+from course_lib.training.scale.cost import GPUS, Work, repeat_step, shortest_time
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
@@ -49,17 +49,17 @@ def check_gpu(name: str, steps: int = 20) -> float:
 
     def several() -> None:
         for _ in range(steps):
-            again(run)
+            repeat_step(run)
         torch.cuda.synchronize()
 
-    return best(several, 3) / steps
+    return shortest_time(several, 3) / steps
 
 
 def main(name: str) -> None:
     """One of the processes of `check`; the main one prints the seconds per step."""
     run = choose("recipe", name, RECIPES)().begin(device="cpu")
     list(islice(run, 2))
-    step = best(lambda: again(run), 5)
+    step = shortest_time(lambda: repeat_step(run), 5)
     run.close()
     if run.is_main:
         print(step)

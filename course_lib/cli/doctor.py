@@ -16,7 +16,7 @@ from packaging.version import Version
 import course_lib
 from course_lib.cli import machine
 from course_lib.common.memory import free_memory
-from course_lib.common.paths import CHECKPOINTS, DATA, ROOT, SHIPPED, way_back
+from course_lib.common.paths import CHECKPOINTS, DATA, ROOT, SHIPPED, restore_hint
 
 GIB = 2**30
 REINSTALL = "pip install -c constraints.txt -e ."
@@ -210,6 +210,6 @@ def examine() -> Iterator[Finding]:
     yield check_course(facts, len(list((ROOT / "notebooks").glob("[0-9]*.ipynb"))))
     sums = machine.read_sums(SHIPPED / "SHA256SUMS")
     shipped = machine.inspect_checkpoints(SHIPPED, sums) if sums else {}
-    yield check_checkpoints(shipped, way_back())
+    yield check_checkpoints(shipped, restore_hint())
     own = {} if same_path(CHECKPOINTS, SHIPPED) else machine.inspect_checkpoints(CHECKPOINTS)
     yield check_own_models(str(CHECKPOINTS), own)

@@ -55,8 +55,8 @@ def progress(
     """Show which exercises you have solved, chapter by chapter."""
     import course_lib.exercises  # noqa: F401  they register themselves
     from course_lib.teaching.progress import overview
-    from course_lib.teaching.solved import forget
+    from course_lib.teaching.solved import reset_progress
 
     if reset:
-        forget()
+        reset_progress()
     typer.echo("\n".join(overview()))

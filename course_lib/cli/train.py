@@ -53,7 +53,7 @@ def train(
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
             if step.index % recipe.sample_every == 0 or step.index == run.steps:
-                right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
+                right = write_samples(recipe, run, folder, bool(until)) if run.is_main else 0.0
                 if until and run.engine.sum(right) >= until:  # the main process's score, for all
                     break
     except KeyboardInterrupt:
@@ -73,7 +73,7 @@ def train(
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
 
 
-def look(recipe, run, folder: Path, judge: bool) -> float:
+def write_samples(recipe, run, folder: Path, judge: bool) -> float:
     """Write the averaged model's current samples; returns the share that is right if `judge`."""
     from tqdm import tqdm
 
@@ -95,7 +95,7 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Measure a trained model again and compare with the numbers on its card."""
-    from course_lib.common.checkpoints import amend_card, load_checkpoint
+    from course_lib.common.checkpoints import load_checkpoint, update_card
     from course_lib.common.registry import choose
     from course_lib.evaluation.metrics import from_card, to_card
     from course_lib.recipes import RECIPES
@@ -115,7 +115,7 @@ def evaluate(
         row = metric.label, show(metric.value), metric.count, interval, before
         typer.echo(f"| {' | '.join(map(str, row))} |")
     if write:
-        amend_card(weights or name, metrics=to_card(metrics))
+        update_card(weights or name, metrics=to_card(metrics))
 
 
 def cost(

@@ -21,7 +21,7 @@ from torch import nn
 from course_lib.common.checks import finite
 from course_lib.common.devices import pick_device
 from course_lib.common.files import make_folder, write_files
-from course_lib.common.paths import CHECKPOINTS, SHIPPED, way_back
+from course_lib.common.paths import CHECKPOINTS, SHIPPED
 
 LAYOUT = 2  # version of the weights' names; from 2 on they are those of diffusers
 
@@ -41,7 +41,7 @@ def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = Fal
     for name, weights in tensors.items():
         finite(name, weights)
     if half:
-        tensors |= {k: halve(tensors[k], k) for k, p in model.named_parameters() if p.ndim > 1}
+        tensors |= {k: to_half(tensors[k], k) for k, p in model.named_parameters() if p.ndim > 1}
     weights = save(tensors, {"format": "pt"})
     facts = {
         "class": type(model).__name__,
@@ -129,7 +129,7 @@ def render_card(card: dict) -> bytes:
     return (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def amend_card(name_or_path: str | Path, **facts) -> None:
+def update_card(name_or_path: str | Path, **facts) -> None:
     """Replace facts of a card, such as its metrics after a new measurement."""
     card = read_card(name_or_path) | facts
     write_files({card_of(find(name_or_path)): render_card(card)})
@@ -217,7 +217,7 @@ def missing(path: Path) -> str:
     )
 
 
-def halve(weights: torch.Tensor, name: str) -> torch.Tensor:
+def to_half(weights: torch.Tensor, name: str) -> torch.Tensor:
     if weights.abs().max() > torch.finfo(torch.half).max:
         raise ValueError(f"{name} holds values up to {weights.abs().max():.3g}: too large for half")
     return weights.half()

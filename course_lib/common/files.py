@@ -33,7 +33,7 @@ def write_through(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def clear(*paths: Path) -> None:
+def remove_temporary(*paths: Path) -> None:
     """Remove temporary files that killed processes left; no other process may use these paths."""
     for path in paths:
         for left_over in path.parent.glob(f"{path.name}.*.tmp"):

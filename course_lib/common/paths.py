@@ -14,7 +14,7 @@ RECORDED = ROOT / "course_lib" / "teaching" / "recorded"  # results of the exper
 PROGRESS = Path(os.environ.get("COURSE_PROGRESS") or DATA / "progress.json")  # of the reader
 
 
-def way_back() -> str:
+def restore_hint() -> str:
     """How to restore the shipped models; git can only do it in a clone of the repository."""
     copy = "copy data/checkpoints from the course's repository again"
     return f"git checkout -- data/checkpoints, or {copy}" if (ROOT / ".git").exists() else copy

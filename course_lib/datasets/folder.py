@@ -50,7 +50,7 @@ class CaptionedFolder:
         folder = Path(folder)
         entries = list(_entries(folder, column))
         self.paths = [path for path, _ in entries]
-        if others := leftovers(folder, self.paths):
+        if others := unlisted_files(folder, self.paths):
             raise ValueError(f"{folder}: metadata.jsonl has no line for {others}")
         if not entries:
             raise ValueError(f"{folder / 'metadata.jsonl'} lists no pictures")
@@ -107,7 +107,7 @@ def _entries(folder: Path, column: str):
         yield path, caption
 
 
-def leftovers(folder: Path, taken: Iterable[Path]) -> str:
+def unlisted_files(folder: Path, taken: Iterable[Path]) -> str:
     """The names of up to 3 pictures and archives in a folder that aren't in `taken`, or ""."""
     taken = {_identity(path) for path in taken}
     others = [

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from course_lib.common.checks import whole_numbers
-from course_lib.datasets.folder import hidden, holds_pictures, leftovers, read_picture
+from course_lib.datasets.folder import hidden, holds_pictures, read_picture, unlisted_files
 from course_lib.datasets.order import positions, shuffled
 
 
@@ -61,7 +61,7 @@ class Shards:
             raise FileNotFoundError(f"there are no shards, files such as 000.tar, in {folder}")
         if len(self.paths) < streams:
             raise ValueError(f"{len(self.paths)} shards in {folder} can't feed {streams} streams")
-        if others := leftovers(Path(folder), self.paths):
+        if others := unlisted_files(Path(folder), self.paths):
             raise ValueError(
                 f"{folder}: {others} would be skipped: move it out of the folder of shards"
             )

@@ -22,7 +22,7 @@ from course_lib.diffusion.process import Diffusion, Network
 from course_lib.diffusion.samplers import (
     Point,
     Predict,
-    eps_given,
+    eps_from_x0,
     points,
     predictor,
     step,
@@ -57,7 +57,7 @@ def posterior(
 
 def posterior_mean(x0: Tensor, xt: Tensor, t: Point, s: Point) -> Tensor:
     """The mean of q(x_s | x_t, x_0)."""
-    return step(x0, eps_given(x0, xt, t), t, s, eta=1.0)
+    return step(x0, eps_from_x0(x0, xt, t), t, s, eta=1.0)
 
 
 def variational_bound(

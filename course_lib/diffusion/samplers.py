@@ -92,7 +92,7 @@ def step(
     return s.alpha * x0 + sqrt(max(s.sigma**2 - std**2, 0)) * eps + std * noise
 
 
-def eps_given(x0: Tensor, xt: Tensor, t: Point) -> Tensor:
+def eps_from_x0(x0: Tensor, xt: Tensor, t: Point) -> Tensor:
     """The noise in xt if the data in it is x0."""
     return (xt - t.alpha * x0) / t.sigma
 
@@ -333,7 +333,7 @@ def predictor(
         if clip is None:
             return x0, eps
         x0 = clip(x0) if callable(clip) else x0.clamp(-clip, clip)
-        return x0, eps_given(x0, x, t)
+        return x0, eps_from_x0(x0, x, t)
 
     return predict
 

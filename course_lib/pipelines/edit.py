@@ -15,7 +15,13 @@ from torch import Tensor
 
 from course_lib.common.devices import autocast
 from course_lib.diffusion import initial_noise, sample, time_grid
-from course_lib.pipelines.text_to_image import LatentDiffusion, encode, given, prepare, usual
+from course_lib.pipelines.text_to_image import (
+    LatentDiffusion,
+    default_sampling,
+    encode,
+    prepare,
+    without_none,
+)
 
 
 @torch.no_grad()
@@ -89,7 +95,7 @@ def inpaint(
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = usual(model, steps) | given(sampling)
+    sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
         z = sample(
             *(model.process, network, noise, context, steps),

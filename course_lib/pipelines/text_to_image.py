@@ -115,7 +115,7 @@ def text_to_image(
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = usual(model, steps) | given(sampling)
+    sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
         z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
@@ -133,7 +133,7 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
-    remarks = look_over(model, captions, scale, negative)
+    remarks = warnings_for(model, captions, scale, negative)
     null = model.clip.context([negative])  # (1, L, D)
     unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
     guide, dtype = guided(unet, null, scale), next(model.unet.parameters()).dtype
@@ -147,7 +147,7 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     return network, context, generators(seeds)
 
 
-def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
+def warnings_for(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
     """What is unlike training in this request, one line each; ValueError for unknown words."""
     remarks = []
     for caption in dict.fromkeys([*captions, negative]):
@@ -160,12 +160,12 @@ def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> 
     return remarks
 
 
-def usual(model: LatentDiffusion, steps: int) -> dict:
+def default_sampling(model: LatentDiffusion, steps: int) -> dict:
     """The model's default sampler and spacing, as keywords of `trajectory`."""
     return {"sampler": model.sampler, "spacing": model.spacing(steps)}
 
 
-def given(options: dict) -> dict:
+def without_none(options: dict) -> dict:
     """The options that aren't None, which stands for the model's default."""
     return {name: value for name, value in options.items() if value is not None}
 

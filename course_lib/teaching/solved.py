@@ -53,7 +53,7 @@ def _place(number: str) -> tuple[int, str, int]:
     return int(re.match(r"\d+", chapter)[0]), chapter, int(exercise)
 
 
-def forget() -> None:
+def reset_progress() -> None:
     """Start over: remove the file, damaged or not."""
     PROGRESS.unlink(missing_ok=True)
 

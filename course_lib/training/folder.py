@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from course_lib.common.checks import whole_numbers
-from course_lib.common.files import clear, make_folder, write_files
+from course_lib.common.files import make_folder, remove_temporary, write_files
 from course_lib.training.scale.state import load_training, save_training
 
 
@@ -45,7 +45,7 @@ class Folder:
         if self.resume and self.state.exists():
             load_training(training, self.state)
         if training.is_main:
-            clear(self.state, self.log)
+            remove_temporary(self.state, self.log)
             if not self.resume:
                 self.state.unlink(missing_ok=True)  # before its log: they belong together
             lines = self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []

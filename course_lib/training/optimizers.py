@@ -32,13 +32,13 @@ def orthogonal(matrices: Tensor, pairs: int = 2) -> Tensor:
     one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
     for _ in range(pairs):
         gram = x @ x.mT
-        first = round_of(gram, one)
-        second = round_of(first @ gram @ first, one)
+        first = newton_schulz(gram, one)
+        second = newton_schulz(first @ gram @ first, one)
         x = second @ first @ x
     return x if wide else x.mT
 
 
-def round_of(gram: Tensor, one: Tensor) -> Tensor:
+def newton_schulz(gram: Tensor, one: Tensor) -> Tensor:
     """The matrix of one Newton-Schulz iteration, given X·Xᵀ: a·1 + b·X·Xᵀ + c·(X·Xᵀ)²."""
     a, b, c = 3.4445, -4.7750, 2.0315
     return a * one + b * gram + c * gram @ gram
@@ -62,17 +62,17 @@ class Muon(torch.optim.Optimizer):
                 continue
             if group["weight_decay"]:
                 torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
-            alike = defaultdict(list)  # batching matrices of equal shape is 1.3 times as fast
-            for p, ahead in zip(kernels, self.look_ahead(kernels, group["momentum"]), strict=True):
-                alike[p.flatten(1).shape].append((p, ahead.flatten(1)))
-            for shape, pairs in alike.items():
+            by_shape = defaultdict(list)  # batching matrices of equal shape is 1.3 times as fast
+            for p, ahead in zip(kernels, self.nesterov(kernels, group["momentum"]), strict=True):
+                by_shape[p.flatten(1).shape].append((p, ahead.flatten(1)))
+            for shape, pairs in by_shape.items():
                 some, ahead = zip(*pairs, strict=True)
                 size = 0.2 * max(shape) ** 0.5
                 updates = orthogonal(torch.stack(ahead).bfloat16())  # precise enough here
                 updates = [u.view_as(p) for u, p in zip(updates.to(some[0]), some, strict=True)]
                 torch._foreach_add_(some, updates, alpha=-group["lr"] * size)
 
-    def look_ahead(self, kernels: list[Tensor], momentum: float) -> Sequence[Tensor]:
+    def nesterov(self, kernels: list[Tensor], momentum: float) -> Sequence[Tensor]:
         """Nesterov's momentum of the gradients."""
         for p in kernels:
             if not self.state[p]:

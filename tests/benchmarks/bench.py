@@ -45,7 +45,7 @@ from course_lib.pipelines.stable_diffusion import times
 from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
 from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.training import Optimizer, Scale, train
-from course_lib.training.scale.cost import Kept, again, best, check
+from course_lib.training.scale.cost import SavedBytes, check, repeat_step, shortest_time
 from course_lib.training.scale.recompute import blocks
 
 PAIRS = 7
@@ -96,7 +96,7 @@ def note(what: str, value: str, goal: str = "") -> None:
     print(f"{what}: {value}", flush=True)
 
 
-def most_memory(work: Callable[[], object]) -> float:
+def peak_memory(work: Callable[[], object]) -> float:
     """The peak memory of the work, above what was used before, in GB; on a CPU, Linux only."""
     if DEVICE.type == "cuda":
         held = torch.cuda.memory_allocated()
@@ -513,10 +513,10 @@ def growth() -> None:
             4, channels=width, multipliers=(1, 2), attention=(True, True), context_dim=128
         ).to(DEVICE)
         x, t = torch.randn(batch, 4, side, side, device=DEVICE), torch.zeros(batch, device=DEVICE)
-        context, kept = torch.randn(batch, tokens, 128, device=DEVICE), Kept()
+        context, kept = torch.randn(batch, tokens, 128, device=DEVICE), SavedBytes()
         with kept:
             unet(x, t, context)
-        return best(lambda: unet(x, t, context).sum().backward(), 3), kept.bytes
+        return shortest_time(lambda: unet(x, t, context).sum().backward(), 3), kept.bytes
 
     for name, sizes, expected in (
         ("batch", (8, 16, 32, 64), "1 and 1"),
@@ -530,7 +530,7 @@ def growth() -> None:
         note(f"a training pass grows with the {name} to the power of", value, expected)
     process, network = Diffusion("straight", "flow"), UNet(4, channels=64).to(DEVICE)
     noise, steps = torch.randn(4, 4, 16, 16, device=DEVICE), (5, 10, 20, 40)
-    taken = [best(lambda n=n: sample(process, network, noise, steps=n), 3) for n in steps]
+    taken = [shortest_time(lambda n=n: sample(process, network, noise, steps=n), 3) for n in steps]
     note("sampling grows with the steps to the power of", f"time {slope(steps, taken):.2f}", "1")
 
 
@@ -547,18 +547,18 @@ def processes() -> None:
         run = RECIPES[name]().begin(device="cpu")
         run.advance()
         run.advance()
-        threads, shared = best(lambda run=run: again(run), 5), check(name, 2)
+        threads, shared = shortest_time(lambda run=run: repeat_step(run), 5), check(name, 2)
         value = f"{1000 * threads:.0f} ms in two threads, {1000 * shared:.0f} ms in two processes"
         note(f"a step of {name}", f"{value}: {threads / shared:.2f} times")
 
 
 def imports() -> None:
-    def best(code: str) -> float:
+    def import_time(code: str) -> float:
         command = [sys.executable, "-c", code]
         return min(seconds(lambda: subprocess.run(command, check=True)) for _ in range(5))
 
-    torch_alone = best("import torch")
-    beyond = best("import course_lib.diffusion, course_lib.models") - torch_alone
+    torch_alone = import_time("import torch")
+    beyond = import_time("import course_lib.diffusion, course_lib.models") - torch_alone
     note("import of course_lib.diffusion and .models after torch", f"{beyond:.2f} s", "< 0.3 s")
     note("course --help", f"{best('import course_lib.cli'):.2f} s, without torch")
 
@@ -599,7 +599,7 @@ def stable_diffusion() -> None:
         what = f"Stable Diffusion 1.5's U-Net at 64 × 64 latents, {precision}"
         by_us, by_them = (functools.partial(forward, network) for network in (ours, theirs))
         compare(what, by_us, by_them, 1.0)
-        peaks = [most_memory(forward_of) for forward_of in (by_us, by_them) * 3]
+        peaks = [peak_memory(forward_of) for forward_of in (by_us, by_them) * 3]
         mine, other = max(peaks[::2]), max(peaks[1::2])
         value = f"{mine:.2f} GB in addition to the weights; diffusers {other:.2f} GB"
         note(f"its peak memory, {precision}", value, "no more")

@@ -68,7 +68,7 @@ def test_a_damaged_file_costs_one_line_and_is_left_alone(cell, kept, capsys, dam
     assert "--reset" in trouble and kept.read_text() == damage
     progress.progress(0)
     assert capsys.readouterr().out.count("\n") == 1
-    solved.forget()
+    solved.reset_progress()
     assert solved.record("0.3") == "" and solved.solved() == {"0.3"}
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from course_lib.common.devices import hardware, pick_device
 from course_lib.training import learning_rate, loop
-from course_lib.training.scale.engine import own_device
+from course_lib.training.scale.engine import device_of_process
 from course_lib.training.scale.state import read_state
 from course_lib.training.seeding import seeded
 from tests.training import flat
@@ -308,7 +308,7 @@ def test_more_processes_or_gpus_than_the_machine_has(monkeypatch, count, there):
     for name, value in together.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(RuntimeError, match=f"'cuda:{count}' was requested"):
-        own_device(torch.device("cuda"))
+        device_of_process(torch.device("cuda"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -339,4 +339,4 @@ def test_settings_of_other_projects_change_nothing(monkeypatch, name):
     run = begin(steps=3)
     assert [step.loss for step in run] == expected and run.engine.processes == 1
     assert os.environ[name] == OTHERS[name]  # still there for others
-    assert own_device(torch.device("cuda")) == torch.device("cuda")
+    assert device_of_process(torch.device("cuda")) == torch.device("cuda")

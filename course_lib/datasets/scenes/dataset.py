@@ -79,7 +79,7 @@ def random_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     return Scene(kind, (first,), background, place=place)
 
 
-def forget(scene: Scene, rng: np.random.Generator, p: float) -> Scene:
+def omit(scene: Scene, rng: np.random.Generator, p: float) -> Scene:
     """The scene with each size, colour and background removed with probability p."""
     objects = tuple(
         replace(
@@ -254,7 +254,7 @@ class Scenes:
         """The caption alone, without drawing the picture."""
         scene, rng = self._draw(index)
         place_objects(scene, rng)
-        return captions.write(forget(scene, rng, self.unsaid), rng)
+        return captions.write(omit(scene, rng, self.unsaid), rng)
 
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [-1, 1] and their captions."""
@@ -265,5 +265,5 @@ class Scenes:
             scenes.append(scene)
             centres.append(middle)
             radii.append(radius)
-            texts.append(captions.write(forget(scene, rng, self.unsaid), rng))
+            texts.append(captions.write(omit(scene, rng, self.unsaid), rng))
         return render(scenes, centres, radii, self.size), texts

@@ -94,9 +94,9 @@ def load_stable_diffusion(
             check_tables(open_weights([path], files), path, sizes.vae["scaling_factor"])
         first = renamed("conv_in.weight", maps["unet"])
         check_kind(parts["unet"], first, path, sizes.vae["latent_channels"])
-        unet = filled(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
-        vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
-        text = filled(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
+        unet = with_weights(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
+        vae = with_weights(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
+        text = with_weights(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
     clip = PromptEncoder(read_tokenizer(words, text.length, text.vocab_size), text).eval()
     return StableDiffusion(Diffusion(scaled_linear(), sizes.prediction), unet, vae, clip)
 
@@ -158,7 +158,9 @@ def file_names(sizes: Sizes) -> dict[str, Names]:
     }
 
 
-def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32) -> nn.Module:
+def with_weights(
+    cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
+) -> nn.Module:
     """A network with these keywords and the weights from the file, in eval mode.
 
     It is built on the meta device and gets each weight as it is read, so memory holds one copy.
@@ -210,7 +212,10 @@ def count_weights(path: str | Path) -> dict[str, int]:
 def open_parts(path: Path, files: ExitStack) -> dict[str, Weights]:
     """The weights of the U-Net, the autoencoder and the text encoder, in either layout."""
     if path.is_dir():
-        return {part: modern(open_weights(find_weights(path / part), files)) for part in FOLDERS}
+        return {
+            part: with_current_names(open_weights(find_weights(path / part), files))
+            for part in FOLDERS
+        }
     if path.exists():
         return split_file(open_weights([path], files), path)
     raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
@@ -260,7 +265,7 @@ def open_weights(paths: Sequence[Path], files: ExitStack) -> Weights:
     return weights
 
 
-def modern(weights: Weights) -> Weights:
+def with_current_names(weights: Weights) -> Weights:
     """The weights in use, with today's names; ValueError if a weight has two names."""
     used = {name: weight for name, weight in weights.items() if not UNUSED.match(name)}
     renewed = {renamed(name, OLDER): weight for name, weight in used.items()}
@@ -273,7 +278,7 @@ def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
     """A single file's weights by part; ValueError if a weight belongs to no part."""
     weights = {name: weight for name, weight in weights.items() if not BESIDE.match(name)}
     parts = {
-        part: modern(
+        part: with_current_names(
             {
                 name.removeprefix(prefix): weight
                 for name, weight in weights.items()

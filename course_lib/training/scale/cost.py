@@ -28,7 +28,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_lib.training.scale.engine import in_half
+from course_lib.training.scale.engine import gradients_in_bf16
 from course_lib.training.scale.recompute import blocks
 
 SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
@@ -128,20 +128,23 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
     run = recipe.begin(device="cpu")
     list(islice(run, 2))  # warm-up: allocates memory and moments, caches the second step's data
     first = run.engine.batches(run.done)[0]
-    step = best(lambda: again(run), repeats)
-    gradient, data = best(run.gradient, repeats), best(lambda: run.batch(first), repeats)
+    step = shortest_time(lambda: repeat_step(run), repeats)
+    gradient, data = (
+        shortest_time(run.gradient, repeats),
+        shortest_time(lambda: run.batch(first), repeats),
+    )
     plain = replace(run.engine.scale, precision="no")
     twin = recipe.begin(device="cpu", scale=plain)  # operation by operation as on a GPU
     twin.advance()
-    counter, kept = FlopCounterMode(display=False), Kept()
+    counter, kept = FlopCounterMode(display=False), SavedBytes()
     with counter, kept:
         twin.gradient()
     launches, all_launches = Launches(), Launches()
     with launches:
         twin.gradient()
     with all_launches:
-        again(twin)  # on a GPU, the update is not captured either
-    inner = inside(twin)
+        repeat_step(twin)  # on a GPU, the update is not captured either
+    inner = launches_in_blocks(twin)
     size = sum(p.numel() * p.element_size() for p in run.weights)
     states = (state for optimizer in run.optimizers for state in optimizer.state.values())
     moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
@@ -156,20 +159,20 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         inner=sum(inner) // run.engine.scale.accumulate,
         replays=len(inner) // run.engine.scale.accumulate,
         update_launches=all_launches.count - launches.count,
-        gradient=size // 2 if in_half(run.settings["precision"]) else size,
+        gradient=size // 2 if gradients_in_bf16(run.settings["precision"]) else size,
         weights=size,
         held=3 * size + sum(value.numel() * value.element_size() for value in moments),
         activations=kept.bytes // run.engine.scale.accumulate,
     )
 
 
-def again(run: Training) -> None:
+def repeat_step(run: Training) -> None:
     """Repeats the last step, whose data is already there."""
     run.done -= 1
     run.advance()
 
 
-def best(work: Callable, repeats: int) -> float:
+def shortest_time(work: Callable, repeats: int) -> float:
     """The shortest of a few runs, in seconds, which is the one least disturbed."""
     times = []
     for _ in range(repeats):
@@ -189,7 +192,7 @@ class Launches(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def inside(run: Training) -> list[int]:
+def launches_in_blocks(run: Training) -> list[int]:
     """The number of operations in each forward or backward pass through a block, for one step."""
     launches, starts, counts = Launches(), [], []
 
@@ -211,7 +214,7 @@ def inside(run: Training) -> list[int]:
     return counts
 
 
-class Kept(torch.autograd.graph.saved_tensors_hooks):
+class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
     """Counts the bytes that are saved for backward passes, each piece of memory once."""
 
     def __init__(self):

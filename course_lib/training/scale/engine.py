@@ -22,7 +22,7 @@ from course_lib.common.devices import fast_precision, pick_device
 from course_lib.common.registry import choose
 from course_lib.training.optimizers import Optimizer
 from course_lib.training.scale.recompute import blocks, recompute
-from course_lib.training.scale.sharding import share_out, whole_model
+from course_lib.training.scale.sharding import gather_model, shard
 
 PRECISIONS = dict.fromkeys(("auto", "no", "bf16", "fp16"))
 
@@ -64,7 +64,7 @@ class Engine:
             raise ValueError(
                 "shard=True goes with neither 'muon', which needs whole matrices, nor 'fp16'"
             )
-        self.scale, self.device = scale, own_device(pick_device(device))
+        self.scale, self.device = scale, device_of_process(pick_device(device))
         auto = scale.precision == "auto"
         self.precision = fast_precision(self.device) if auto else scale.precision
         self.accelerator = make_accelerator(self.device, self.precision)
@@ -99,7 +99,7 @@ class Engine:
         if self.scale.recompute:
             recompute(objective)
         if self.sharded:
-            share_out(objective, average, self.device)
+            shard(objective, average, self.device)
         alone = self.device.type == "cuda" and self.processes == 1 and not self.scale.recompute
         capture = self.scale.cuda_graphs and alone and worth_capturing(objective)
         self.graphs = CudaGraphs(objective, blocks(objective) if capture else [])
@@ -138,7 +138,7 @@ class Engine:
 
     def whole_model(self, model: nn.Module) -> nn.Module:
         """The model itself, or a copy gathered from all its shards."""
-        return whole_model(model) if self.sharded else model
+        return gather_model(model) if self.sharded else model
 
     def close(self) -> None:
         """End the process group."""
@@ -159,7 +159,7 @@ class Objective(nn.Module):
 
 
 @contextmanager
-def own_settings() -> Iterator[None]:
+def torchrun_environment() -> Iterator[None]:
     """Inside, Accelerate sees only the environment variables that torchrun sets.
 
     `accelerate config` may have stored other projects' settings: DeepSpeed, a compiler,
@@ -167,7 +167,7 @@ def own_settings() -> Iterator[None]:
     """
     kept = dict(os.environ)
     for name in kept:
-        if name.startswith("ACCELERATE_") or (name == "LOCAL_RANK" and not started_together()):
+        if name.startswith("ACCELERATE_") or (name == "LOCAL_RANK" and not is_distributed()):
             del os.environ[name]
     try:
         yield
@@ -175,14 +175,14 @@ def own_settings() -> Iterator[None]:
         os.environ.update({name: value for name, value in kept.items() if name not in os.environ})
 
 
-def started_together() -> bool:
+def is_distributed() -> bool:
     """Whether torchrun or another launcher started this process as one of several."""
     return {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
 
 
-def own_device(device: torch.device) -> torch.device:
+def device_of_process(device: torch.device) -> torch.device:
     """A different GPU for each process on this machine."""
-    if device.type != "cuda" or not started_together():
+    if device.type != "cuda" or not is_distributed():
         return device
     return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
 
@@ -191,17 +191,21 @@ def make_accelerator(device: torch.device, precision: str) -> Accelerator:
     """An Accelerator for this device and precision; it stores both globally, hence the reset."""
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'bf16' or 'no'")
-    half = DDPCommunicationHookType.BF16 if in_half(precision) else DDPCommunicationHookType.NO
+    half = (
+        DDPCommunicationHookType.BF16
+        if gradients_in_bf16(precision)
+        else DDPCommunicationHookType.NO
+    )
     hook = DistributedDataParallelKwargs(comm_hook=half)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # Accelerate uses the current device
     AcceleratorState._reset_state(reset_partial_state=True)
     how = dict(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[hook])
-    with own_settings():
+    with torchrun_environment():
         return Accelerator(**how)
 
 
-def in_half(precision: str) -> bool:
+def gradients_in_bf16(precision: str) -> bool:
     """Whether processes exchange gradients in bf16, as they were computed: half the bytes.
 
     Only torch's builds for GPUs can do this (but then between processes on CPUs, too).

@@ -30,7 +30,7 @@ from course_lib.training.scale.recompute import blocks
 # imported inside the functions, because torch's modules for this take half a second to import
 
 
-def share_out(objective: nn.Module, average: nn.Module, device: torch.device) -> None:
+def shard(objective: nn.Module, average: nn.Module, device: torch.device) -> None:
     """Keep only this process's part of the parameters of `objective.model` and of its average.
 
     The objective's forward gathers the weights, so call the objective, not its model.
@@ -46,30 +46,30 @@ def share_out(objective: nn.Module, average: nn.Module, device: torch.device) ->
     average.load_state_dict(parts, assign=True)  # the average starts as the weights
 
 
-def split(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+def local_parts(tensors: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """This process's parts of whole tensors, where `like` has parts; nothing is exchanged."""
-    return {name: cut(tensor, like.get(name)) for name, tensor in tensors.items()}
+    return {name: local_part(tensor, like.get(name)) for name, tensor in tensors.items()}
 
 
-def cut(tensor: Tensor, like: Tensor | None) -> Tensor:
-    if not is_part(like) or tensor.shape != like.shape:
+def local_part(tensor: Tensor, like: Tensor | None) -> Tensor:
+    if not is_sharded(like) or tensor.shape != like.shape:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
-def is_part(tensor: Tensor | None) -> bool:
+def is_sharded(tensor: Tensor | None) -> bool:
     return hasattr(tensor, "full_tensor")  # torch's DTensor
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gather(tensor: Tensor) -> Tensor:
     """The tensor from all its parts. All processes must call this, because they wait together."""
-    return tensor.full_tensor() if is_part(tensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def whole_model(model: nn.Module) -> nn.Module:
+def gather_model(model: nn.Module) -> nn.Module:
     """A copy of the model from all its parts, which doesn't need the other processes any more."""
     model = copy.deepcopy(model)
-    model.load_state_dict({k: whole(v) for k, v in model.state_dict().items()}, assign=True)
+    model.load_state_dict({k: gather(v) for k, v in model.state_dict().items()}, assign=True)
     return model

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from course_lib.common.files import write_files
-from course_lib.training.scale.sharding import split, whole
+from course_lib.training.scale.sharding import gather, local_parts
 
 Tensors = dict[str, torch.Tensor]
 ADVICE = "delete it to train from the start, or restore a copy"
@@ -60,15 +60,15 @@ def load_training(training, path: Path) -> None:
             )
     try:
         for name, model in {"model": training.model, "ema": training.average.model}.items():
-            model.load_state_dict(split(branch(tensors, name), model.state_dict()))
+            model.load_state_dict(local_parts(subtree(tensors, name), model.state_dict()))
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} holds the state of another model: {reason}") from error
     for n, optimizer in enumerate(training.optimizers):
         groups = optimizer.state_dict()["param_groups"]
         weights = [p for group in optimizer.param_groups for p in group["params"]]
-        moments = by_parameter(branch(tensors, f"optimizer.{n}"))
-        moments = {i: split(m, dict.fromkeys(m, weights[i])) for i, m in moments.items()}
+        moments = by_parameter(subtree(tensors, f"optimizer.{n}"))
+        moments = {i: local_parts(m, dict.fromkeys(m, weights[i])) for i, m in moments.items()}
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
     if training.engine.accelerator.scaler:
         training.engine.accelerator.scaler.load_state_dict(facts["scaler"])
@@ -78,7 +78,7 @@ def load_training(training, path: Path) -> None:
         training.place = facts.get("place", training.place)
 
 
-def told(value) -> str:
+def shortened(value) -> str:
     """A setting in words; checksums, {"pictures": "9f86d081…"}, are shortened."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in value.items())
@@ -110,18 +110,18 @@ def flatten(tree: dict, device: str, prefix: str = "") -> Tensors:
         if isinstance(value, dict):
             flat |= flatten(value, device, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = whole(value.detach()).to(device).contiguous()
+            flat[f"{prefix}{name}"] = gather(value.detach()).to(device).contiguous()
     return flat
 
 
-def branch(tensors: Tensors, name: str) -> Tensors:
+def subtree(tensors: Tensors, name: str) -> Tensors:
     """The tensors below one name of the flattened tree, without that prefix."""
     return {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
 
 
 def by_parameter(tensors: Tensors) -> dict[int, Tensors]:
     """ "0.step", "0.exp_avg", … -> {0: {"step": …, "exp_avg": …}}: torch's optimiser state."""
-    return {int(n): branch(tensors, n) for n in {name.split(".")[0] for name in tensors}}
+    return {int(n): subtree(tensors, n) for n in {name.split(".")[0] for name in tensors}}
 
 
 def digest(tensors: Tensors, facts: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from course_lib.datasets.scenes import captions
 from course_lib.datasets.scenes.captions import hard_negative, parse, write
-from course_lib.datasets.scenes.dataset import Scenes, forget, random_scene
+from course_lib.datasets.scenes.dataset import Scenes, omit, random_scene
 from course_lib.datasets.scenes.grammar import COLOURS, KINDS, Object, Scene
 
 TABLES = ("SIZE_OF", "PLACE_OF", "RELATION_OF", "COUNT_OF", "SHAPE_OF")
@@ -19,7 +19,7 @@ WORDS = {word for phrase in PHRASES for word in phrase.split()}
 def test_parse_undoes_write(kind, unsaid):
     rng = np.random.default_rng(0)
     for _ in range(1000):
-        scene = forget(random_scene(rng, kind), rng, unsaid)
+        scene = omit(random_scene(rng, kind), rng, unsaid)
         caption = write(scene, rng)
         assert parse(caption) == scene, caption
         assert set(caption.replace(",", "").split()) <= WORDS

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import torch
 
-from course_lib.training.scale.engine import in_half
+from course_lib.training.scale.engine import gradients_in_bf16
 from course_lib.training.scale.state import read_state
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed")
@@ -70,7 +70,7 @@ def test_two_processes_are_one_training(alone, together):
     assert sorted(path.name for path in together.iterdir()) == ["log.jsonl", "state.safetensors"]
 
 
-@pytest.mark.skipif(not in_half("bf16"), reason="this torch can't")
+@pytest.mark.skipif(not gradients_in_bf16("bf16"), reason="this torch can't")
 def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     list(crew.begin(alone, precision="bf16"))
@@ -83,9 +83,9 @@ def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
 
 
 def test_gradients_stay_whole_where_torch_cannot_halve_them(monkeypatch):
-    assert not in_half("no")
+    assert not gradients_in_bf16("no")
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)  # torch for CPUs
-    assert not in_half("bf16")
+    assert not gradients_in_bf16("bf16")
 
 
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
