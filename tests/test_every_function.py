@@ -652,8 +652,8 @@ EXEMPT = {
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling without_none
-        Tokenizer.without_final warnings_for encode compare shuffled check contents read
+        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
+        without_none Tokenizer.without_final warnings_for encode compare shuffled check contents read
         shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of omit place_objects render published
@@ -661,8 +661,8 @@ EXEMPT = {
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware
-        fast_precision to_half card_of locate missing render_card advice check_components check_place
-        find here is_name is_shipped""",
+        fast_precision to_half card_of locate missing render_card advice check_components
+        check_place find here is_name is_shipped""",
     "a recipe's settings and data are tested in test_recipes.py": "Recipe Recipe.* make_recipe",
     "its picture is damaged: an OSError in test_folder.py": "read_picture",
     "is downloaded: its `batch` is `endless`": "TorchvisionSet.batch",

@@ -212,9 +212,7 @@ def test_a_process_for_a_gpu_that_is_not_there(monkeypatch):
     count = torch.cuda.device_count()
     for name, value in dict(RANK=count, WORLD_SIZE=count + 1, LOCAL_RANK=count).items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(
-        RuntimeError, match=r"'cuda:\d' was requested, but this machine has only cuda:0"
-    ):
+    with pytest.raises(RuntimeError, match=r"'cuda:\d' was requested, but .* has only cuda:0"):
         train(UNet(1), lambda model, x: x, lambda i: None, steps=1, device="cuda")
 
 

@@ -197,7 +197,7 @@ def check_place(path: Path, own_pictures: bool) -> None:
 
 def advice(path: Path) -> str:
     """What to do about a damaged pair of files."""
-    way = f" ({way_back()})" if is_shipped(path) else " from a copy"
+    way = f" ({restore_hint()})" if is_shipped(path) else " from a copy"
     return f"restore both files{way}, or train the model again"
 
 

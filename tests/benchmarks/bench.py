@@ -560,7 +560,7 @@ def imports() -> None:
     torch_alone = import_time("import torch")
     beyond = import_time("import course_lib.diffusion, course_lib.models") - torch_alone
     note("import of course_lib.diffusion and .models after torch", f"{beyond:.2f} s", "< 0.3 s")
-    note("course --help", f"{best('import course_lib.cli'):.2f} s, without torch")
+    note("course --help", f"{import_time('import course_lib.cli'):.2f} s, without torch")
 
 
 def published() -> tuple[UNet, torch.nn.Module]:

@@ -1,4 +1,4 @@
-"""The variational bound: exact for Gaussian data, each term by hand, and probabilities of colours."""
+"""The variational bound: exact for Gaussian data, each term by hand; colours' probabilities."""
 
 from math import log, pi
 

@@ -54,7 +54,7 @@ def load_training(training, path: Path) -> None:
     for name, value in training.settings.items():
         if (then := facts["settings"].get(name)) != value:
             raise ValueError(
-                f"{path} was trained with {name}={told(then)}, not {told(value)}: keep the "
+                f"{path} was trained with {name}={shortened(then)}, not {shortened(value)}: keep the "
                 "settings, the data and the device (a GPU's precision is another), take another "
                 "folder, or start over (resume=False, --fresh)"
             )
