@@ -653,8 +653,8 @@ EXEMPT = {
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
-        without_none Tokenizer.without_final warnings_for encode compare shuffled check contents read
-        shards_in unlisted_files visible hidden holds_pictures""",
+        without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
+        read shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of omit place_objects render published
         save_stable_diffusion save_lora""",

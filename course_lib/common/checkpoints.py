@@ -21,7 +21,7 @@ from torch import nn
 from course_lib.common.checks import finite
 from course_lib.common.devices import pick_device
 from course_lib.common.files import make_folder, write_files
-from course_lib.common.paths import CHECKPOINTS, SHIPPED
+from course_lib.common.paths import CHECKPOINTS, SHIPPED, restore_hint
 
 LAYOUT = 2  # version of the weights' names; from 2 on they are those of diffusers
 

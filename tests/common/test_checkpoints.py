@@ -80,7 +80,9 @@ def test_a_model_of_other_pictures_never_replaces_a_shipped_one(saved, tmp_path_
     link = tmp_path_factory.mktemp("links") / "link"
     link.symlink_to(saved[0], target_is_directory=True)
     for place in ("digits-net", "new", saved[0] / "digits-net", link / "digits-net"):
-        with pytest.raises(ValueError, match=r"your own pictures, would take .* set COURSE_DATA"):
+        with pytest.raises(
+            ValueError, match=r"your own pictures, would replace .* set COURSE_DATA"
+        ):
             save_checkpoint(place, Net(), **OWN)
     assert {path: path.read_bytes() for path in saved[0].iterdir()} == before
 

@@ -54,8 +54,8 @@ def load_training(training, path: Path) -> None:
     for name, value in training.settings.items():
         if (then := facts["settings"].get(name)) != value:
             raise ValueError(
-                f"{path} was trained with {name}={shortened(then)}, not {shortened(value)}: keep the "
-                "settings, the data and the device (a GPU's precision is another), take another "
+                f"{path} was trained with {name}={shortened(then)}, not {shortened(value)}: keep "
+                "the settings, the data and the device (a GPU's precision may differ), use another "
                 "folder, or start over (resume=False, --fresh)"
             )
     try:
