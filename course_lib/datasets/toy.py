@@ -112,4 +112,4 @@ def check(n: int, noise: float):
     if n < 0:
         raise ValueError(f"the number of points must be at least 0, got {n}")
     if not 0 <= noise < 1:
-        raise ValueError(f"noise must lie in [0, 1), got {noise}")
+        raise ValueError(f"noise must be in [0, 1), got {noise}")

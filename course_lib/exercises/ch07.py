@@ -1,4 +1,4 @@
-"""Chapter 07: cross-attention, by hand. A layer of PyTorch's stands in for the block's own."""
+"""Chapter 07: cross-attention, by hand. A PyTorch layer replaces that of the block."""
 
 import torch
 from torch import nn

@@ -63,7 +63,7 @@ def rays():
     return [(*small, touch, 2.0, 0.5), (*wide, -1.3, 0.7), (*small, across, 0.4, 2.0)]
 
 
-# ---- 15b.2 debug: how often the truth lies within the spread -----------------------------------
+# ---- 15b.2 debug: how often the truth is within the spread -------------------------------------
 
 
 def coverage(samples, truth):

@@ -49,7 +49,7 @@ def image_to_image(
     torch.Size([1, 3, 64, 64])
     """
     if not 0 < strength <= 1:
-        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        raise ValueError(f"strength must be in (0, 1], got {strength}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     network, context, draws = prepare(model, captions, seeds, scale, negative)

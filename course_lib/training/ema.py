@@ -26,7 +26,7 @@ class EMA:
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         if not 0 <= decay < 1:
-            raise ValueError(f"the EMA's decay must lie in [0, 1), not {decay}")
+            raise ValueError(f"the EMA's decay must be in [0, 1), not {decay}")
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 

@@ -20,7 +20,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: str = 
     """
     shape = choose("decay", decay, DECAYS)
     if not 0 <= step <= steps:
-        raise ValueError(f"step must lie in 0 ... {steps}, got {step}")
+        raise ValueError(f"step must be in 0 ... {steps}, got {step}")
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * shape((step - warmup) / max(steps - warmup, 1))

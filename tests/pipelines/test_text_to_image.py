@@ -204,8 +204,8 @@ def test_text_to_image_refuses(toy_pipeline, wrong, line):
 @pytest.mark.parametrize(
     ("change", "wrong", "line"),
     [
-        (lambda x: x, dict(strength=0.0), r"strength must lie in \(0, 1\], got 0"),
-        (lambda x: x, dict(strength=1.5), "strength must lie in"),
+        (lambda x: x, dict(strength=0.0), r"strength must be in \(0, 1\], got 0"),
+        (lambda x: x, dict(strength=1.5), "strength must be in"),
         (lambda x: x, dict(steps=0), "steps must be at least 1, got 0"),
         (lambda x: x[:1], {}, r"images are \(1, 3, 32, 32\), expected \(2, 3, 32, 32\)"),
         (lambda x: x[..., :16], {}, r"images are \(2, 3, 32, 16\), expected"),

@@ -197,7 +197,7 @@ def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
         ({"clip": None}, "clip must be a positive bound on the gradient's norm, not None"),
         ({"betas": 0.9}, "betas must be two numbers, not 0.9"),
         ({"betas": (0.9,)}, r"betas must be two numbers, not \(0.9,\)"),
-        ({"ema": 1.0}, "EMA's decay must lie in"),
+        ({"ema": 1.0}, "EMA's decay must be in"),
         ({"decay": "cosin"}, "did you mean 'cosine'"),
         ({"precision": "fp32"}, "unknown precision 'fp32'"),
         ({"precision": "fp16"}, "'fp16' needs a GPU"),

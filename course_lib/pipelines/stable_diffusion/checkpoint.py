@@ -111,7 +111,7 @@ def times(steps: int, timesteps: int = 1000) -> list[float]:
     [0.752, 0.502, 0.252, 0.002, 0.001]
     """
     if not 1 <= steps < timesteps:
-        raise ValueError(f"steps must lie in 1..{timesteps - 1}, got {steps}")
+        raise ValueError(f"steps must be in 1..{timesteps - 1}, got {steps}")
     entries = [1 + k * (timesteps // steps) for k in reversed(range(steps))]
     return [(entry + 1) / timesteps for entry in [*entries, 0]]
 
