@@ -235,7 +235,7 @@ def test_sample_draws_with_a_lora(course, lora, tmp_path):
     [
         ("--model sd15 --lora nowhere.safetensors", 1, "there is no LoRA file nowhere"),
         ("--model sd15 --lora pickled.bin", 2, "pickled.bin is not a .safetensors file; others"),
-        ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is damaged, or no"),
+        ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is not a"),
         ("--model sd15 --lora style.safetensors --lora-scale nan", 2, "scale of LoRA: expected a"),
         ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs --lora, the file of a LoRA"),
     ],
@@ -528,9 +528,9 @@ def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
     monkeypatch.setattr(Slope, "samples", interrupted)
     done = course("train", "slope")
     assert done.status == 130
-    assert "Stopped at step 3; the same command goes on" in done.out
+    assert "Stopped at step 3; the same command resumes" in done.out
     done = course("train", "slope", "--fresh")
-    assert "Stopped at step 3; the same command without --fresh goes on" in done.out
+    assert "Stopped at step 3; the same command without --fresh resumes" in done.out
 
 
 def test_a_place_to_publish_is_refused_before_the_training(course, slope, monkeypatch, tmp_path):

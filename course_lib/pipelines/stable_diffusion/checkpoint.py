@@ -253,7 +253,7 @@ def open_weights(paths: Sequence[Path], files: ExitStack) -> Weights:
     weights = {}
     for path in paths:
         if path.suffix != ".safetensors":
-            raise ValueError(f"{path} is not a .safetensors file; others may run code when opened")
+            raise ValueError(f"{path} is not a .safetensors file; others may run any code")
         try:
             file = files.enter_context(safe_open(path, "pt"))
         except (SafetensorError, OSError) as error:

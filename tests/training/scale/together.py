@@ -1,4 +1,4 @@
-"""A training in several processes: `torchrun … together.py FOLDER [STOP]` resumes the run in FOLDER.
+"""A training in several processes: `torchrun … together.py FOLDER [STOP]` resumes it in FOLDER.
 
 With STOP it is paused after that step. At the end each process prints whether it is the main one.
 The environment variable PRECISION sets the training's precision.
