@@ -672,7 +672,7 @@ def test_says_what_a_model_is_whose_unet_reads_more_than_a_latent(
     wide = torch.randn(128, channels, 3, 3)
     rewrite(copy / UNET, lambda weights: weights | {"conv_in.weight": wide})
     configure(copy, "unet", in_channels=channels)
-    refused(ValueError, [kind, f"{channels} channels"], copy)
+    refused(ValueError, [kind, f"{channels} input channels"], copy)
     file = tmp_path_factory.mktemp("single") / "model.safetensors"
     save_file({"model.diffusion_model.input_blocks.0.0.weight": wide}, file)
-    refused(ValueError, [kind, f"{channels} channels"], file, folder / "tokenizer")
+    refused(ValueError, [kind, f"{channels} input channels"], file, folder / "tokenizer")
