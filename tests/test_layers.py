@@ -5,12 +5,14 @@ functions; what it can't see, names of modules in strings, is checked here.
 """
 
 import ast
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,19 @@ def test_chapters_import_neither_experiments_nor_the_tools_for_authors():
         code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         found = re.findall(r"course_lib(?:\.| import )(experiments|authoring)\b", code)
         assert not found, f"{path.name} imports {found}"
+
+
+SCRIPTS = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path):
+    """No test runs the benchmarks, and linters don't look whether a module has a name."""
+    missing = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
+            found = importlib.import_module(node.module) if find_spec(node.module) else None
+            for each in node.names:
+                if not hasattr(found, each.name) and not find_spec(f"{node.module}.{each.name}"):
+                    missing.append(f"{node.module}.{each.name}, line {node.lineno}")
+    assert not missing
