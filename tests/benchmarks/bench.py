@@ -33,6 +33,7 @@ from diffusers.training_utils import EMAModel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_lib.cli.cost_check import check
 from course_lib.common.cuda_graphs import Captured, CudaGraphs, worth_capturing
 from course_lib.common.devices import fast_precision, hardware, pick_device
 from course_lib.common.registry import choose
@@ -44,7 +45,7 @@ from course_lib.pipelines.stable_diffusion import times
 from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS, renamed
 from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.training import Optimizer, Scale, train
-from course_lib.training.scale.cost import Kept, again, best, check
+from course_lib.training.scale.cost import Kept, again, best
 from course_lib.training.scale.recompute import blocks
 
 PAIRS = 7
