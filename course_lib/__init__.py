@@ -28,7 +28,7 @@ import sys
 __version__ = "1.0.0"
 
 SHORT_WAITS = {
-    "GOMP_SPINCOUNT": "1000",  # polls, a few µs in all: GNU's runtime, torch for Linux
+    "GOMP_SPINCOUNT": "2000",  # polls, some µs in all: GNU's runtime, torch for Linux
     "KMP_BLOCKTIME": "1",  # ms: LLVM's and Intel's runtimes, torch for macOS, Windows and conda
 }
 TORCH_FIRST = "COURSE_TORCH_FIRST"  # tells `course doctor`, even one that a notebook starts
