@@ -15,7 +15,7 @@ MISFIT_BOUND = 0.02  # share of a region's energy that may remain unexplained
 WORST_BOUND = 0.25  # the same at the worst pixel, as a fraction of the contrast
 RIVAL_BOUND = 2.0  # the second-best shape must leave this many times as much unexplained
 SIZE_BOUND = 1.20  # ratio of radii; "large" is 1.61 times "small"
-TILT_BOUND = 1.5  # a relation needs this many times the distance across its axis along it
+TILT_BOUND = 1.5  # in a relation, the distance along its axis is this many times that across it
 EDGES = ((LOW[1] + MIDDLE[0]) / 2, (MIDDLE[1] + HIGH[0]) / 2)  # between left, centre and right
 
 PALETTE = 2 * torch.tensor(list(COLOURS.values())) - 1  # (8, 3)

@@ -14,7 +14,7 @@ from course_lib.common.checks import finite, torch_seeds
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """The Fréchet distance between Gaussians fitted to features (N, D) and (M, D) (Heusel 2017):
+    """The Fréchet distance of Gaussians fitted to features (N, D), (M, D) (Heusel et al. 2017):
 
     |mean_a - mean_b|² + tr(cov_a + cov_b - 2 (cov_a cov_b)^½), in float64.
 

@@ -15,8 +15,8 @@ class Classifier(nn.Module):
     """Yes-or-no questions about images: (B, in_channels, size, size) -> logits (B, questions).
 
     The logits are computed from `features`: (B, dim), never negative. Two coordinate channels are
-    appended to the input (CoordConv, Liu et al. 2018), so that the mean over all positions still
-    knows where things are.
+    appended to the patches (CoordConv, Liu et al. 2018), so that the mean over all positions still
+    contains where things are.
 
     >>> Classifier(3, size=16, channels=(8, 8))(torch.zeros(2, 3, 16, 16)).shape
     torch.Size([2, 3])
