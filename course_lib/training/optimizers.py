@@ -116,8 +116,8 @@ class Optimizer:
 
     Raises ValueError for settings out of range.
 
-    >>> Optimizer("muon", lr=3e-3, warmup=10).rate(step=0, steps=100)
-    0.0003
+    >>> Optimizer("muon", lr=2e-3, warmup=2).rate(step=0, steps=100)
+    0.001
     """
 
     name: str = "adamw"
