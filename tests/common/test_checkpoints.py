@@ -212,7 +212,7 @@ def test_a_checkpoint_with_the_old_names_says_so(saved):
     path.write_text(json.dumps(card))
     load_checkpoint(Net, "digits-net")  # its parts have kept their names
     path.write_text(json.dumps(card | {"kwargs": {"breadth": 5}}))
-    renamed = r"does not fit Net: it was written before the networks' parts were renamed; bring"
+    renamed = r"does not fit Net: it was written before the networks' parts were renamed; restore"
     with pytest.raises(ValueError, match=renamed):
         load_checkpoint(Net, "digits-net")
 
