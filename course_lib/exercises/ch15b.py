@@ -32,8 +32,8 @@ def noise_forgotten(mean, covariance, ray, value, noise_std):
 
 
 def value_for_surprise(mean, covariance, ray, value, noise_std):
-    """You corrected the mean by the measured value. Only the part that the mean didn't predict, value
-    minus ray · mean, is new information."""
+    """You corrected the mean by the measured value. Only the part that the mean didn't predict,
+    value minus ray · mean, is new information."""
     along = covariance @ ray
     gain = along / (ray @ along + noise_std**2)
     return mean + gain * value, covariance - torch.outer(gain, along)
