@@ -33,8 +33,6 @@ CONFIG = {
     "html_js_files": ["site.js"],
     "html_copy_source": False,
     "html_domain_indices": False,
-    "pygments_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
 }
 
 
