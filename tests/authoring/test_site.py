@@ -5,6 +5,7 @@ where there is no Chromium or Chrome.
 """
 
 import functools
+import html
 import http.server
 import re
 import shutil
@@ -21,8 +22,6 @@ from course_lib.common.paths import ROOT
 
 pytest.importorskip("sphinx", reason="the website needs the extra .[site]")
 pytest.importorskip("myst_nb", reason="the website needs the extra .[site]")
-
-from bs4 import BeautifulSoup
 
 from course_lib.authoring.site import pages, reference
 from course_lib.authoring.site.build import build
@@ -49,7 +48,7 @@ def test_docstrings_become_paragraphs_lists_and_examples():
     assert as_rst(lines, ["x", "t", "scale"]) == [
         *(r"Noise x\_t by \*t\*.", ""),
         *(r"- **x**, **t**: what ``f``\ s take and more", "", "- **scale**: a number", ""),
-        *(">>> f(1)", "2", "", "::", "", "        indented", ""),
+        *(">>> f(1)", "2", "", "::", "", "    indented", ""),
     ]
 
 
@@ -219,22 +218,19 @@ def size(response) -> int:
 
 def test_no_link_leads_nowhere(site):
     """Each link to a page of the site finds the page, and its anchor there."""
-    soups = {
-        path.relative_to(site).as_posix(): BeautifulSoup(path.read_text("utf-8"), "html.parser")
-        for path in site.rglob("*.html")
-    }
-    anchors = {name: {tag["id"] for tag in soup.find_all(id=True)} for name, soup in soups.items()}
-    broken = set()
-    for name, soup in soups.items():
-        for link in soup.find_all("a", href=True):
-            target, anchor = urldefrag(urljoin(name, link["href"]))
-            target, anchor = unquote(target), unquote(anchor)
-            if "://" in target or target.startswith("mailto:"):
+    texts = {path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*.html")}
+    anchors = {name: set(re.findall(r'\sid="([^"]+)"', text)) for name, text in texts.items()}
+    broken, count = set(), 0
+    for name, text in texts.items():
+        for link in map(html.unescape, re.findall(r'<a\s[^>]*?href="([^"]*)"', text)):
+            target, anchor = map(unquote, urldefrag(urljoin(name, link)))
+            if re.match(r"\w+:", target):
                 continue
-            there = (site / target).is_file()
-            if not there or (anchor and target in anchors and anchor not in anchors[target]):
-                broken.add((name, link["href"]))
-    assert not broken
+            count += 1
+            found = (site / target).is_file()
+            if not found or (anchor and target in anchors and anchor not in anchors[target]):
+                broken.add((name, link))
+    assert count > 1000 and not broken
 
 
 def test_the_first_page_leads_to_the_chapters_and_the_playground(page):

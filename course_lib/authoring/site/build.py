@@ -24,6 +24,7 @@ CONFIG = {
     "add_module_names": False,
     "autodoc_member_order": "bysource",
     "autodoc_preserve_defaults": True,
+    "viewcode_follow_imported_members": False,
     "python_use_unqualified_type_names": True,
     "html_theme": "furo",
     "html_theme_options": {"top_of_page_buttons": []},
@@ -32,6 +33,7 @@ CONFIG = {
     "html_css_files": ["site.css"],
     "html_js_files": ["site.js"],
     "html_copy_source": False,
+    "pygments_style": "a11y-high-contrast-light",
     "html_domain_indices": False,
 }
 

@@ -28,8 +28,10 @@ def _block(lines: list[str], parameters: Collection[str]) -> Iterator[str]:
     if lines[0].lstrip().startswith(">>>"):
         yield from textwrap.dedent("\n".join(lines)).split("\n")
         yield ""
-    elif all(line.startswith("    ") for line in lines) or _is_table(lines, parameters):
-        yield from ["::", "", *("    " + line for line in lines), ""]
+    elif all(line.startswith("    ") for line in lines):
+        yield from ["::", "", *lines, ""]
+    elif _is_table(lines, parameters):
+        yield from [".. code-block:: text", "", *("    " + line for line in lines), ""]
     else:
         for item in _items(lines, parameters):
             yield from [item, ""]

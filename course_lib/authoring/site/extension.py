@@ -11,6 +11,7 @@ from docutils import nodes
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
+from course_lib.authoring.site import reference
 from course_lib.authoring.site.docstrings import as_rst
 from course_lib.authoring.slides import TAG, mathml
 
@@ -19,9 +20,15 @@ def setup(app: Sphinx) -> dict:
     app.add_html_math_renderer(
         "mathml", inline_renderers=(inline, None), block_renderers=(block, None)
     )
+    app.connect("builder-inited", colours, priority=100)  # before furo looks
     app.connect("doctree-read", describe)
     app.connect("autodoc-process-docstring", translate)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def colours(app: Sphinx) -> None:
+    """Colours of code with enough contrast, in the dark too."""
+    app.config.pygments_dark_style = "a11y-high-contrast-dark"
 
 
 def inline(translator, node: nodes.math) -> None:
@@ -30,12 +37,20 @@ def inline(translator, node: nodes.math) -> None:
 
 
 def block(translator, node: nodes.math_block) -> None:
-    """A line of its own, with its number on the right; links lead to `#equation-1.3`."""
+    """A line of its own, with its number on the right.
+
+    In a chapter the equation can be linked as `#equation-1.3`; in the reference it links there.
+    """
     tex, anchor, number = node.astext(), "", ""
     if tag := TAG.search(tex):
-        number = f'<span class="eqno">({html.escape(tag[1])})</span>'
+        name = html.escape(tag[1])
+        number = f'<span class="eqno">({name})</span>'
         if translator.builder.current_docname.startswith("notebooks/"):
-            anchor = f' id="equation-{html.escape(tag[1])}"'
+            anchor = f' id="equation-{name}"'
+        else:
+            _, chapter = reference.numbered_equations()[tag[1]]
+            place = f"../notebooks/{chapter}.html#equation-{name}"
+            number = f'<a class="eqno" href="{place}">({name})</a>'
     formula = mathml(TAG.sub("", tex).strip(), "block")
     translator.body.append(
         f'<div class="equation"{anchor}><div class="formula">{formula}</div>{number}</div>\n'

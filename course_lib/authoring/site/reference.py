@@ -7,7 +7,6 @@ functions and classes. Above them stand the numbered equations that the module's
 import importlib
 import inspect
 import pkgutil
-import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -135,6 +134,7 @@ def checked_equations() -> dict[Path, list[Equation]]:
     return {file: of_test[mirror(file)] for file in files if mirror(file) in of_test}
 
 
+@cache
 def numbered_equations() -> dict[str, tuple[str, str]]:
     """Number -> the equation in TeX and the name of its chapter's file."""
     found = {}
@@ -147,13 +147,8 @@ def numbered_equations() -> dict[str, tuple[str, str]]:
 
 
 def formulas(equations: list[Equation]) -> str:
+    """The equations, whose numbers the page will link to their chapters."""
     if not equations:
         return ""
-    lines = [".. rubric:: Equations that its tests check\n"]
-    for number, tex, chapter in equations:
-        one_line = re.sub(r"\s+", " ", tex)
-        link = f"`({number}) <../notebooks/{chapter}.html#equation-{number}>`__"
-        lines.append(f"{link}\n\n.. math::\n\n   {one_line}\n")
-    return ".. container:: equations\n\n" + "\n".join(
-        "   " + line for text in lines for line in text.split("\n")
-    )
+    listed = [f".. math:: {' '.join(tex.split())} \\tag{{{n}}}\n" for n, tex, _ in equations]
+    return "\n".join([".. rubric:: Equations that its tests check\n", *listed])
