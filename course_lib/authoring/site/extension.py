@@ -21,6 +21,7 @@ def setup(app: Sphinx) -> dict:
         "mathml", inline_renderers=(inline, None), block_renderers=(block, None)
     )
     app.connect("builder-inited", colours, priority=100)  # before furo looks
+    app.connect("html-page-context", headings, priority=900)  # after furo has made its menu
     app.connect("doctree-read", describe)
     app.connect("autodoc-process-docstring", translate)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -29,6 +30,14 @@ def setup(app: Sphinx) -> dict:
 def colours(app: Sphinx) -> None:
     """Colours of code with enough contrast, in the dark too."""
     app.config.pygments_dark_style = "a11y-high-contrast-dark"
+
+
+def headings(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
+    """The menu's headings with the level that screen readers need, which Sphinx leaves out."""
+    menu = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = menu.replace(
+        'role="heading"', 'role="heading" aria-level="2"'
+    )
 
 
 def inline(translator, node: nodes.math) -> None:

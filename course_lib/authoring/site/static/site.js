@@ -14,7 +14,7 @@ function unfold() {
 
 addEventListener("DOMContentLoaded", reachable);
 addEventListener("DOMContentLoaded", unfold);
-addEventListener("load", reachable); // the font for formulas is there
+document.fonts.ready.then(reachable); // the font for formulas is there
 addEventListener("resize", reachable);
 addEventListener("hashchange", unfold);
 addEventListener("toggle", reachable, true);
