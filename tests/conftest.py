@@ -15,6 +15,7 @@ def pytest_addoption(parser):
     parser.addoption("--parity", action="store_true", help="write tests/PARITY.md")
     parser.addoption("--refusals", action="store_true", help="write tests/REFUSALS.md")
     parser.addoption("--editions", action="store_true", help="run all of the student edition")
+    parser.addoption("--site", action="store_true", help="look at every page of the website")
 
 
 def pytest_configure(config):
