@@ -62,16 +62,19 @@ export class Pad {
     this.colour = "white";
     this.width = 40;
     this.onchange = () => {};
+    /** @type {[number, number]} where the pen was */
+    this.last = [0, 0];
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
       this.last = this.place(event);
       this.stroke(event);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (event.buttons && this.last) this.stroke(event);
+      if (event.buttons) this.stroke(event);
     });
   }
 
+  /** @returns {[number, number]} */
   place(/** @type {PointerEvent} */ event) {
     const scale = this.canvas.width / this.canvas.clientWidth;
     return [event.offsetX * scale, event.offsetY * scale];
@@ -79,7 +82,7 @@ export class Pad {
 
   stroke(/** @type {PointerEvent} */ event) {
     const pen = context(this.canvas);
-    const [[x0, y0], [x1, y1]] = [/** @type {number[]} */ (this.last), this.place(event)];
+    const [[x0, y0], [x1, y1]] = [this.last, this.place(event)];
     Object.assign(pen, { strokeStyle: this.colour, lineWidth: this.width, lineCap: "round" });
     pen.beginPath();
     pen.moveTo(x0, y0);
