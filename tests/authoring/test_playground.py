@@ -65,6 +65,10 @@ def test_every_part_computes_what_pytorch_does(exported, toy_pipeline):
     assert_close(run(files["vae_encoder"], images=images)[0], model.vae.encode(images))
 
 
+def test_no_file_tells_where_it_was_made(exported):
+    assert not any(str(build.ROOT).encode() in file for file, _ in exported.values())
+
+
 def test_weights_that_float16_holds_are_stored_in_it_and_no_others():
     exact, other = np.ones((4, 4), np.float32) / 8, np.full((4, 4), 0.1, np.float32)
     huge, vector = np.full((2, 2), 1e30, np.float32), np.ones(4, np.float32)

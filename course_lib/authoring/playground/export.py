@@ -127,6 +127,8 @@ def to_onnx(part: Part) -> bytes:
             verbose=False,
         )
     proto = program.model_proto
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # where in our code it came from, with this machine's paths
     store_in_half(proto.graph)
     return proto.SerializeToString()
 
