@@ -137,7 +137,9 @@ def test_a_model_of_ones_own_has_a_line_to_type_in():
 def folder(monkeypatch, tmp_path, toy_pipeline, exported):
     """build(...) with the toy model, exported already, and a runtime of three bytes."""
     monkeypatch.setattr(build, "load_pipeline", lambda name: toy_pipeline)
-    monkeypatch.setattr(packages, "runtime", lambda npm: dict.fromkeys(packages.RUNTIME_FILES, b"rt"))
+    monkeypatch.setattr(
+        packages, "runtime", lambda npm: dict.fromkeys(packages.RUNTIME_FILES, b"rt")
+    )
     calls = []
 
     def export(model):
@@ -207,7 +209,7 @@ def test_another_folder_s_manifest_is_left_alone(folder, tmp_path):
 def test_a_model_that_the_page_cannot_draw_with_is_refused(folder, monkeypatch, toy_pipeline):
     table = replace(toy_pipeline, process=Diffusion("linear", "eps"))
     monkeypatch.setattr(build, "load_pipeline", lambda name: table)
-    with pytest.raises(ValueError, match="straight schedule.*; toy is not one"):
+    with pytest.raises(ValueError, match=r"straight schedule.*; toy is not one"):
         folder(names=["toy"])
 
 
@@ -251,7 +253,7 @@ def test_what_is_not_the_package_is_refused(npm, tmp_path, monkeypatch):
         packages.fetch("tool-1.0")
     assert not list((tmp_path / "cache").iterdir())
     npm(None, "first line\nno such host")
-    with pytest.raises(RuntimeError, match="could not fetch tool-1.0: no such host"):
+    with pytest.raises(RuntimeError, match=r"could not fetch tool-1\.0: no such host"):
         packages.fetch("tool-1.0")
     monkeypatch.setattr(packages.shutil, "which", lambda name: None)
     with pytest.raises(RuntimeError, match="there is no npm here"):
@@ -286,5 +288,8 @@ def test_the_server_is_for_this_machine_and_sends_the_right_types(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows lets two servers share a port")
 def test_a_port_that_is_taken_is_an_error(tmp_path):
-    with serve.server(tmp_path) as first, pytest.raises(OSError, match="choose another with --port"):
+    with (
+        serve.server(tmp_path) as first,
+        pytest.raises(OSError, match="choose another with --port"),
+    ):
         serve.server(tmp_path, first.server_port)

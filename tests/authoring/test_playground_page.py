@@ -1,6 +1,6 @@
 """The page in a browser: PyTorch's noise, Python's samplers, the same pictures, and its manners.
 
-It needs Chromium, Playwright and onnxruntime-web (python -m course_lib.authoring.playground.packages).
+It needs Chromium, Playwright and onnxruntime-web, which `make play` or `make wheelhouse` fetches.
 """
 
 import json
@@ -13,9 +13,16 @@ import pytest
 import torch
 
 from course_lib.authoring.playground import build, packages, serve
-from course_lib.datasets.scenes.review import WORDS
+from course_lib.common import devices
 from course_lib.common.registry import near
-from course_lib.diffusion import Diffusion, generators, initial_noise, straight, time_grid, trajectory
+from course_lib.datasets.scenes.review import WORDS
+from course_lib.diffusion import (
+    Diffusion,
+    generators,
+    initial_noise,
+    straight,
+    trajectory,
+)
 from course_lib.diffusion.samplers import SAMPLERS
 from course_lib.pipelines import image_to_image, text_to_image
 from course_lib.recipes import load_pipeline
@@ -32,7 +39,10 @@ def site(tmp_path_factory):
     pytest.importorskip("onnxruntime")
     if packages.find(packages.RUNTIME) is None:
         pytest.skip(f"{packages.RUNTIME} is not here: see playground/packages.py")
-    return build.build(tmp_path_factory.mktemp("play"))
+    out = tmp_path_factory.mktemp("play")
+    if build.OUT.is_dir():  # spares the export, if it is of the same weights
+        shutil.copytree(build.OUT, out, dirs_exist_ok=True)
+    return build.build(out)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +66,17 @@ def browser():
         browser.close()
 
 
+def new_page(browser, **options):
+    """A page of a visitor who was never here; it waits long, for machines that are busy."""
+    page = browser.new_context(**options).new_page()
+    page.set_default_timeout(120_000)
+    return page
+
+
 @pytest.fixture(scope="module")
 def modules(browser, address):
     """modules(code, argument): runs in the page, where the modules and a model are at hand."""
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(address)
     page.evaluate("""async () => {
         for (const name of ["noise", "diffusion", "captions", "model", "pictures"]) {
@@ -79,8 +96,10 @@ def modules(browser, address):
     return page.evaluate
 
 
-@pytest.fixture(scope="module")
-def shipped():
+@pytest.fixture
+def shipped(monkeypatch):
+    """The pipeline in float32, also on a CPU where it would compute in bf16."""
+    monkeypatch.setattr(devices, "has_bf16", lambda device: False)
     return load_pipeline("scenes-latent")
 
 
@@ -161,7 +180,9 @@ def test_captions_become_the_same_ids(modules, shipped, caption):
 
 
 def test_unknown_words_are_named_with_what_may_be_meant(modules):
-    got = modules("(c) => captions.unknownWords(c, facts)", "a purpel Crcle, 3 cats teh constructor")
+    got = modules(
+        "(c) => captions.unknownWords(c, facts)", "a purpel Crcle, 3 cats teh constructor"
+    )
     words = ["purpel", "crcle", "3", "cats", "teh", "constructor"]
     assert got == [{"word": word, "near": near(word, WORDS)} for word in words]
     assert got[0]["near"] == ["purple"] and got[3]["near"] == []
@@ -223,9 +244,8 @@ def test_a_drawing_becomes_the_same_picture(modules, shipped):
 
 @pytest.fixture
 def page(browser, address):
-    """The page, ready to draw, in a browser that was never here; it asks nobody else for anything."""
-    context = browser.new_context()
-    page = context.new_page()
+    """The page, ready to draw; it may ask nobody else for anything."""
+    page = new_page(browser)
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -235,7 +255,7 @@ def page(browser, address):
     yield page
     assert not errors
     assert all(url.startswith((address, "blob:", "data:")) for url in asked)
-    context.close()
+    page.context.close()
 
 
 def drawn(page) -> None:
@@ -243,10 +263,11 @@ def drawn(page) -> None:
 
 
 def pixels(page, canvas: str) -> torch.Tensor:
-    code = """(canvas) => { canvas = document.querySelector(canvas);
-        return Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data)
+    code = """(canvas) => {
+        const { width, height } = canvas;
+        return Array.from(canvas.getContext("2d").getImageData(0, 0, width, height).data);
     }"""
-    return torch.tensor(page.evaluate(code, canvas))
+    return torch.tensor(page.locator(canvas).evaluate(code))
 
 
 def test_a_caption_becomes_a_picture_step_by_step(page, shipped):
@@ -306,8 +327,7 @@ def test_a_drawing_starts_a_picture(page):
 
 
 def test_the_second_visit_needs_no_network(site, browser):
-    context = browser.new_context()
-    page = context.new_page()
+    page = new_page(browser)
     with serve.server(site) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{running.server_port}/"
@@ -318,24 +338,23 @@ def test_the_second_visit_needs_no_network(site, browser):
     page.wait_for_selector("#draw:enabled")
     page.click("#draw")
     drawn(page)
-    context.close()
+    page.context.close()
 
 
 def test_a_browser_without_simd_is_told_so(browser, address):
-    context = browser.new_context()
-    context.add_init_script("WebAssembly.validate = () => false")
-    page = context.new_page()
+    page = new_page(browser)
+    page.add_init_script("WebAssembly.validate = () => false")
     page.goto(address)
     page.wait_for_function("document.querySelector('#status').textContent.includes('SIMD')")
     assert page.is_disabled("#draw")
-    context.close()
+    page.context.close()
 
 
 def test_it_fits_a_phone_and_is_small(browser, address, site):
-    page = browser.new_page(viewport={"width": 360, "height": 740})
+    page = new_page(browser, viewport={"width": 360, "height": 740})
     page.goto(address)
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    page.close()
+    page.context.close()
     manifest = json.loads((site / "manifest.json").read_text())
     beside = [f for f in manifest["files"] if not f.startswith("runtime-")]
     assert sum((site / file).stat().st_size for file in beside) <= 18e6

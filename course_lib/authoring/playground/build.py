@@ -1,6 +1,6 @@
 """The folder of the page: `page/` as it is, the models, the runtime, and a manifest of them.
 
-    python -m course_lib.authoring.playground.build [FOLDER]    # play/ beside the package, by default
+    python -m course_lib.authoring.playground.build [FOLDER]    # by default play/
 
 Any server of files can serve it, from any address. manifest.json says everything that the page
 knows of a model: its files, its words, its schedule, and what to offer for it.

@@ -12,7 +12,6 @@ from course_lib.datasets.scenes.grammar import (
     SAY_PLACE,
     SAY_RELATION,
     SHAPES,
-    SIZES,
 )
 
 

@@ -1,4 +1,4 @@
-"""The parts of a text-to-image model as ONNX files, each compared with PyTorch before it is written.
+"""The parts of a text-to-image model as ONNX files, each compared with PyTorch first.
 
     text_encoder   ids (B, L)                              -> context (B, L, D)
     unet           x (B, C, h, w), timestep (B,), context  -> prediction (B, C, h, w),

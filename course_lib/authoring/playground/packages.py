@@ -19,10 +19,10 @@ from course_lib.common.paths import DATA, ROOT
 
 CACHE, WHEELS = DATA / "npm", ROOT / "wheels"
 INTEGRITY = {  # by name and version, as npm states it
-    "onnxruntime-web-1.30.0": "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3j"
-    "L02Vb7QmRMDs1SigqR4CXAfKYQ==",
-    "typescript-5.9.3": "sha512-jl1vZzPDinLr9eUt3J/t7V6FgNEw9QjvBPdysz9KfQDD41fQrC2Y4vKQdiaUpFT4bXlb"
-    "1RHhLpp8wtm6M5TgSw==",
+    "onnxruntime-web-1.30.0": "sha512-"
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+    "typescript-5.9.3": "sha512-"
+    "jl1vZzPDinLr9eUt3J/t7V6FgNEw9QjvBPdysz9KfQDD41fQrC2Y4vKQdiaUpFT4bXlb1RHhLpp8wtm6M5TgSw==",
 }
 RUNTIME, TYPESCRIPT = INTEGRITY
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
