@@ -1,4 +1,4 @@
-"""Nothing in the repository opens a door: no pickles, no evaluated strings, no shells, no ports to others.
+"""Nothing in the repository opens a door: no pickles, no evaluated strings, no shells, no ports.
 
 A search through the syntax trees of all code: the package, its tests' own helpers apart, and the
 notebooks' cells.

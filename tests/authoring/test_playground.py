@@ -113,7 +113,7 @@ def test_the_menus_make_captions_of_the_grammar():
     offer = captions.offer("scenes-latent")
     assert all(review(caption) is None for caption in offer.examples)
     rng = np.random.default_rng(0)
-    for pattern, _ in itertools.product(offer.patterns, range(200)):
+    for pattern, _ in itertools.product(offer.patterns.values(), range(200)):
         colours = iter(rng.permutation(list(COLOURS)))
         words = {kind: list(ways) for kind, ways in offer.vocabulary.items()}
         caption = pattern

@@ -259,7 +259,7 @@ def page(browser, address):
 
 
 def drawn(page) -> None:
-    page.wait_for_function("document.querySelector('#status').textContent.startsWith('Drawn in')")
+    page.locator("#status", has_text="Drawn in").wait_for()
 
 
 def pixels(page, canvas: str) -> torch.Tensor:
@@ -299,7 +299,7 @@ def test_a_word_s_attention_is_laid_over_the_picture(page):
 
 
 def test_menus_write_the_caption_and_unknown_words_are_refused(page):
-    page.select_option("#pattern", index=2)
+    page.select_option("#pattern", "several of a kind")
     page.select_option("#sentence select[aria-label=count]", "three")
     page.select_option("#sentence select[aria-label=shapes]", "rings")
     caption = page.input_value("[name=caption]")
@@ -345,7 +345,7 @@ def test_a_browser_without_simd_is_told_so(browser, address):
     page = new_page(browser)
     page.add_init_script("WebAssembly.validate = () => false")
     page.goto(address)
-    page.wait_for_function("document.querySelector('#status').textContent.includes('SIMD')")
+    page.locator("#status", has_text="it lacks WebAssembly SIMD").wait_for()
     assert page.is_disabled("#draw")
     page.context.close()
 
@@ -353,6 +353,8 @@ def test_a_browser_without_simd_is_told_so(browser, address):
 def test_it_fits_a_phone_and_is_small(browser, address, site):
     page = new_page(browser, viewport={"width": 360, "height": 740})
     page.goto(address)
+    page.wait_for_selector("#draw:enabled")
+    page.click("#drawing summary")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.context.close()
     manifest = json.loads((site / "manifest.json").read_text())

@@ -17,13 +17,13 @@ from course_lib.datasets.scenes.grammar import (
 
 @dataclass(frozen=True)
 class Offer:
-    """patterns: captions with gaps, such as "a {colour} {shape}"; vocabulary: what fits in each.
+    """patterns: captions with gaps, such as "a {colour} {shape}", by name; vocabulary: what fits.
 
     An empty word leaves its gap open. palette: the colours to draw with, as CSS writes them.
     """
 
     title: str
-    patterns: tuple[str, ...] = ()
+    patterns: dict[str, str] = field(default_factory=dict)
     vocabulary: dict[str, list[str]] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
     palette: dict[str, str] = field(default_factory=dict)
@@ -38,12 +38,12 @@ PALETTE = {name: css(colour) for name, colour in COLOURS.items()}
 OFFERS = {
     "scenes-latent": Offer(
         title="coloured shapes",
-        patterns=(
-            "a {size} {colour} {shape} {place} on a {background} background",
-            "a {size} {colour} {shape} {relation} a {size} {colour} {shape}"
+        patterns={
+            "one shape": "a {size} {colour} {shape} {place} on a {background} background",
+            "two shapes": "a {size} {colour} {shape} {relation} a {size} {colour} {shape}"
             " on a {background} background",
-            "{count} {size} {colour} {shapes} on a {background} background",
-        ),
+            "several of a kind": "{count} {size} {colour} {shapes} on a {background} background",
+        },
         vocabulary={
             "size": ["large", "small"],
             "colour": list(COLOURS),

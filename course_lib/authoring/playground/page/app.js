@@ -91,19 +91,14 @@ function offer(/** @type {Facts} */ facts) {
       }),
     ),
   );
-  $("menus").hidden = !facts.patterns.length;
-  $("pattern").replaceChildren(
-    ...facts.patterns.map((pattern, i) => new Option(gist(pattern), String(i))),
-  );
+  $("menus").hidden = !Object.keys(facts.patterns).length;
+  $("pattern").replaceChildren(...Object.keys(facts.patterns).map((name) => new Option(name)));
   $("pattern").onchange = () => offerWords(facts);
   offerWords(facts);
   offerColours(facts.palette);
   $("picture").width = $("picture").height = facts.size;
   showOutputs();
 }
-
-/** A pattern's name in the menu: its text, with dots for what is chosen. */
-const gist = (/** @type {string} */ pattern) => sentence([pattern.replace(/\{\w+\}/g, "…")]);
 
 /** The chosen pattern as a sentence with menus in it. */
 function offerWords(/** @type {Facts} */ facts) {

@@ -9,9 +9,9 @@ import { Generator, randn } from "./noise.js";
  * What manifest.json says of a model.
  * @typedef {import("./captions.js").Words & {
  *   name: string, title: string, size: number, latent: [number, number, number],
- *   prediction: string, shift: number, scale: number, scales: [number, number], sampler: string,
+ *   prediction: string, shift: number, scale: number, sampler: string,
  *   files: Record<Part, { path: string, bytes: number }>,
- *   patterns: string[], vocabulary: Record<string, string[]>, examples: string[],
+ *   patterns: Record<string, string>, vocabulary: Record<string, string[]>, examples: string[],
  *   palette: Record<string, string>,
  * }} Facts
  * @typedef {"text_encoder" | "unet" | "vae_decoder" | "vae_encoder"} Part
