@@ -112,7 +112,17 @@ def test_wheels_are_taken_from_the_folder_alone(course):
 def test_the_wheelhouse_holds_all_of_it(course):
     make(course, "wheelhouse")
     download = "pip --disable-pip-version-check download --only-binary=:all: -d wheels"
-    assert log(course) == ["made .venv", f"{download} setuptools .[dev]{HELD}"]
+    npm = "-m course_lib.authoring.playground.packages wheels"
+    assert log(course) == ["made .venv", f"{download} setuptools .[dev]{HELD}", npm]
+
+
+def test_the_playground_needs_its_extra_and_no_network(course):
+    wheels = course.parent / "usb stick"
+    wheels.mkdir()
+    make(course, "play", f"WHEELS={wheels}", "ARGS=--port 0")
+    source = f"--no-index --find-links {wheels}"
+    play = f"-m course_lib.cli play --npm {wheels} --port 0"
+    assert log(course) == ["made .venv", f"{INSTALL} {source} -e .[onnx]{HELD}", play]
 
 
 def test_a_python_too_old_is_one_clear_line(course):

@@ -7,6 +7,7 @@ readme      fill in the README's tables
 site        `make site`: the website
 course_map  the table of chapters, modules and tests
 editions    the course for students, lecturers, Colab and nbgrader (keyless, lecturer, nbgrader)
+playground  the model in a web page: ONNX files, the page, its server
 grade       verdicts on submissions (submissions, attempts, sandbox, class_picture)
 """
 

@@ -176,11 +176,11 @@ def check_inputs(network: nn.Module, x: Tensor, timestep: Tensor, context: Tenso
     """ValueError unless the inputs are what this UNet or DiT was built for."""
     weight = next(network.parameters())
     check_tensor("x", x, ("B", *network.input_shape), weight)
-    fits = timestep.shape in ((), (len(x),)) and timestep.device == x.device
-    require(fits, "timestep", f"({len(x)},), as many as x", timestep)
+    fits = timestep.shape in ((), x.shape[:1]) and timestep.device == x.device
+    require(fits, "timestep", f"({x.shape[0]},), as many as x", timestep)
     if network.classes:
-        check_tensor("context", context, (len(x),), weight, WHOLE, values=(0, network.classes))
+        check_tensor("context", context, x.shape[:1], weight, WHOLE, values=(0, network.classes))
     elif network.context_dim:
-        check_tensor("context", context, (len(x), "L", network.context_dim), weight)
+        check_tensor("context", context, (*x.shape[:1], "L", network.context_dim), weight)
     else:
         require(context is None, "context", "None, since context_dim is None", context)

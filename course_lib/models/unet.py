@@ -196,7 +196,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
         check_inputs(self, x, timestep, context)
-        temb = self.time_embedding(timestep.expand(len(x)))  # (B, time_dim)
+        temb = self.time_embedding(timestep.expand(x.shape[0]))  # (B, time_dim)
         if self.class_embedding is not None:
             temb = temb + self.class_embedding(context)
         h = self.conv_in(x)  # (B, channels, H, W)
