@@ -111,7 +111,7 @@ def grid_figure(
 
 
 def _wrap(text: str, width: int) -> str:
-    """The text in lines of so many letters; a wide one counts as two."""
+    """The text, wrapped to lines of `width` letters; a wide letter counts as two."""
     text = "".join(letter + "\0" * (columns_of(letter) - 1) for letter in drawable(str(text)))
     return "\n".join(textwrap.wrap(text, width)).replace("\0", "")
 
@@ -192,7 +192,7 @@ def _plain_numbers(axes: Axes) -> None:
 def strip_figure(
     path: Sequence[Tensor], title: str, captions: Sequence[str] | None = None, columns: int = 8
 ) -> Figure:
-    """A trajectory as film strips: a row for each sample, `columns` steps from left to right.
+    """A trajectory as film strips: a row for each sample, with `columns` steps from left to right.
 
     path: the images (B, C, H, W) at each step, first to last; captions: B strings at the left.
     """
