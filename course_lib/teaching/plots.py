@@ -109,7 +109,7 @@ def grid_figure(
 
 
 def _wrap(text: str, width: int) -> str:
-    """The text in lines of so many letters; a wide one counts as two."""
+    """The text, wrapped to lines of `width` letters; a wide letter counts as two."""
     text = "".join(letter + "\0" * (columns_of(letter) - 1) for letter in drawable(str(text)))
     return "\n".join(textwrap.wrap(text, width)).replace("\0", "")
 
@@ -176,7 +176,7 @@ def curves_figure(
 def strip_figure(
     path: Sequence[Tensor], title: str, captions: Sequence[str] | None = None, columns: int = 8
 ) -> Figure:
-    """A trajectory as film strips: a row for each sample, `columns` steps from left to right.
+    """A trajectory as film strips: a row for each sample, with `columns` steps from left to right.
 
     path: the images (B, C, H, W) at each step, first to last; captions: B strings at the left.
     """

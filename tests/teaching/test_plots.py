@@ -1,4 +1,4 @@
-"""Figures: right kind in, small opaque PNG out, refusals in words."""
+"""Figures: valid images give a small opaque PNG, others a clear error."""
 
 import io
 import warnings
