@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from nbformat import NotebookNode
 
 HEADING = re.compile(r"^(##+) (.+)$", re.MULTILINE)
-FOLDED = (
-    "<details><summary>Decide, run the cell above, then read this</summary>\n\n{}\n\n</details>"
-)
+FOLDED = """<details><summary>Decide, run the cell above, then read this</summary>
+
+{}
+
+</details>"""
 
 
 def hide(cells: Iterable[NotebookNode]) -> None:
