@@ -33,7 +33,10 @@ INLINE = re.compile(r"\$([^$\n]+)\$")
 QUESTIONS = re.compile(r"^## Check yourself\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 HEADING = re.compile(r"^(#{1,3}) (.+)$", re.MULTILINE)
-CAPTION = re.compile(r"\*([^*].*?[^*])\*(?:\n\n|$)", re.DOTALL)
+CAPTION = re.compile(r"\*(?!\*)(.*?[.!?)])\*(?=\s|$)\s*", re.DOTALL)
+OF_ONE_FIGURE = re.compile(  # in the caption of several: "Second figure:", "The grid:", "Below,"
+    r"(?:^|(?<=[.!?)] ))(?:(?:First|Second|Third) figure[:,]|Below[:,]|The [a-z]+(?: [a-z]+)?:) "
+)
 ALPHABETS = re.compile(r"\\math(bb|cal)\s*\{?([A-Z])\}?")
 SYMBOLS = {  # of TeX, which the converter leaves as they are
     r"\langle": "⟨", r"\rangle": "⟩", r"\lVert": "‖", r"\rVert": "‖", r"\arg": r"\mathrm{arg}",
@@ -75,35 +78,66 @@ def _objectives(header: str) -> Slide:
 
 
 def _tagged(cells: list[NotebookNode]) -> Iterator[Slide]:
-    title = ""
-    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+    title, shown = "", []  # the figures since the last text, each None unless it is for a slide
+    for cell in cells:
         tagged = "slide" in cell.metadata.get("tags", [])
         if cell.cell_type == "code":
-            if tagged:
-                says = following.source if following and following.cell_type == "markdown" else ""
-                yield _figure(title, cell, says)
+            pictures = _pictures(cell)
+            if tagged and not pictures:
+                raise ValueError(f"cell {cell.id} is tagged `slide` and has no figure")
+            shown += [each if tagged else None for each in pictures]
             continue
+        yield from _figures(title, shown, cell.source)
+        shown = []
         if tagged:
             yield from _equations(title, cell.source)
         if headings := HEADING.findall(cell.source):
             title = headings[-1][1]
 
 
-def _figure(title: str, cell: NotebookNode, says: str) -> Slide:
-    pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
-    if not pictures:
-        raise ValueError(f"cell {cell.id} is tagged `slide` and has no figure")
-    data = pictures[0]["data"]["image/png"]
-    alt = pictures[0].get("metadata", {}).get("image/png", {}).get("alt", "")
-    caption = CAPTION.match(says)
-    notes = HEADING.split(says[caption.end() :] if caption else says)[0]
-    shown = f"<figcaption>{_html(caption[1], block=False)}</figcaption>" if caption else ""
-    return Slide(title, f"<figure>{_image(base64.b64decode(data), alt)}{shown}</figure>", notes)
+def _pictures(cell: NotebookNode) -> list[str]:
+    return [
+        _image(base64.b64decode(data), output.metadata.get("image/png", {}).get("alt", ""))
+        for output in cell.outputs
+        if (data := output.get("data", {}).get("image/png"))
+    ]
+
+
+def _figures(title: str, shown: list[str | None], says: str) -> Iterator[Slide]:
+    """A slide for each of the figures, with what the text below says of it."""
+    caption, rest = _caption(says)
+    notes, captions = HEADING.split(rest)[0], _captions(caption, len(shown))
+    for picture, caption in zip(shown, captions, strict=True):
+        if picture:
+            below = f"<figcaption>{_html(caption, block=False)}</figcaption>" if caption else ""
+            yield Slide(title, f"<figure>{picture}{below}</figure>", notes)
+
+
+def _caption(text: str) -> tuple[str, str]:
+    """The caption that a text begins with, in italics, and the rest.
+
+    >>> _caption("*Look at the dots.* There are *many*.")
+    ('Look at the dots.', 'There are *many*.')
+    """
+    found = CAPTION.match(text)
+    return (found[1], text[found.end() :]) if found else ("", text)
+
+
+def _captions(text: str, count: int) -> list[str]:
+    """A caption for each of several figures: its own part if the text says so, else all of it.
+
+    >>> _captions("First figure: rising. Second figure: a digit.", 2)
+    ['Rising.', 'A digit.']
+    """
+    parts = [each.strip() for each in OF_ONE_FIGURE.split(text) if each.strip()]
+    if count < 2 or len(parts) != count:
+        return [text] * count
+    return [part[0].upper() + part[1:] for part in parts]
 
 
 def _equations(title: str, source: str) -> Iterator[Slide]:
     """A slide for each section of the cell that has numbered equations."""
-    parts = HEADING.split(CAPTION.sub("", source, count=1) if source[0] == "*" else source)
+    parts = HEADING.split(_caption(source)[1])
     for heading, text in zip([title, *parts[2::3]], parts[0::3], strict=True):
         numbered = [each for each in DISPLAY.findall(text) if TAG.search(each)]
         if numbered:

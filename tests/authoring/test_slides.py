@@ -64,6 +64,23 @@ def test_each_tagged_cell_is_a_slide_below_its_heading(book, tmp_path):
     assert "Because." in questions.notes
 
 
+def test_figures_under_one_caption_get_their_parts_of_it(book, tmp_path):
+    """Also where another cell's figure, or none, is between the figure and the text."""
+    (picture,) = book.cells[2].outputs
+    book.cells[2].outputs.append(picture)
+    book.cells.insert(3, new_code_cell("more()", outputs=[picture]))  # not for a slide
+    book.cells.insert(4, new_code_cell("x = 1"))
+    for caption, first, second in (
+        ("First figure: a curve. Second figure: dots. Below, a map.", "A curve.", "Dots."),
+        ("The curves: up. The pictures: dull.", *["The curves: up. The pictures: dull."] * 2),
+    ):
+        book.cells[5].source = f"*{caption}*\n\nIt grows."
+        pages = slides.slides(book, tmp_path / "figures")[2:-2]
+        shown = [re.search("<figcaption>(.*)</figcaption>", page.body)[1] for page in pages]
+        assert shown == [first, second]
+        assert [page.title for page in pages] == ["1. Circles"] * 2
+
+
 def test_a_deck_asks_nothing_of_the_network_and_leaves_no_tex(book, tmp_path):
     page = slides.deck("99 · A small chapter", slides.slides(book, tmp_path / "figures"))
     sources = re.findall(r'(?:src|href)="([^"]+)"', page)
