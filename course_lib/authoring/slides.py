@@ -38,6 +38,11 @@ OF_ONE_FIGURE = re.compile(  # in the caption of several: "Second figure:", "The
     r"(?:^|(?<=[.!?)] ))(?:(?:First|Second|Third) figure[:,]|Below[:,]|The [a-z]+(?: [a-z]+)?:) "
 )
 ALPHABETS = re.compile(r"\\math(bb|cal)\s*\{?([A-Z])\}?")
+NORM = re.compile(r"<m[io]>([‖∥])</m[io]>")
+SIGNS = {"=", "+", "-", r"\le", r"\ge", r"\approx", r"\propto"}
+INVISIBLE = re.compile(
+    r"\\(?:[bB]igg?|math[a-z]+|text|operatorname|underbrace|left|right|frac)\b|\\[,;!:]|[{}_^&\s]"
+)
 SYMBOLS = {  # of TeX, which the converter leaves as they are
     r"\langle": "⟨", r"\rangle": "⟩", r"\lVert": "‖", r"\rVert": "‖", r"\arg": r"\mathrm{arg}",
 }  # fmt: skip
@@ -50,6 +55,7 @@ class Slide:
     title: str
     body: str
     notes: str = ""
+    level: int = 2  # of the heading
 
 
 def slides(notebook: NotebookNode, figures: Path) -> list[Slide]:
@@ -68,8 +74,8 @@ def _opening(header: str, figures: Path) -> Slide:
     alt, name = re.search(r"!\[([^\]]*)\]\(figures/([^)]+)\)", header).groups()
     picture = (figures / name).read_bytes()
     shown = f"<figcaption>{_html(promise[1], block=False)}</figcaption>"
-    heading = f"<h1>{_html(title, block=False)}</h1>"
-    return Slide("", f"{heading}<figure>{_image(picture, alt)}{shown}</figure>")
+    figure = f"<figure>{_image(picture, alt)}{shown}</figure>"
+    return Slide(title, figure, level=1)
 
 
 def _objectives(header: str) -> Slide:
@@ -166,7 +172,7 @@ def mathml(tex: str, display: str = "inline") -> str:
     tex = ALPHABETS.sub(_letter, tex).replace(r"\|", "∥ ")
     for name, symbol in SYMBOLS.items():
         tex = re.sub(re.escape(name) + r"(?![a-zA-Z])", lambda found, s=symbol: s, tex)
-    return convert(tex.strip(), display=display)
+    return NORM.sub(r'<mo stretchy="false">\1</mo>', convert(tex.strip(), display=display))
 
 
 def _letter(found: re.Match) -> str:
@@ -181,15 +187,42 @@ def _letter(found: re.Match) -> str:
 
 
 def _equation(tex: str) -> str:
-    """A numbered equation; what \\qquad sets apart gets a line of its own."""
+    """A numbered equation; what \\qquad sets apart gets a line of its own, as does a long side."""
     number = f'<span class="number">({html.escape(TAG.search(tex)[1])})</span>'
     tex = TAG.sub("", tex).strip()
     lines = tex.split(r"\qquad")
     if r"\begin" in tex or any(line.count("{") != line.count("}") for line in lines):
         lines = [tex]
+    lines = [each for line in lines for each in _broken(line)]
     formulas = [mathml(line).replace("<math ", '<math displaystyle="true" ', 1) for line in lines]
     formulas[-1] += number
     return "".join(f'<div class="equation"><span>{each}</span></div>' for each in formulas)
+
+
+def _broken(tex: str, most: int = 48) -> list[str]:
+    """A formula in lines of about `most` symbols, broken before signs outside all brackets.
+
+    >>> _broken("y = (a - b) + c + d", most=8)
+    ['y = (a - b)', '+ c + d']
+    """
+    parts, depth = [""], 0
+    for token in re.findall(r"\\[a-zA-Z]+|\\.|.", tex, re.DOTALL):
+        if depth == 0 and token in SIGNS and re.search(r"\w", parts[-1]):
+            parts.append("")
+        parts[-1] += token
+        depth += (token in "([{") - (token in ")]}")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if _symbols(lines[-1] + part) > most:
+            lines.append(part)
+        else:
+            lines[-1] += part
+    return [line.strip().removesuffix(r"\;") for line in lines]
+
+
+def _symbols(tex: str) -> int:
+    """About how many symbols a formula shows."""
+    return len(re.sub(r"\\[a-zA-Z]+", "x", INVISIBLE.sub("", tex)))
 
 
 def _html(text: str, block: bool = True) -> str:
@@ -202,6 +235,8 @@ def _html(text: str, block: bool = True) -> str:
 
     text = DISPLAY.sub(lambda found: keep(found[1], "block"), text)
     text = INLINE.sub(lambda found: keep(found[1], "inline"), text)
+    if not block:
+        text = re.sub(r"^(\d+)\. ", r"\1\\. ", text)  # a numbered heading is no list
     page = mistune.create_markdown(escape=False, plugins=["table"])(text).strip()
     page = re.sub("\x02(\\d+)\x03", lambda found: formulas[int(found[1])], page)
     return page if block else page.removeprefix("<p>").removesuffix("</p>")
@@ -214,15 +249,15 @@ def _image(png: bytes, alt: str) -> str:
 
 def deck(title: str, pages: list[Slide]) -> str:
     """The whole HTML page of a deck, beside the folder `reveal`."""
-    sections = "\n".join(
-        "<section>"
-        + (f"<h2>{_html(page.title, block=False)}</h2>" if page.title else "")
-        + page.body
-        + (f'<aside class="notes">{_html(page.notes)}</aside>' if page.notes.strip() else "")
-        + "</section>"
-        for page in pages
-    )
+    sections = "\n".join(map(_section, pages))
     return PAGE.replace("TITLE", html.escape(title)).replace("SECTIONS", sections)
+
+
+def _section(page: Slide) -> str:
+    heading = f"<h{page.level}>{_html(page.title, block=False)}</h{page.level}>"
+    notes = f'<aside class="notes">{_html(page.notes)}</aside>' if page.notes.strip() else ""
+    shown = f'<div class="page">{heading}<div class="stage">{page.body}</div></div>'
+    return f"<section>{shown}{notes}</section>"
 
 
 PAGE = """<!doctype html>
@@ -242,14 +277,18 @@ SECTIONS
 <script src="reveal/notes.js"></script>
 <script>
 const width = (node) => node.getBoundingClientRect().width;
-function fit() {  // long equations shrink to the slide's width
+function fit() {  // long equations shrink to the slide's width, and many to its height
   for (const line of document.querySelectorAll(".equation")) {
-    const [content, room] = [width(line.firstElementChild), width(line.closest("section"))];
+    const [content, room] = [width(line.firstElementChild), width(line.parentElement)];
     if (content > room) line.style.fontSize = `${0.98 * room / content}em`;
+  }
+  for (const stage of document.querySelectorAll(".stage")) {
+    const share = stage.clientHeight / stage.scrollHeight;
+    if (share < 1) stage.style.fontSize = `${0.95 * share}em`;
   }
 }
 for (const moment of ["ready", "slidechanged", "pdf-ready"]) Reveal.on(moment, fit);
-Reveal.initialize({ width: 1000, height: 700, hash: true, slideNumber: "c/t",
+Reveal.initialize({ width: 1000, height: 700, center: false, hash: true, slideNumber: "c/t",
                     transition: "none", plugins: [RevealNotes] });
 </script>
 </body>

@@ -49,7 +49,7 @@ def book(tmp_path):
 def test_each_tagged_cell_is_a_slide_below_its_heading(book, tmp_path):
     pages = slides.slides(book, tmp_path / "figures")
     assert [page.title for page in pages] == [
-        "",
+        "99 · A small chapter",
         "After this chapter you can",
         "1. Circles",
         "2. Next",
