@@ -38,8 +38,12 @@ OF_ONE_FIGURE = re.compile(  # in the caption of several: "Second figure:", "The
     r"(?:^|(?<=[.!?)] ))(?:(?:First|Second|Third) figure[:,]|Below[:,]|The [a-z]+(?: [a-z]+)?:) "
 )
 ALPHABETS = re.compile(r"\\math(bb|cal)\s*\{?([A-Z])\}?")
+LARGE = re.compile(r"\\(?:big|Big|bigg|Bigg)[lr]?\s*([()\[\]])")
 NORM = re.compile(r"<m[io]>([‖∥])</m[io]>")
-SIGNS = {"=", "+", "-", r"\le", r"\ge", r"\approx", r"\propto"}
+FUNCTION = re.compile(  # without a bracket, and no base of an index or exponent
+    r"(?<!<msub>)(?<!<msup>)(?<!<msubsup>)(<mi>(?:log|exp|sin|cos)</mi>)(?!<mo[^>]*>&#x00028;)"
+)
+SIGNS = {"=", "+", "-", r"\le", r"\ge", r"\approx", r"\propto", r"\Longleftrightarrow"}
 INVISIBLE = re.compile(
     r"\\(?:[bB]igg?|math[a-z]+|text|operatorname|underbrace|left|right|frac)\b|\\[,;!:]|[{}_^&\s]"
 )
@@ -115,8 +119,9 @@ def _figures(title: str, shown: list[str | None], says: str) -> Iterator[Slide]:
     notes, captions = HEADING.split(rest)[0], _captions(caption, len(shown))
     for picture, caption in zip(shown, captions, strict=True):
         if picture:
-            below = f"<figcaption>{_html(caption, block=False)}</figcaption>" if caption else ""
-            yield Slide(title, f"<figure>{picture}{below}</figure>", notes)
+            size = ' class="long"' if len(caption) > 250 else ""
+            below = f"<figcaption{size}>{_html(caption, block=False)}</figcaption>"
+            yield Slide(title, f"<figure>{picture}{below * bool(caption)}</figure>", notes)
 
 
 def _caption(text: str) -> tuple[str, str]:
@@ -170,9 +175,11 @@ def mathml(tex: str, display: str = "inline") -> str:
     '<math xmlns="http://www.w3.org/1998'
     """
     tex = ALPHABETS.sub(_letter, tex).replace(r"\|", "∥ ")
+    tex = LARGE.sub(lambda found: (r"\left" if found[1] in "([" else r"\right") + found[1], tex)
     for name, symbol in SYMBOLS.items():
         tex = re.sub(re.escape(name) + r"(?![a-zA-Z])", lambda found, s=symbol: s, tex)
-    return NORM.sub(r'<mo stretchy="false">\1</mo>', convert(tex.strip(), display=display))
+    formula = NORM.sub(r'<mo stretchy="false">\1</mo>', convert(tex.strip(), display=display))
+    return FUNCTION.sub(r'\1<mspace width="0.17em"/>', formula)
 
 
 def _letter(found: re.Match) -> str:
@@ -191,7 +198,8 @@ def _equation(tex: str) -> str:
     number = f'<span class="number">({html.escape(TAG.search(tex)[1])})</span>'
     tex = TAG.sub("", tex).strip()
     lines = tex.split(r"\qquad")
-    if r"\begin" in tex or any(line.count("{") != line.count("}") for line in lines):
+    pairs = (("{", "}"), (r"\begin", r"\end"))
+    if any(line.count(a) != line.count(b) for line in lines for a, b in pairs):
         lines = [tex]
     lines = [each for line in lines for each in _broken(line)]
     formulas = [mathml(line).replace("<math ", '<math displaystyle="true" ', 1) for line in lines]
@@ -199,12 +207,14 @@ def _equation(tex: str) -> str:
     return "".join(f'<div class="equation"><span>{each}</span></div>' for each in formulas)
 
 
-def _broken(tex: str, most: int = 48) -> list[str]:
+def _broken(tex: str, most: int = 42) -> list[str]:
     """A formula in lines of about `most` symbols, broken before signs outside all brackets.
 
     >>> _broken("y = (a - b) + c + d", most=8)
     ['y = (a - b)', '+ c + d']
     """
+    if r"\begin" in tex:
+        return [tex]
     parts, depth = [""], 0
     for token in re.findall(r"\\[a-zA-Z]+|\\.|.", tex, re.DOTALL):
         if depth == 0 and token in SIGNS and re.search(r"\w", parts[-1]):
@@ -217,7 +227,7 @@ def _broken(tex: str, most: int = 48) -> list[str]:
             lines.append(part)
         else:
             lines[-1] += part
-    return [line.strip().removesuffix(r"\;") for line in lines]
+    return [re.sub(r"(?:\s|\\[,;:!]|\\quad)+$", "", line.strip()) for line in lines]
 
 
 def _symbols(tex: str) -> int:
@@ -283,8 +293,8 @@ function fit() {  // long equations shrink to the slide's width, and many to its
     if (content > room) line.style.fontSize = `${0.98 * room / content}em`;
   }
   for (const stage of document.querySelectorAll(".stage")) {
-    const share = stage.clientHeight / stage.scrollHeight;
-    if (share < 1) stage.style.fontSize = `${0.95 * share}em`;
+    for (let size = 0.95; stage.scrollHeight > stage.clientHeight && size > 0.3; size -= 0.05)
+      stage.style.fontSize = `${size}em`;
   }
 }
 for (const moment of ["ready", "slidechanged", "pdf-ready"]) Reveal.on(moment, fit);

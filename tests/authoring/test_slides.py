@@ -114,3 +114,28 @@ def test_pdf_without_a_browser_and_an_unknown_chapter_are_refused(monkeypatch, t
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match=r"expected a chapter, one of 00, .* got '77'"):
         slides.chapters(["77"])
+
+
+def test_long_equations_are_broken_outside_brackets_only():
+    tex = r"L = \underbrace{a + b}_{c} + \sum_{t=2}^{T} f(x + y - z) \;+\; g \tag{1.1}"
+    assert slides._broken(slides.TAG.sub("", tex), most=12) == [
+        r"L = \underbrace{a + b}_{c}",
+        r"+ \sum_{t=2}^{T} f(x + y - z)",
+        r"+\; g",
+    ]
+    assert slides._broken(r"-a = -b + \begin{cases} c - d \end{cases}", most=1) == [
+        r"-a = -b + \begin{cases} c - d \end{cases}"
+    ]
+    two = slides._equation(r"a = b, \qquad M = \begin{cases} c \\ d \end{cases} \tag{1.2}")
+    assert two.count('<div class="equation">') == 2
+
+
+def test_brackets_grow_and_norms_do_not():
+    grown = slides.mathml(r"\Big(\frac ab\Big)^2")
+    assert grown.count('stretchy="true"') == 2 and "<msup><mrow>" in grown
+    assert slides.mathml(r"\|x\|^2").count('<mo stretchy="false">∥</mo>') == 2
+
+
+def test_a_numbered_heading_is_no_list():
+    assert slides._html("2. A bound", block=False) == "2. A bound"
+    assert "<ol>" in slides._html("1. first\n2. second")
