@@ -43,6 +43,7 @@ NORM = re.compile(r"<m[io]>([‖∥])</m[io]>")
 FUNCTION = re.compile(  # without a bracket, and no base of an index or exponent
     r"(?<!<msub>)(?<!<msup>)(?<!<msubsup>)(<mi>(?:log|exp|sin|cos)</mi>)(?!<mo[^>]*>&#x00028;)"
 )
+PDF_PAGE = re.compile(rb"/Type\s*/Page\b")
 SIGNS = {"=", "+", "-", r"\le", r"\ge", r"\approx", r"\propto", r"\Longleftrightarrow"}
 INVISIBLE = re.compile(
     r"\\(?:[bB]igg?|math[a-z]+|text|operatorname|underbrace|left|right|frac)\b|\\[,;!:]|[{}_^&\s]"
@@ -175,6 +176,7 @@ def mathml(tex: str, display: str = "inline") -> str:
     '<math xmlns="http://www.w3.org/1998'
     """
     tex = ALPHABETS.sub(_letter, tex).replace(r"\|", "∥ ")
+    tex = re.sub(r"\\[bB]igg?[lr]?\s*(?=[∥‖])", "", tex)  # fonts don't make it larger below ²
     tex = LARGE.sub(lambda found: (r"\left" if found[1] in "([" else r"\right") + found[1], tex)
     for name, symbol in SYMBOLS.items():
         tex = re.sub(re.escape(name) + r"(?![a-zA-Z])", lambda found, s=symbol: s, tex)
@@ -333,16 +335,20 @@ def print_pdf(browser: str, page: Path) -> Path:
     target = page.with_suffix(".pdf")
     address = f"{page.resolve().as_uri()}?view=print"
     options = [
-        "--run-all-compositor-stages-before-draw",
         "--headless",
+        "--run-all-compositor-stages-before-draw",
         "--no-sandbox",
         "--disable-gpu",
-        "--timeout=8000",
+        "--virtual-time-budget=10000",  # of the page's clock: a busy machine gets the time it needs
     ]
     command = [browser, *options, "--no-pdf-header-footer", f"--print-to-pdf={target}", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    if not target.is_file():
-        raise OSError(f"{browser} did not print {page.name}: {done.stderr.strip()[-200:]}")
+    target.unlink(missing_ok=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    count = page.read_text("utf-8").count("<section>")
+    printed = len(PDF_PAGE.findall(target.read_bytes())) if target.is_file() else 0
+    if printed != count:
+        why = done.stderr.strip()[-200:]
+        raise OSError(f"{browser} printed {printed} of {page.name}'s {count} slides: {why}")
     return target
 
 

@@ -1,7 +1,9 @@
 """Decks: figures, equations and questions on slides, prose in the notes, no network, no TeX."""
 
 import base64
+import pathlib
 import re
+import subprocess
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -139,3 +141,20 @@ def test_brackets_grow_and_norms_do_not():
 def test_a_numbered_heading_is_no_list():
     assert slides._html("2. A bound", block=False) == "2. A bound"
     assert "<ol>" in slides._html("1. first\n2. second")
+
+
+def test_a_pdf_that_lacks_slides_is_an_error(monkeypatch, tmp_path):
+    """A browser that prints before the deck is laid out leaves one empty page."""
+    page, printed = tmp_path / "99.html", b"/Type /Pages /Count 2 ... /Type /Page ... /Type/Page"
+    page.write_text("<section>1</section><section>2</section>", "utf-8")
+
+    def browser(command, **options):
+        (target,) = (each for each in command if each.startswith("--print-to-pdf="))
+        pathlib.Path(target.partition("=")[2]).write_bytes(printed)
+        return subprocess.CompletedProcess(command, 0, stderr="busy")
+
+    monkeypatch.setattr(slides.subprocess, "run", browser)
+    assert slides.print_pdf("chromium", page) == tmp_path / "99.pdf"
+    printed = b"/Type /Pages /Count 1 ... /Type /Page"
+    with pytest.raises(OSError, match=r"printed 1 of 99\.html's 2 slides: busy"):
+        slides.print_pdf("chromium", page)
