@@ -259,10 +259,15 @@ def _image(png: bytes, alt: str) -> str:
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
 
-def deck(title: str, pages: list[Slide]) -> str:
-    """The whole HTML page of a deck, beside the folder `reveal`."""
-    sections = "\n".join(map(_section, pages))
-    return PAGE.replace("TITLE", html.escape(title)).replace("SECTIONS", sections)
+def deck(title: str, pages: list[Slide], to_print: bool = False) -> str:
+    """The whole HTML page of a deck, beside the folder `reveal`.
+
+    to_print: one slide below the other, a page each, ready as soon as the page has loaded.
+    """
+    page = PAGE.replace("STYLE", "print" if to_print else "reveal")
+    page = page.replace("SHOW", "fit();" if to_print else SHOW)
+    page = page.replace("TITLE", html.escape(title))
+    return page.replace("SECTIONS", "\n".join(map(_section, pages)))
 
 
 def _section(page: Slide) -> str:
@@ -272,13 +277,16 @@ def _section(page: Slide) -> str:
     return f"<section>{shown}{notes}</section>"
 
 
+SHOW = """for (const moment of ["ready", "slidechanged"]) Reveal.on(moment, fit);
+Reveal.initialize({ width: 1000, height: 700, center: false, hash: true, slideNumber: "c/t",
+                    transition: "none", plugins: [RevealNotes] });"""
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <title>TITLE</title>
 <link rel="stylesheet" href="reveal/reset.css">
-<link rel="stylesheet" href="reveal/reveal.css">
+<link rel="stylesheet" href="reveal/STYLE.css">
 <link rel="stylesheet" href="reveal/course.css">
 </head>
 <body>
@@ -299,9 +307,7 @@ function fit() {  // long equations shrink to the slide's width, and many to its
       stage.style.fontSize = `${size}em`;
   }
 }
-for (const moment of ["ready", "slidechanged", "pdf-ready"]) Reveal.on(moment, fit);
-Reveal.initialize({ width: 1000, height: 700, center: false, hash: true, slideNumber: "c/t",
-                    transition: "none", plugins: [RevealNotes] });
+SHOW
 </script>
 </body>
 </html>
@@ -322,34 +328,32 @@ def make(out: Path, chapters: list[Path], pdf: bool = False) -> list[Path]:
     for path in chapters:
         notebook = nbformat.read(path, as_version=4)
         title = notebook.cells[0].source.split("\n")[0].removeprefix("# ")
+        pages = slides(notebook, path.parent / "figures")
         page = out / f"{path.stem}.html"
-        write_files({page: deck(title, slides(notebook, path.parent / "figures")).encode()})
+        write_files({page: deck(title, pages).encode()})
         written.append(page)
         if pdf:
-            written.append(print_pdf(browser, page))
+            written.append(page.with_suffix(".pdf"))
+            print_pdf(browser, deck(title, pages, to_print=True), written[-1])
     return written
 
 
-def print_pdf(browser: str, page: Path) -> Path:
-    """The deck as PDF, beside it; OSError if the browser did not print it."""
-    target = page.with_suffix(".pdf")
-    address = f"{page.resolve().as_uri()}?view=print"
-    options = [
-        "--headless",
-        "--run-all-compositor-stages-before-draw",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=10000",  # of the page's clock: a busy machine gets the time it needs
-    ]
-    command = [browser, *options, "--no-pdf-header-footer", f"--print-to-pdf={target}", address]
+def print_pdf(browser: str, text: str, target: Path) -> None:
+    """Print the deck; OSError if the browser didn't print every slide."""
+    page = target.with_suffix(".print.html")
+    page.write_text(text, "utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command = [browser, *options, f"--print-to-pdf={target}", page.resolve().as_uri()]
     target.unlink(missing_ok=True)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    count = page.read_text("utf-8").count("<section>")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    finally:
+        page.unlink()
+    count = text.count("<section>")
     printed = len(PDF_PAGE.findall(target.read_bytes())) if target.is_file() else 0
     if printed != count:
         why = done.stderr.strip()[-200:]
-        raise OSError(f"{browser} printed {printed} of {page.name}'s {count} slides: {why}")
-    return target
+        raise OSError(f"{browser} printed {printed} of {target.name}'s {count} slides: {why}")
 
 
 def chapters(names: list[str] | None = None) -> list[Path]:

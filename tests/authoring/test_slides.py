@@ -1,7 +1,6 @@
 """Decks: figures, equations and questions on slides, prose in the notes, no network, no TeX."""
 
 import base64
-import pathlib
 import re
 import subprocess
 
@@ -144,17 +143,21 @@ def test_a_numbered_heading_is_no_list():
 
 
 def test_a_pdf_that_lacks_slides_is_an_error(monkeypatch, tmp_path):
-    """A browser that prints before the deck is laid out leaves one empty page."""
-    page, printed = tmp_path / "99.html", b"/Type /Pages /Count 2 ... /Type /Page ... /Type/Page"
-    page.write_text("<section>1</section><section>2</section>", "utf-8")
+    """A browser that prints before the deck is there leaves one empty page."""
+    target, printed = tmp_path / "99.pdf", b"/Type /Pages /Count 2 ... /Type /Page ... /Type/Page"
+    pages = [slides.Slide("One", "<p>1</p>", "said"), slides.Slide("Two", "<p>2</p>")]
+    text = slides.deck("99", pages, to_print=True)
+    assert "reveal/print.css" in text and "Reveal.initialize" not in text
 
     def browser(command, **options):
-        (target,) = (each for each in command if each.startswith("--print-to-pdf="))
-        pathlib.Path(target.partition("=")[2]).write_bytes(printed)
+        assert (tmp_path / "99.print.html").read_text("utf-8") == text
+        assert command[-1].endswith("99.print.html") and f"--print-to-pdf={target}" in command
+        target.write_bytes(printed)
         return subprocess.CompletedProcess(command, 0, stderr="busy")
 
     monkeypatch.setattr(slides.subprocess, "run", browser)
-    assert slides.print_pdf("chromium", page) == tmp_path / "99.pdf"
+    slides.print_pdf("chromium", text, target)
     printed = b"/Type /Pages /Count 1 ... /Type /Page"
-    with pytest.raises(OSError, match=r"printed 1 of 99\.html's 2 slides: busy"):
-        slides.print_pdf("chromium", page)
+    with pytest.raises(OSError, match=r"printed 1 of 99\.pdf's 2 slides: busy"):
+        slides.print_pdf("chromium", text, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["99.pdf"]
