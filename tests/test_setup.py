@@ -82,10 +82,11 @@ def test_makefile_reads_the_same_two_lists():
 
 
 def test_whatever_the_package_imports_is_declared():
-    """The tools for authors alone may use what comes with the extra `dev`."""
+    """The tools for authors alone may use what comes with the extras `dev` and `emoji`."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
-    dev = {r.name for r in DEV}
+    emoji = [Requirement(line) for line in PROJECT["optional-dependencies"]["emoji"]]
+    dev = {r.name.replace("-", "_") for r in DEV + emoji}
     undeclared = {}
     for path in (ROOT / "course_lib").rglob("*.py"):
         allowed = declared | (dev if path.parent.name == "authoring" else set())
