@@ -22,6 +22,7 @@ from course_lib.models.layers import (
     zeroed,
 )
 from course_lib.models.text import TextEncoder
+from course_lib.models.tokenizer import Tokenizer
 
 
 class NoAttention(nn.Module):
@@ -215,13 +216,15 @@ class TextUNet(nn.Module):
     """A U-Net and the text encoder that learns with it: eq. 3 of Rombach et al. 2022.
 
     `prediction = network(x, timestep, ids)`: token ids (B, L) take the place of the context. unet
-    and text: keywords of UNet and TextEncoder.
+    and text: keywords of UNet and TextEncoder; tokenizer: of the Tokenizer that makes the ids, if
+    there is no CLIP that brings it.
     """
 
     @keeps_kwargs
-    def __init__(self, unet: dict, text: dict):
+    def __init__(self, unet: dict, text: dict, tokenizer: dict | None = None):
         super().__init__()
         self.unet, self.text_encoder = UNet(**unet), TextEncoder(**text)
+        self.tokenizer = Tokenizer(**tokenizer) if tokenizer else None
 
     def forward(self, x: Tensor, timestep: Tensor, ids: Tensor) -> Tensor:
         return self.unet(x, timestep, self.text_encoder(ids))
