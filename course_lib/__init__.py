@@ -28,7 +28,7 @@ import sys
 __version__ = "1.0.0"
 
 SHORT_WAITS = {
-    "GOMP_SPINCOUNT": "1000",  # looks at a variable, some µs: GNU's runtime, torch for Linux
+    "GOMP_SPINCOUNT": "2000",  # looks at a variable, some µs: GNU's runtime, torch for Linux
     "KMP_BLOCKTIME": "1",  # ms: LLVM's and Intel's runtimes, torch for macOS, Windows and conda
 }
 TORCH_FIRST = "COURSE_TORCH_FIRST"  # for `course doctor`, also where a notebook starts it

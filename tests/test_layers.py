@@ -126,3 +126,20 @@ def test_chapters_import_neither_experiments_nor_the_tools_for_authors():
         code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         found = re.findall(r"course_lib(?:\.| import )(experiments|authoring)\b", code)
         assert not found, f"{path.name} imports {found}"
+
+
+SCRIPTS = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path):
+    """No test runs the benchmarks, and linters don't look whether a module has a name."""
+    missing = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
+            for each in node.names:
+                try:  # a name of the module, or a module of the folder
+                    exec(f"from {node.module} import {each.name}", {})
+                except ImportError:
+                    missing.append(f"{node.module}.{each.name}, line {node.lineno}")
+    assert not missing

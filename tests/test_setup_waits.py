@@ -65,4 +65,4 @@ def test_after_torch_it_says_so_instead():
 def test_the_runtime_read_them(arguments):
     """libgomp itself tells what it read as it was loaded."""
     told = python(*arguments, OMP_DISPLAY_ENV="verbose").stderr
-    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", told)) == {"1000"}
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", told)) == {"2000"}

@@ -28,23 +28,24 @@ import diffusers
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from course_lib.recipes.report import milliseconds_per_picture
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_lib.cli.cost_check import check
 from course_lib.common.cuda_graphs import Captured, CudaGraphs, worth_capturing
 from course_lib.common.devices import fast_precision, hardware, pick_device
 from course_lib.common.registry import choose
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import Diffusion, guided, sample, trajectory
 from course_lib.models import SD15_UNET, UNet
+from course_lib.pipelines import text_to_image
 from course_lib.pipelines.stable_diffusion import times
-from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS_UNET, renamed
+from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS, renamed
 from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.training import Optimizer, Scale, train
-from course_lib.training.scale.cost import Kept, again, best, check
+from course_lib.training.scale.cost import Kept, again, best
 from course_lib.training.scale.recompute import blocks
 
 PAIRS = 7
@@ -143,7 +144,7 @@ def twin(
     with torch.no_grad():
         for name, parameter in ours.named_parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-            other = parameters[renamed(name, DIFFUSERS_UNET)]
+            other = parameters[renamed(name, DIFFUSERS)]
             other.copy_(parameter.reshape(other.shape))
     return ours, theirs
 
@@ -173,7 +174,7 @@ def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
     with torch.no_grad():
         for name, parameter in ours.named_parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-            parameters[renamed(name, DIFFUSERS_UNET)].copy_(parameter)
+            parameters[renamed(name, DIFFUSERS)].copy_(parameter)
     return ours, theirs
 
 
@@ -396,9 +397,19 @@ def fastest(what: str, ours, theirs, *sizes, goal: float) -> None:
 
 def shipped() -> None:
     """What a reader waits for: pictures of the shipped model, from captions to pixels."""
-    taken = milliseconds_per_picture(load_pipeline("scenes-latent", "cpu"))
+    model, captions = (
+        load_pipeline("scenes-latent", "cpu"),
+        [Scenes(64).caption(i) for i in range(64)],
+    )
+    threads, taken = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    for _ in range(3):
+        start = time.perf_counter()
+        text_to_image(model, captions, steps=20)
+        taken.append(1000 * (time.perf_counter() - start) / len(captions))
+    torch.set_num_threads(threads)
     what = "a picture of scenes-latent, 20 guided steps, in a batch of 64, one thread of a CPU"
-    note(what, f"{taken:.0f} ms", "≤ 70 ms")
+    note(what, f"{min(taken):.0f} ms", "≤ 70 ms")
 
 
 def another_unet() -> None:
@@ -573,7 +584,7 @@ def published() -> tuple[UNet, torch.nn.Module]:
             parameter.normal_(float("norm" in name and "weight" in name), 0.02)
     weights = dict(theirs.named_parameters())
     state = {
-        name: weights[renamed(name, DIFFUSERS_UNET)].reshape(p.shape)
+        name: weights[renamed(name, DIFFUSERS)].reshape(p.shape)
         for name, p in ours.named_parameters()
     }
     ours.load_state_dict(state, assign=True)

@@ -53,7 +53,7 @@ def test_waits_that_came_too_late_are_seen():
     assert doctor.check_waits({"OMP_WAIT_POLICY": "active"}).says.endswith("OMP_WAIT_POLICY=active")
     finding = doctor.check_waits({TORCH_FIRST: "1"} | SHORT_WAITS)
     assert finding.level == "WARN"
-    assert "set GOMP_SPINCOUNT=1000 KMP_BLOCKTIME=1 before" in finding.fix
+    assert "set GOMP_SPINCOUNT=2000 KMP_BLOCKTIME=1 before" in finding.fix
 
 
 def test_torchvision_of_another_build_is_explained():
