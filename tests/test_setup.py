@@ -87,10 +87,11 @@ def test_the_tests_can_build_the_site():
 
 
 def test_whatever_the_package_imports_is_declared():
-    """Only the authors' tools may use packages from the extra `dev`."""
+    """Only the authors' tools may use packages from the extras `dev` and `emoji`."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
-    dev = {r.name for r in DEV}
+    emoji = [Requirement(line) for line in PROJECT["optional-dependencies"]["emoji"]]
+    dev = {r.name.replace("-", "_") for r in DEV + emoji}
     undeclared = {}
     for path in (ROOT / "course_lib").rglob("*.py"):
         allowed = declared | (dev if "authoring" in path.parts else set())
