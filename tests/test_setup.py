@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
 DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
 SCIENCE = [Requirement(line) for line in PROJECT["optional-dependencies"]["science"]]
+SITE = [Requirement(line) for line in PROJECT["optional-dependencies"]["site"]]
 PINS = {
     canonicalize_name(name): version
     for name, version in re.findall(
@@ -33,13 +34,13 @@ def test_constraints_are_pins_and_comments_only():
     assert len(PINS) == sum("==" in line for line in lines)  # and none is there twice
 
 
-@pytest.mark.parametrize("requirement", NEEDED + DEV, ids=lambda r: r.name)
+@pytest.mark.parametrize("requirement", NEEDED + DEV + SITE, ids=lambda r: r.name)
 def test_every_dependency_has_a_pin_in_its_range(requirement):
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 
 
 def test_the_pins_are_complete():
-    """Whatever an install brings along has a pin, but for CUDA's packages, which torch pins."""
+    """Everything that gets installed is pinned, except CUDA's packages, which torch pins."""
     seen, queue = set(), [(r.name, r.extras) for r in NEEDED + DEV]
     while queue:
         name, extras = queue.pop()
@@ -82,15 +83,20 @@ def test_makefile_reads_the_same_two_lists():
     assert "(3, 11) <= sys.version_info[:2] <= (3, $(if $(PYTHON),99,13))" in makefile
 
 
+def test_the_tests_can_build_the_site():
+    assert set(map(str, SITE)) <= set(map(str, DEV))
+
+
 def test_whatever_the_package_imports_is_declared():
-    """The tools for authors alone may use what comes with the extra `dev`; RDKit may be missing."""
+    """Only the authors' tools may use packages from the extras `dev` and `emoji`; RDKit is optional."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
-    dev = {r.name for r in DEV}
+    emoji = [Requirement(line) for line in PROJECT["optional-dependencies"]["emoji"]]
+    dev = {r.name.replace("-", "_") for r in DEV + emoji}
     assert {r.name for r in SCIENCE} <= dev  # so that the tests run with it
     undeclared = {}
     for path in (ROOT / "course_lib").rglob("*.py"):
-        allowed = declared | (dev if path.parent.name == "authoring" else set())
+        allowed = declared | (dev if "authoring" in path.parts else set())
         allowed |= {"rdkit"} if path.name == "molecules.py" else set()
         foreign = imports(path) - allowed - sys.stdlib_module_names - {"course_lib"}
         undeclared |= {path.name: foreign} if foreign else {}

@@ -1,4 +1,4 @@
-"""Metrics: intervals against their definitions, and the form in which cards keep them."""
+"""Metrics: intervals against their definitions, and the form that cards store."""
 
 import json
 
@@ -7,6 +7,7 @@ import torch
 
 from course_lib.evaluation.metrics import (
     Metric,
+    clustered,
     find,
     from_card,
     mean,
@@ -24,7 +25,7 @@ def test_wilson_is_the_root_of_the_normal_approximation():
 
 
 def test_wilson_covers_the_truth_as_often_as_it_says():
-    """Exactly, over all outcomes of 50 tries: 95 % on average, with dips known from Brown 2001."""
+    """Exactly, over all outcomes of 50 trials: 95 % on average, with the dips of Brown 2001."""
     n, truth = 50, torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
     hits = torch.arange(n + 1)
     chance = torch.distributions.Binomial(n, truth[:, None]).log_prob(hits.double()).exp()
@@ -39,6 +40,27 @@ def test_a_means_interval_is_that_of_the_central_limit_theorem():
     assert (metric.value, metric.count, metric.kind) == (3.0, 4, "pair")
     half = 1.96 * (14 / 3) ** 0.5 / 2  # squared deviations 4, 1, 0, 9
     assert metric.interval == pytest.approx((3 - half, 3 + half))
+
+
+def test_a_clustered_interval_counts_clusters_and_not_values():
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alone = clustered("error", values, range(40))
+    assert alone.value == mean("error", values).value
+    assert alone.interval == pytest.approx(mean("error", values).interval)
+    # each value three times over says no more about the mean
+    often = clustered("error", values.repeat(3), list(range(40)) * 3, split="train")
+    assert often.interval == pytest.approx(alone.interval)
+    assert (often.count, often.split) == (120, "train")
+
+
+def test_a_clustered_interval_covers_the_truth_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    names, inside = [n // 5 for n in range(300)], 0
+    for _ in range(400):
+        common = torch.randn(60, generator=generator).repeat_interleave(5)
+        low, high = clustered("x", common + torch.randn(300, generator=generator), names).interval
+        inside += low <= 0 <= high
+    assert 0.91 < inside / 400 < 0.98
 
 
 def test_a_card_keeps_every_metric():
