@@ -1,5 +1,6 @@
 # make lab            set up .venv, then open the first chapter in JupyterLab
 # make demo           set up, then draw eight captions into outputs/demo.png
+# make play           set up, then draw with the model in the browser: `course play`
 # make test           set up, then run lint, tests, and every notebook from top to bottom
 # make test-editions  run every chapter and capstone of the student edition, and grade all solutions;
 #                     `make test` runs two chapters of it
@@ -18,7 +19,7 @@
 #
 # PYTHON=python3.12   the Python that makes .venv; by default the first suitable one
 # WHEELS=folder       install from this folder only
-# ARGS="--port 9999"  passed on to JupyterLab, the demo, notebooks (which ones), or bench
+# ARGS="--port 9999"  passed on to JupyterLab, demo, play, notebooks (which ones), or bench
 
 PYTHON ?=
 WHEELS ?=
@@ -29,13 +30,16 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test test-editions site test-site test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
+.PHONY: lab demo play test test-editions site test-site test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
 
 demo: .venv/lab.stamp
 	@$(RUN) course_lib.cli demo $(ARGS)
+
+play: .venv/onnx.stamp
+	@$(RUN) course_lib.cli play $(if $(WHEELS),--npm "$(WHEELS)") $(ARGS)
 
 test: .venv/dev.stamp
 	$(RUN) ruff check
@@ -77,6 +81,7 @@ bench: .venv/dev.stamp
 wheelhouse:
 	@$(make_venv)
 	$(PIP) download --only-binary=:all: -d wheels setuptools ".[dev]"
+	$(RUN) course_lib.authoring.playground.packages wheels
 	@echo 'Now, on a machine without a network: make lab WHEELS=/path/to/wheels'
 
 clean:
@@ -85,6 +90,7 @@ clean:
 # A stamp records that .venv holds what pyproject.toml and constraints.txt require.
 .venv/dev.stamp: EXTRA := [dev]
 .venv/site.stamp: EXTRA := [site]
+.venv/onnx.stamp: EXTRA := [onnx]
 .venv/%.stamp: pyproject.toml constraints.txt
 	@$(make_venv)
 	@$(if $(WHEELS),test -d "$(WHEELS)" || { echo "WHEELS: no folder $(WHEELS)" >&2; exit 1; })
@@ -93,7 +99,7 @@ clean:
 
 # A copied or renamed folder needs a new .venv, because the scripts in it contain the old path.
 ifeq ($(shell grep -F "$(CURDIR)/.venv" .venv/bin/activate 2>/dev/null),)
-.venv/lab.stamp .venv/site.stamp .venv/dev.stamp: FORCE
+.venv/lab.stamp .venv/site.stamp .venv/onnx.stamp .venv/dev.stamp: FORCE
 endif
 
 # Python 3.11 to 3.13 are tested; to use a later one, name it with PYTHON=.

@@ -86,7 +86,7 @@ def test_what_breaks_a_contract_is_named(skeleton, files, told):
 
 
 def named_in_strings(source: str) -> set[str]:
-    """The folders of course_lib that strings name as modules; docstrings are prose."""
+    """The folders of course_lib that occur as modules in strings, except in docstrings."""
     tree = ast.parse(source)
     docstrings = {
         id(node.body[0].value)
@@ -126,3 +126,20 @@ def test_chapters_import_neither_experiments_nor_the_tools_for_authors():
         code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
         found = re.findall(r"course_lib(?:\.| import )(experiments|authoring)\b", code)
         assert not found, f"{path.name} imports {found}"
+
+
+SCRIPTS = sorted((ROOT / "tests" / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path):
+    """No test runs the benchmarks, and linters don't look whether a module has a name."""
+    missing = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("course_lib"):
+            for each in node.names:
+                try:  # a name of the module, or a module of the folder
+                    exec(f"from {node.module} import {each.name}", {})
+                except ImportError:
+                    missing.append(f"{node.module}.{each.name}, line {node.lineno}")
+    assert not missing

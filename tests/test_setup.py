@@ -39,7 +39,7 @@ def test_every_dependency_has_a_pin_in_its_range(requirement):
 
 
 def test_the_pins_are_complete():
-    """Whatever an install brings along has a pin, but for CUDA's packages, which torch pins."""
+    """Everything that gets installed is pinned, except CUDA's packages, which torch pins."""
     seen, queue = set(), [(r.name, r.extras) for r in NEEDED + DEV]
     while queue:
         name, extras = queue.pop()
@@ -87,7 +87,7 @@ def test_the_tests_can_build_the_site():
 
 
 def test_whatever_the_package_imports_is_declared():
-    """The tools for authors alone may use what comes with the extra `dev`."""
+    """Only the authors' tools may use packages from the extra `dev`."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
     dev = {r.name for r in DEV}

@@ -1,4 +1,4 @@
-"""The class at a glance: how each exercise went, and which misconceptions were how frequent."""
+"""The class at a glance: the results of each exercise, and the most frequent misconceptions."""
 
 from collections import Counter
 from collections.abc import Sequence

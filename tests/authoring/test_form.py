@@ -169,7 +169,7 @@ def test_a_notebook_runs_fresh_and_is_written_in_the_form(tmp_path):
 
 
 def test_a_cell_prints_one_output_however_often_it_is_flushed():
-    """The kernel sends what is printed after a pause apart: two outputs, and a line in two pieces."""
+    """The kernel sends what is printed after a pause apart, now and then in mid-line."""
     source = "import time\nprint('exercise', flush=True)\ntime.sleep(0.5)\nprint('not attempted')"
     book = new_notebook(cells=[new_code_cell(source)])
     notebooks.execute(book)
