@@ -1,8 +1,11 @@
 # make lab            set up .venv, then open the first chapter in JupyterLab
 # make demo           set up, then draw eight captions into outputs/demo.png
+# make play           set up, then draw with the model in the browser: `course play`
 # make test           set up, then run lint, tests, and every notebook from top to bottom
 # make test-editions  run every chapter and capstone of the student edition, and grade all solutions;
 #                     `make test` runs two chapters of it
+# make site           build the website in outputs/site, which needs no network
+# make test-site      build it, and look at every page in Chromium; `make test` looks at some
 # make test-matrix    run the tests under the oldest torch as well: tests/MATRIX.md
 # make notebooks      run the notebooks, save them in the form that git keeps, and fill in the
 #                     README's tables
@@ -16,7 +19,7 @@
 #
 # PYTHON=python3.12   the Python that makes .venv; by default the first suitable one
 # WHEELS=folder       install from this folder only
-# ARGS="--port 9999"  passed on to JupyterLab, the demo, notebooks (which ones), or bench
+# ARGS="--port 9999"  passed on to JupyterLab, demo, play, notebooks (which ones), or bench
 
 PYTHON ?=
 WHEELS ?=
@@ -27,13 +30,16 @@ PIP := PIP_CONSTRAINT=constraints.txt $(RUN) pip --disable-pip-version-check
 SOURCE := $(if $(WHEELS),--no-index --find-links "$(WHEELS)")
 THREADS := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2}
 
-.PHONY: lab demo test test-editions test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
+.PHONY: lab demo play test test-editions site test-site test-matrix notebooks checksums parity refusals bench wheelhouse clean FORCE
 
 lab: .venv/lab.stamp
 	@$(RUN) course_lib.cli lab $(ARGS)
 
 demo: .venv/lab.stamp
 	@$(RUN) course_lib.cli demo $(ARGS)
+
+play: .venv/onnx.stamp
+	@$(RUN) course_lib.cli play $(if $(WHEELS),--npm "$(WHEELS)") $(ARGS)
 
 test: .venv/dev.stamp
 	$(RUN) ruff check
@@ -44,6 +50,12 @@ test: .venv/dev.stamp
 test-editions: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --editions tests/authoring/test_editions.py \
 		tests/authoring/test_grade.py
+
+site: .venv/site.stamp
+	@$(RUN) course_lib.authoring.site outputs/site $(ARGS)
+
+test-site: .venv/dev.stamp
+	$(THREADS) $(RUN) pytest -q --site tests/authoring/test_site.py
 
 test-matrix:
 	$(THREADS) .ci/test-matrix 2.11.0:0.26.0
@@ -69,6 +81,7 @@ bench: .venv/dev.stamp
 wheelhouse:
 	@$(make_venv)
 	$(PIP) download --only-binary=:all: -d wheels setuptools ".[dev]"
+	$(RUN) course_lib.authoring.playground.packages wheels
 	@echo 'Now, on a machine without a network: make lab WHEELS=/path/to/wheels'
 
 clean:
@@ -76,6 +89,8 @@ clean:
 
 # A stamp records that .venv holds what pyproject.toml and constraints.txt require.
 .venv/dev.stamp: EXTRA := [dev]
+.venv/site.stamp: EXTRA := [site]
+.venv/onnx.stamp: EXTRA := [onnx]
 .venv/%.stamp: pyproject.toml constraints.txt
 	@$(make_venv)
 	@$(if $(WHEELS),test -d "$(WHEELS)" || { echo "WHEELS: no folder $(WHEELS)" >&2; exit 1; })
@@ -84,7 +99,7 @@ clean:
 
 # A copied or renamed folder needs a new .venv, because the scripts in it contain the old path.
 ifeq ($(shell grep -F "$(CURDIR)/.venv" .venv/bin/activate 2>/dev/null),)
-.venv/lab.stamp .venv/dev.stamp: FORCE
+.venv/lab.stamp .venv/site.stamp .venv/onnx.stamp .venv/dev.stamp: FORCE
 endif
 
 # Python 3.11 to 3.13 are tested; to use a later one, name it with PYTHON=.

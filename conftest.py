@@ -1,3 +1,3 @@
-"""For tests and notebooks alike: imported before torch, the package makes threads wait briefly."""
+"""Imports the package before any test or notebook imports torch, so that threads wait briefly."""
 
 import course_lib  # noqa: F401

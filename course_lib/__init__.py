@@ -28,14 +28,14 @@ import sys
 __version__ = "1.0.0"
 
 SHORT_WAITS = {
-    "GOMP_SPINCOUNT": "2000",  # looks at a variable, some µs: GNU's runtime, torch for Linux
+    "GOMP_SPINCOUNT": "2000",  # polls, some µs in all: GNU's runtime, torch for Linux
     "KMP_BLOCKTIME": "1",  # ms: LLVM's and Intel's runtimes, torch for macOS, Windows and conda
 }
-TORCH_FIRST = "COURSE_TORCH_FIRST"  # for `course doctor`, also where a notebook starts it
+TORCH_FIRST = "COURSE_TORCH_FIRST"  # tells `course doctor`, even one that a notebook starts
 
 
 def set_short_waits() -> None:
-    """Set what the user did not; or note that torch, which reads it only once, is here already."""
+    """Set the waits, unless the user did; if torch, which reads them once, is loaded, note that."""
     if {"OMP_WAIT_POLICY", *SHORT_WAITS} & os.environ.keys():
         return
     os.environ.update({TORCH_FIRST: "1"} if "torch" in sys.modules else SHORT_WAITS)

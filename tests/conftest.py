@@ -1,4 +1,4 @@
-"""Shared by all tests: no network, no windows, and a text-to-image model of toy size."""
+"""Shared by all tests: no network, no windows, and a tiny text-to-image model."""
 
 import os
 
@@ -15,6 +15,7 @@ def pytest_addoption(parser):
     parser.addoption("--parity", action="store_true", help="write tests/PARITY.md")
     parser.addoption("--refusals", action="store_true", help="write tests/REFUSALS.md")
     parser.addoption("--editions", action="store_true", help="run all of the student edition")
+    parser.addoption("--site", action="store_true", help="look at every page of the website")
 
 
 def pytest_configure(config):
@@ -43,9 +44,9 @@ CAPTIONS = ["a red circle", "a blue square", "two large green rings on a white b
 
 @pytest.fixture(scope="session")
 def toy_pipeline():
-    """All three components with random weights, none of them zero: 32×32 pictures, 4×8×8 latents.
+    """All three components with random non-zero weights: 32×32 pictures, 4×8×8 latents.
 
-    A U-Net's last layer starts at zero, and would hide most mistakes.
+    A new U-Net's last layer is zero, which would hide most mistakes.
     """
     from course_lib.diffusion import Diffusion
     from course_lib.models import CLIP, AutoencoderKL, Tokenizer, UNet

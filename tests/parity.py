@@ -1,4 +1,4 @@
-"""Agreement with independent implementations, measured: what tests/PARITY.md is made of.
+"""Measures the agreement with independent implementations, for tests/PARITY.md.
 
 python -m pytest tests --parity      # after all tests, writes tests/PARITY.md
 """
@@ -14,9 +14,9 @@ ROWS: dict[str, tuple[float, float]] = {}  # test and configuration -> (largest 
 
 
 def agree(ours: Tensor, theirs: Tensor, bound: float) -> None:
-    """Asserts that the largest difference, relative to the largest of theirs, is at most `bound`.
+    """Asserts that the largest difference, relative to their largest value, is at most `bound`.
 
-    The measured difference goes into the table, under the name of the test that runs.
+    The measured difference goes into the table, under the name of the current test.
     """
     assert ours.shape == theirs.shape
     ours, theirs = ours.detach().double(), theirs.detach().double()
@@ -34,9 +34,9 @@ def page(title: str) -> str:
         "",
         title,
         "",
-        "The largest difference between the course's numbers and theirs, relative to the largest",
-        "of theirs, with random weights. Made by `make parity`. Where more than 1e-5 is allowed,",
-        "the test says why beside the bound.",
+        "The largest difference between the course's numbers and theirs, relative to their largest",
+        "number, with random weights. Made by `make parity`. If more than 1e-5 is allowed, the",
+        "test says why next to the bound.",
         "",
         "| what | configuration | largest difference | allowed |",
         "|---|---|---|---|",

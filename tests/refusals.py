@@ -1,4 +1,4 @@
-"""How often the tests see bad input refused: what tests/REFUSALS.md is made of.
+"""Counts how often the tests see bad input refused, for tests/REFUSALS.md.
 
 python -m pytest tests --refusals    # after all tests, writes tests/REFUSALS.md
 """
@@ -12,7 +12,7 @@ SEEN: Counter[tuple[str, str]] = Counter()  # (file of tests, error) -> how ofte
 
 
 def counting(raises):
-    """`pytest.raises`, counted: once for each time that a test expects an error."""
+    """`pytest.raises` that counts each time a test expects an error."""
 
     def counted(expected, *args, **kwargs):
         file = os.environ["PYTEST_CURRENT_TEST"].partition("::")[0]
@@ -23,7 +23,7 @@ def counting(raises):
 
 
 def page() -> str:
-    """The table: a row for each file of tests, a column for each error."""
+    """The table: one row for each test file, one column for each error."""
     total = Counter()
     for (_, error), count in SEEN.items():
         total[error] += count
@@ -31,9 +31,9 @@ def page() -> str:
     lines = [
         "# Refusals: bad input that the tests see refused",
         "",
-        "Each is one call with a wrong shape, range, dtype, name, file or setting, and one error",
-        "whose words the test checks. Made by `make refusals`. Refusals of the command line, which",
-        "end in one line and a status, and random damage (`tests/test_refusals.py`) come on top.",
+        "Each is a call with a wrong shape, range, dtype, name, file or setting, and one error",
+        "whose words the test checks. Made by `make refusals`. Not counted: errors of the command",
+        "line, which print one line, and random damage (`tests/test_refusals.py`).",
         "",
         f"| tests | {' | '.join(errors)} |",
         f"|---|{'---|' * len(errors)}",

@@ -14,7 +14,7 @@ TAG = re.compile(r"\\tag\{([^}]*)\}")
 
 
 def faults(bound: dict[str, dict[str, list[str]]], numbered: dict[str, list[str]]) -> list[str]:
-    """All that disagrees between the list and the chapters, one line each; [] is good."""
+    """All differences between the list and the chapters, one line each; [] is good."""
     found = []
     for chapter in sorted(bound.keys() | numbered.keys()):
         tests, numbers = bound.get(chapter, {}), numbered.get(chapter, [])

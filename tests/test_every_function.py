@@ -1,11 +1,11 @@
-"""Every public function is given bad data: refused in one line, or answered where that is right.
+"""Calls every public function with bad data: it must refuse in one line, unless the data is fine.
 
-TENSORS holds, for each function that takes tensors, a valid call and these tensors by name. Each
-of them is spoiled in turn, in the six ways of SPOILS, and must be refused unless FINE says why
-not. Only what a reader calls checks its input: equations, which are called by these, are in EXEMPT.
-What is computed at each step is not searched for NaN, which would make a GPU wait each time: there
-one bad sample must not touch the others. NUMBERS holds bad data
-that are no tensors. The last tests find every function that is left out, unless EXEMPT says why.
+TENSORS has, for each function that takes tensors, a valid call and the tensors by name. Each of
+them is spoiled in the six ways of SPOILS, one at a time, and must be refused unless FINE says why
+not. Only functions that a reader calls check their input; equations, which they call, are in
+EXEMPT. Code that runs at each step doesn't look for NaN, because a GPU would have to wait; there
+one bad sample must not affect the others. NUMBERS has bad data other than tensors. The last tests
+find every function that was forgotten, unless EXEMPT says why.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nan, tensor
 
 from course_lib.common.checkpoints import (
-    amend_card,
     load_checkpoint,
     read_card,
     read_checkpoint,
     save_checkpoint,
+    update_card,
 )
 from course_lib.common.devices import pick_device
 from course_lib.datasets import toy
@@ -122,7 +122,7 @@ def case(call, /, **tensors) -> Case:
 
 
 def door(call, /, **tensors) -> Case:
-    """Where a reader's data enter: NaN is refused."""
+    """The reader's data: NaN is refused."""
     return Case(call, tensors, True)
 
 
@@ -359,7 +359,7 @@ def is_fine(name: str, argument: str, way: str) -> bool:
 
 
 def is_inside(name: str, argument: str, way: str) -> bool:
-    """NaN where it is not searched for; times are always looked at."""
+    """NaN in functions that don't look for it; times are always checked."""
     return way == "NaN" and argument != "t" and not TENSORS[name].is_door
 
 
@@ -376,7 +376,7 @@ REFUSED = [each for each in EVERY if not is_fine(*each) and not is_inside(*each)
 
 
 def check_line(refused, *words):
-    """One line, of the course's own making, that holds the words."""
+    """A one-line error raised by the course that contains the words."""
     line, place = str(refused.value), refused.traceback[-1].path
     assert "\n" not in line and 10 < len(line) < 300 and all(word in line for word in words), line
     assert "course_lib" in place.parts, f"raised in {place}: {line}"
@@ -413,7 +413,7 @@ def test_what_is_fine_is_answered(name, argument, way):
 
 
 def in_all(result) -> list[Tensor]:
-    """The tensors of an answer."""
+    """The tensors in a result."""
     parts = result if isinstance(result, tuple | list) else []
     return [result] if isinstance(result, Tensor) else [x for part in parts for x in in_all(part)]
 
@@ -596,7 +596,7 @@ def test_weights_that_are_no_numbers_are_not_read(tmp_path):
     path = save_checkpoint(tmp_path / "judge", JUDGE)
     weights = JUDGE.state_dict() | {"head.bias": torch.full((3,), nan)}
     save_file(weights, path)
-    amend_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    update_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     with pytest.raises(ValueError) as refused:
         load_checkpoint(Classifier, path)
     check_line(refused, "head.bias", "nan")
@@ -606,7 +606,7 @@ MISSING = {
     "load_checkpoint": lambda path: load_checkpoint(UNet, path),
     "read_card": read_card,
     "read_checkpoint": read_checkpoint,
-    "amend_card": amend_card,
+    "update_card": update_card,
     "load_stable_diffusion": load_stable_diffusion,
     "load_published": load_published,
     "load_lora": lambda path: load_lora(path, MODEL),
@@ -652,17 +652,17 @@ EXEMPT = {
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare usual given
-        Tokenizer.without_final look_over encode compare shuffled check contents read
-        shards_in leftovers visible hidden holds_pictures""",
+        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
+        without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
+        read shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
-        attention_maps Tokenizer.train write split_of forget place_objects render published
+        attention_maps Tokenizer.train write split_of omit place_objects render published
         save_stable_diffusion save_lora""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware
-        fast_precision halve card_of locate missing render_card advice check_components check_place
-        find here is_name is_shipped""",
+        fast_precision to_half card_of locate missing render_card advice check_components
+        check_place find here is_name is_shipped""",
     "a recipe's settings and data are tested in test_recipes.py": "Recipe Recipe.* make_recipe",
     "its picture is damaged: an OSError in test_folder.py": "read_picture",
     "is downloaded: its `batch` is `endless`": "TorchvisionSet.batch",

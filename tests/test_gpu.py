@@ -1,4 +1,4 @@
-"""On a GPU the same numbers as on a CPU; skipped where there is none."""
+"""A GPU gives the same numbers as a CPU; skipped without a GPU."""
 
 import copy
 from contextlib import nullcontext
@@ -31,12 +31,12 @@ HALF = dict(atol=2e-3, rtol=0.02)  # bf16 rounds to 1 part in 256: five such rou
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    """cuDNN would round what it multiplies to 10 bits (TF32)."""
+    """Without this, cuDNN rounds its inputs to 10 bits (TF32)."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def answers(cls, name, ask):
-    """What a shipped model answers on the CPU, and on the GPU."""
+    """A shipped model's outputs on the CPU, and on the GPU."""
     with torch.no_grad():
         return [ask(load_checkpoint(cls, name, device)).cpu() for device in ("cpu", "cuda")]
 
@@ -78,7 +78,7 @@ def test_a_seed_draws_the_same_pictures(monkeypatch):
         again = inpaint(model, start.cpu(), mask, CAPTIONS)
         assert {each.device.type for each in (start, varied, again)} == {device}
         drawn.append(torch.cat([start, varied, again]).cpu())
-    # 20 steps multiply a rounding; a pixel that differs visibly (0.05 of 2) is an error
+    # 20 steps amplify rounding; a visible difference in a pixel (0.05 of 2) is an error
     assert (drawn[0] - drawn[1]).abs().max() < 0.05
 
 
@@ -96,7 +96,7 @@ def test_recomputing_gives_the_same_gradients():
 
 
 def a_unet() -> UNet:
-    """On the GPU, with random weights in every layer, the last of each block too."""
+    """On the GPU, with random weights in every layer, including the last of each block."""
     torch.manual_seed(0)
     unet = UNet(3, channels=32, multipliers=(1, 2), attention=(False, True), context_dim=16).cuda()
     for parameter in unet.parameters():
@@ -112,7 +112,7 @@ def inputs(seed: int, batch: int = 2) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("half", [False, True])
 def test_replays_give_the_same_gradients(half):
-    """Of a loss that asks twice, for inputs and weights that change from step to step."""
+    """For a loss that calls the network twice; inputs and weights change from step to step."""
     plain, quick = a_unet(), a_unet()
     graphs = CudaGraphs(quick, blocks(quick))
     for step in range(3):
@@ -166,7 +166,7 @@ def test_a_training_with_cuda_graphs_learns_the_same():
         models.append(copy.deepcopy(run.model))
         assert bool(run.engine.graphs.places) == graphs
     torch.testing.assert_close(*losses, **CLOSE)
-    with torch.no_grad():  # a copy has weights of its own, and is as any other model
+    with torch.no_grad():  # a copy has its own weights, like any other model
         one, other = (model(*inputs(5)) for model in models)
         assert not torch.equal(one, a_unet()(*inputs(5)))
     torch.testing.assert_close(one, other, **CLOSE)
@@ -212,7 +212,7 @@ def test_a_process_for_a_gpu_that_is_not_there(monkeypatch):
     count = torch.cuda.device_count()
     for name, value in dict(RANK=count, WORLD_SIZE=count + 1, LOCAL_RANK=count).items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(RuntimeError, match=r"'cuda:\d' was asked for, but here there is cuda:0"):
+    with pytest.raises(RuntimeError, match=r"'cuda:\d' was requested, but .* has only cuda:0"):
         train(UNet(1), lambda model, x: x, lambda i: None, steps=1, device="cuda")
 
 

@@ -86,7 +86,7 @@ def test_what_breaks_a_contract_is_named(skeleton, files, told):
 
 
 def named_in_strings(source: str) -> set[str]:
-    """The folders of course_lib that strings name as modules; docstrings are prose."""
+    """The folders of course_lib that occur as modules in strings, except in docstrings."""
     tree = ast.parse(source)
     docstrings = {
         id(node.body[0].value)

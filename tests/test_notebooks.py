@@ -1,6 +1,6 @@
-"""Every notebook is a finished chapter in the one form, made from its present code.
+"""Every notebook is a finished chapter in canonical form, executed with its current code.
 
-What runs in them is proved by nbval, which `make test` turns on the same files.
+nbval, which `make test` runs on the same files, tests that the code works.
 """
 
 import re
@@ -44,7 +44,7 @@ def test_every_exercise_asked_has_a_check_and_every_check_is_asked(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_later_cells_do_not_need_the_readers_answers(path):
-    """What an exercise defines is used in its own cell and its solution only."""
+    """Definitions in an exercise are only used in its own cell and its solution."""
     notebook = nbformat.read(path, as_version=4)
     answers, rest = [], []
     for cell in notebook.cells:
@@ -58,7 +58,7 @@ def test_later_cells_do_not_need_the_readers_answers(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_solutions_pass_and_stubs_are_not_attempted_as_code(path):
-    """Each cell's function, run by itself: the stored outputs are no accident."""
+    """Runs each cell's function by itself, so the stored outputs don't depend on luck."""
     for tag, status in (("exercise", "not attempted"), ("solution", "right")):
         for source in cells(path, tag):
             given = {}

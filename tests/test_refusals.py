@@ -1,6 +1,6 @@
-"""Nonsense in, one clear line out: damaged files, hostile captions, wrong shapes, dtypes and NaN.
+"""Bad input gives one clear line: damaged files, hostile captions, wrong shapes, dtypes and NaN.
 
-Each case names a call and the words that its refusal must hold; the modules' own tests have more.
+Each case has a call and the words that its error must contain; the modules' own tests have more.
 """
 
 import json
@@ -148,7 +148,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("caption", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_captions_are_drawn_or_refused_by_name(toy_pipeline, caption):
-    """Only the null caption, and what is blank, may be drawn."""
+    """Only the null caption and blank captions are accepted."""
     if not caption.strip():
         assert text_to_image(toy_pipeline, [caption], steps=1).isfinite().all()
         return

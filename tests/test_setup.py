@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDED = [Requirement(line) for line in PROJECT["dependencies"]]
 DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+SITE = [Requirement(line) for line in PROJECT["optional-dependencies"]["site"]]
 PINS = {
     canonicalize_name(name): version
     for name, version in re.findall(
@@ -32,13 +33,13 @@ def test_constraints_are_pins_and_comments_only():
     assert len(PINS) == sum("==" in line for line in lines)  # and none is there twice
 
 
-@pytest.mark.parametrize("requirement", NEEDED + DEV, ids=lambda r: r.name)
+@pytest.mark.parametrize("requirement", NEEDED + DEV + SITE, ids=lambda r: r.name)
 def test_every_dependency_has_a_pin_in_its_range(requirement):
     assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
 
 
 def test_the_pins_are_complete():
-    """Whatever an install brings along has a pin, but for CUDA's packages, which torch pins."""
+    """Everything that gets installed is pinned, except CUDA's packages, which torch pins."""
     seen, queue = set(), [(r.name, r.extras) for r in NEEDED + DEV]
     while queue:
         name, extras = queue.pop()
@@ -81,15 +82,19 @@ def test_makefile_reads_the_same_two_lists():
     assert "(3, 11) <= sys.version_info[:2] <= (3, $(if $(PYTHON),99,13))" in makefile
 
 
+def test_the_tests_can_build_the_site():
+    assert set(map(str, SITE)) <= set(map(str, DEV))
+
+
 def test_whatever_the_package_imports_is_declared():
-    """The tools for authors alone may use what comes with the extras `dev` and `emoji`."""
+    """Only the authors' tools may use packages from the extras `dev` and `emoji`."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
     emoji = [Requirement(line) for line in PROJECT["optional-dependencies"]["emoji"]]
     dev = {r.name.replace("-", "_") for r in DEV + emoji}
     undeclared = {}
     for path in (ROOT / "course_lib").rglob("*.py"):
-        allowed = declared | (dev if path.parent.name == "authoring" else set())
+        allowed = declared | (dev if "authoring" in path.parts else set())
         foreign = imports(path) - allowed - sys.stdlib_module_names - {"course_lib"}
         undeclared |= {path.name: foreign} if foreign else {}
     assert undeclared == {}

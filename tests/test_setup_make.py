@@ -1,4 +1,4 @@
-"""`make`, as on a fresh machine: a stand-in for Python writes down what it is asked to do."""
+"""`make`, as on a fresh machine: a fake Python logs the commands that it receives."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def make(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProce
 
 
 def log(folder: Path) -> list[str]:
-    """What was asked since the last look."""
+    """The commands since the last call."""
     lines = (folder / "log").read_text().splitlines() if (folder / "log").exists() else []
     (folder / "log").unlink(missing_ok=True)
     return lines
@@ -112,7 +112,17 @@ def test_wheels_are_taken_from_the_folder_alone(course):
 def test_the_wheelhouse_holds_all_of_it(course):
     make(course, "wheelhouse")
     download = "pip --disable-pip-version-check download --only-binary=:all: -d wheels"
-    assert log(course) == ["made .venv", f"{download} setuptools .[dev]{HELD}"]
+    npm = "-m course_lib.authoring.playground.packages wheels"
+    assert log(course) == ["made .venv", f"{download} setuptools .[dev]{HELD}", npm]
+
+
+def test_the_playground_needs_its_extra_and_no_network(course):
+    wheels = course.parent / "usb stick"
+    wheels.mkdir()
+    make(course, "play", f"WHEELS={wheels}", "ARGS=--port 0")
+    source = f"--no-index --find-links {wheels}"
+    play = f"-m course_lib.cli play --npm {wheels} --port 0"
+    assert log(course) == ["made .venv", f"{INSTALL} {source} -e .[onnx]{HELD}", play]
 
 
 def test_a_python_too_old_is_one_clear_line(course):
@@ -126,7 +136,7 @@ def test_a_python_too_old_is_one_clear_line(course):
 
 
 def test_the_versions_that_fit():
-    """The one-liner of the Makefile, run by this very Python."""
+    """The Makefile's one-liner, run by this Python."""
     line = re.search(r"FITS = (.*?\n.*?)\n", (ROOT / "Makefile").read_text()).group(1)
     for named, highest in ((False, 13), (True, 99)):
         code = line.replace("\\\n", "").replace("$(if $(PYTHON),99,13)", str(highest))

@@ -1,4 +1,4 @@
-"""The README: its tables are the measured ones, its links lead somewhere, its commands exist."""
+"""The README: its tables are up to date, its links work, and its commands exist."""
 
 import re
 from pathlib import Path

@@ -21,7 +21,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP ru
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Python where none of this is set but what is given."""
+    """A Python process with only these of the variables set."""
     kept = {name: value for name, value in os.environ.items() if name not in NAMES}
     return subprocess.run(
         [sys.executable, *arguments], env=kept | environment, cwd=ROOT,
@@ -30,7 +30,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def settings(first: str = "pass", **environment: str) -> dict[str, str]:
-    """What is set once course_lib was imported, after `first`."""
+    """The variables after importing course_lib, after running `first`."""
     code = f"{first}\nimport os, course_lib\nfor n in {NAMES}: print(n, os.environ.get(n))"
     pairs = map(str.split, python("-c", code, **environment).stdout.splitlines())
     return {name: value for name, value in pairs if value != "None"}
@@ -63,6 +63,6 @@ def test_after_torch_it_says_so_instead():
     ids=["package", "command", "notebook", "pytest", "bench"],
 )
 def test_the_runtime_read_them(arguments):
-    """libgomp itself tells what it read as it was loaded."""
+    """libgomp itself prints the settings that it has read."""
     told = python(*arguments, OMP_DISPLAY_ENV="verbose").stderr
     assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", told)) == {"2000"}

@@ -1,10 +1,10 @@
-"""The part of grading that runs a submission: its answers are used, and what they do is sent away.
+"""The part of grading that runs a submission: it runs the answers and sends back the outcomes.
 
     python -m course_lib.authoring.attempts TASK        # `course grade` starts it, in a sandbox
 
-It runs with the student edition, and nothing here decides anything. The task holds the cells and
-the inputs; what an answer makes of these goes to the standard output as plain data, a frame for
-each exercise. Of a notebook only those cells run that an exercise needs.
+It runs with the student edition, and makes no decisions. The task contains the cells and the
+inputs. The outcomes of the answers go to the standard output as plain data, one frame for each
+exercise. Only the cells that an exercise needs are run.
 """
 
 import ast
@@ -34,7 +34,7 @@ IGNORED = re.compile(r"^\s*[%!?].*$", re.MULTILINE)  # magics; they define nothi
 def main() -> None:
     channel = os.dup(1)
     silence = os.open(os.devnull, os.O_RDWR)
-    os.dup2(silence, 1)  # what the submission prints is nobody's business
+    os.dup2(silence, 1)  # the submission's own output is discarded
     os.dup2(silence, 2)
     task = loads(Path(sys.argv[1]).read_bytes(), objects=True)
     for number, inputs in task["inputs"].items():
@@ -51,7 +51,7 @@ def send(channel: int, frame: dict[str, Any]) -> None:
 
 
 def attempt(task: Mapping[str, Any], number: str, inputs: Any) -> dict[str, Any]:
-    """What the submission's answer to one exercise does, as plain data."""
+    """The outcome of the submission's answer to one exercise, as plain data."""
     exercise = checks.EXERCISES[number]
     try:
         answer = answer_of(task["cells"], number, task["names"].get(number))
@@ -72,8 +72,8 @@ class Missing(Exception):
 
 
 def answer_of(cells: Sequence[str], number: str, name: str | None) -> Any:
-    """What the submission hands to `check(number, ...)`; without such a call, what has the name
-    that the answer has in the chapter."""
+    """The answer that the submission passes to `check(number, ...)`, or, without such a call, the
+    object with the answer's name in the chapter."""
     found: dict[str, Any] = {}
 
     def witness(number: str, answer: Any) -> None:
@@ -96,7 +96,7 @@ def answer_of(cells: Sequence[str], number: str, name: str | None) -> Any:
 
 
 def compiled(source: str, i: int) -> CodeType:
-    """A cell's code; its lines can be looked up, as in a notebook."""
+    """A cell's compiled code, whose lines tracebacks can show, as in a notebook."""
     source, name = IGNORED.sub("", source), f"<cell {i}>"
     linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
     return compile(source, name, "exec")
@@ -141,7 +141,7 @@ def defined(source: str) -> set[str]:
 
 
 def scopes(source: str) -> Iterator[symtable.SymbolTable]:
-    """The scopes of a cell, that of the module first; a cell that is no Python has none of note."""
+    """The scopes of a cell, the module's first; a cell that isn't Python has an empty one."""
     source = IGNORED.sub("", source)
     try:
         ast.parse(source)

@@ -1,8 +1,8 @@
-"""What makes a notebook a chapter; `faults` lists what is missing.
+"""The rules for a chapter; `faults` lists those that a notebook breaks.
 
-The parts and their order: title with promise, picture and objectives; set-up; sections; an
-explorable; exercises; what good looks like; check yourself; summary. Code that the reader sees is
-short: a figure's own code is tagged `hide-input`, and JupyterLab folds it.
+The parts, in order: title with promise, picture and objectives; set-up; sections; an explorable;
+exercises; what good looks like; check yourself; summary. Visible code is short; the code of a
+figure is tagged `hide-input`, and JupyterLab folds it.
 """
 
 import re
@@ -15,7 +15,7 @@ from course_lib.authoring.form import canonical, code_digest, hero, pictures
 from course_lib.teaching.style import PNG_LIMIT
 
 SIZE_LIMIT = 1_500_000
-LINES = {"set-up": 15, "cell": 40, "chapter": 450}  # of code that the reader sees, at most
+LINES = {"set-up": 15, "cell": 40, "chapter": 450}  # at most this many lines of visible code
 RUNNING = re.compile(r"running [^·\n]*?on \d+ CPU cores?")
 EXERCISE = re.compile(
     r"### Exercise (\d+[a-z]?\.\d+) · (write|debug|predict|capstone) · [★☆]{3} · \d+ minutes?\n"
@@ -26,7 +26,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|work|tmp|Users|mnt|opt|usr)/|[
 
 
 def faults(path: Path) -> list[str]:
-    """What is missing from or wrong in a chapter, one line each; [] if it is finished."""
+    """Everything that is missing or wrong in a chapter, one line each; [] if it is finished."""
     notebook = nbformat.read(path, as_version=4)
     return [
         f"{path.name}: {fault}"

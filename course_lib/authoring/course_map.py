@@ -1,10 +1,10 @@
-"""Where to find what: for each chapter, the modules that it uses and the tests that check them.
+"""For each chapter, the modules that it uses and the tests that check them.
 
     python -m course_lib.authoring.course_map       # prints the table; authoring.readme fills it in
 
 The modules are those that the chapter imports, without the figures, exercises and small helpers
-that every chapter needs. The tests are those of its exercises, those that `tests/equations.toml`
-binds to its equations, and those that mirror the modules: tests/models/test_unet.py for
+that all chapters use. The tests are those of its exercises, those listed for its equations in
+`tests/equations.toml`, and those of the modules: tests/models/test_unet.py for
 course_lib/models/unet.py.
 """
 
@@ -19,11 +19,11 @@ import nbformat
 from course_lib.authoring.form import ROOT
 from course_lib.teaching.progress import TITLE
 
-LEFT_OUT = {"cli", "common", "exercises", "teaching"}  # folders that serve every chapter
+LEFT_OUT = {"cli", "common", "exercises", "teaching"}  # folders that all chapters use
 
 
 def table() -> list[str]:
-    """The map as lines of a Markdown table, a row for each chapter."""
+    """The map as lines of a Markdown table, with one row for each chapter."""
     rows = ["| chapter | modules | tests |", "|---|---|---|"]
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
@@ -38,7 +38,7 @@ def table() -> list[str]:
 
 
 def links(paths: Iterable[Path]) -> str:
-    """Links to these files, a line for each folder.
+    """Links to these files, one line for each folder.
 
     >>> links([Path("tests/models/test_unet.py")])
     'models: [unet](tests/models/test_unet.py)'
@@ -51,12 +51,12 @@ def links(paths: Iterable[Path]) -> str:
 
 
 def short(path: Path) -> str:
-    """The name of a module or of what a test mirrors; that of the folder for its __init__."""
+    """The name of a module or of the module that a test tests; for an __init__, the folder's."""
     return path.parent.name if path.stem == "__init__" else path.stem.removeprefix("test_")
 
 
 def modules_of(code: str) -> set[Path]:
-    """The files of course_lib that define what this code imports, without those LEFT_OUT.
+    """The files of course_lib that define what this code imports, except in LEFT_OUT.
 
     >>> modules_of("from course_lib.models import UNet")
     {PosixPath('course_lib/models/unet.py')}
@@ -74,7 +74,7 @@ def imports(code: str) -> list[tuple[str, list[str]]]:
 
 
 def defining_file(module: str, name: str) -> Path:
-    """The file that defines the name, where a package's __init__ only passes it on.
+    """The file that defines the name, even if a package's __init__ only re-exports it.
 
     >>> defining_file("course_lib.models", "UNet").as_posix()
     'course_lib/models/unet.py'
@@ -92,7 +92,7 @@ def defining_file(module: str, name: str) -> Path:
 
 
 def tests_of(chapter: str, modules: Iterable[Path]) -> set[Path]:
-    """The files of tests for that chapter ("04") and for these modules."""
+    """The test files for that chapter ("04") and for these modules."""
     bound = tomllib.loads((ROOT / "tests" / "equations.toml").read_text("utf-8"))["chapter"]
     nodes = [node for tests in bound.get(chapter, {}).values() for node in tests]
     found = {Path(node.partition("::")[0]) for node in nodes}
@@ -101,7 +101,7 @@ def tests_of(chapter: str, modules: Iterable[Path]) -> set[Path]:
 
 
 def mirror(module: Path) -> Path:
-    """Where the tests of a module stand.
+    """The test file of a module.
 
     >>> mirror(Path("course_lib/models/unet.py")).as_posix()
     'tests/models/test_unet.py'

@@ -1,4 +1,4 @@
-"""The canonical form of a notebook in git: executed, with nothing that differs between runs."""
+"""The canonical form of a notebook in git: executed, without anything that differs between runs."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ from course_lib.common.paths import ROOT
 from course_lib.teaching.style import PNG_LIMIT, shrink
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-LANGUAGE = {  # what a kernel writes, without Python's version: for colours, and for `nbconvert`
+LANGUAGE = {  # as a kernel writes it, without Python's version; for colours, and for `nbconvert`
     "name": "python",
     "codemirror_mode": {"name": "ipython", "version": 3},
     "file_extension": ".py",
@@ -40,7 +40,7 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if "solution" in tags:
             cell.metadata["jupyter"] = {"source_hidden": True, "outputs_hidden": True}
-        elif "hide-input" in tags:  # a figure whose code teaches nothing
+        elif "hide-input" in tags:  # a figure's code, which is folded
             cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
             cell.outputs = [_stable(output) for output in _joined(cell.outputs)]
@@ -80,7 +80,7 @@ def _stable(output: NotebookNode) -> NotebookNode:
 
 
 def _as_printed(text: str) -> str:
-    """The text as it looks at the end: of a line that was overwritten, the last version."""
+    """The text as it finally looks; if a line was overwritten, its last version."""
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n")]
     text = ADDRESS.sub("", "\n".join(lines))
     return text.replace(str(ROOT), ".").replace(str(Path.home()) + os.sep, "~" + os.sep)

@@ -1,7 +1,7 @@
 """The lecturer edition: beside each exercise its common errors, and a PDF of all answers.
 
-Nothing here is written twice. Times come from the chapters' headings, common errors are what the
-misconceptions tell a reader, and the questions to ask are the chapter's own.
+Nothing is written twice: times come from the chapters' headings, common errors are the messages of
+the misconceptions, and the questions are those of the chapter.
 """
 
 import re
@@ -25,7 +25,7 @@ DURATIONS = re.compile(r"\*(Reading [^*]*?) · difficulty")
 
 
 def errors(exercise: Exercise) -> list[tuple[str, str]]:
-    """The common errors: a name in words, and what a reader who made it is told."""
+    """The common errors: a name in words, and the message for the reader."""
     match exercise:
         case Choice(right, why):
             return [(f"({letter})", text) for letter, text in why.items() if letter != right]

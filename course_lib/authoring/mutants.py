@@ -1,13 +1,13 @@
-"""Slightly wrong versions of the exercises' references: a good check refuses every one of them.
+"""Slightly wrong versions of the exercises' references: a good check refuses all of them.
 
     python -m course_lib.authoring.mutants          # all mutants that some check accepts
     python -m course_lib.authoring.mutants 9.1 3.2  # those of these exercises
 
 A mutant differs from the reference, or from a helper that the reference calls, in one place: a
-symbol replaced by another one, a root, a square, a factor 2 or a sign too many or too few, a number
-off by one, an operator exchanged, a dimension, a transpose, a gradient cut. It is named by the
-change, "sigma_s**2 => sigma_s", with the number of the occurrence if the expression stands in the
-function more than once: "sigma_s => sigma_t (2)".
+symbol is replaced by another; a root, a square, a factor 2 or a sign is added or removed; a number
+is off by one; or an operator, a dimension, a transpose or a gradient is changed. Its name is the
+change, "sigma_s**2 => sigma_s". If the expression occurs in the function more than once, the number
+of the occurrence is added: "sigma_s => sigma_t (2)".
 """
 
 import ast
@@ -32,7 +32,7 @@ OPERATORS = {
     ast.FloorDiv: [ast.Div], ast.Lt: [ast.LtE, ast.Gt], ast.LtE: [ast.Lt, ast.GtE],
     ast.Gt: [ast.GtE, ast.Lt], ast.GtE: [ast.Gt, ast.LtE], ast.Eq: [ast.NotEq],
 }  # fmt: skip
-NAMES = {  # a method, function or keyword -> what is easily taken for it
+NAMES = {  # a method, function or keyword -> what it is easily confused with
     "min": ["max"], "max": ["min"], "mean": ["sum"], "sum": ["mean"], "prod": ["sum"],
     "cumprod": ["cumsum"], "std": ["var"], "var": ["std"], "rsqrt": ["sqrt", "reciprocal"],
     "exp": ["log"], "log": ["exp", "log2"], "cos": ["sin"], "sin": ["cos"], "triu": ["tril"],
@@ -50,12 +50,12 @@ class Mutant:
 
 
 def survivors(exercise: Code) -> list[str]:
-    """The names of the mutants that the exercise's check takes for right."""
+    """The names of the mutants that the exercise's check accepts as right."""
     cases = exercise.inputs()
     expected = [exercise.outcome(exercise.reference, case) for case in cases]
 
     def accepted(answer: Callable) -> bool:
-        pairs = zip(reversed(cases), reversed(expected), strict=True)  # large cases see the most
+        pairs = zip(reversed(cases), reversed(expected), strict=True)  # large cases find the most
         with _line_limit(2_000):
             return all(
                 agree(exercise.outcome(answer, case), right, exercise.tolerance)
@@ -67,7 +67,7 @@ def survivors(exercise: Code) -> list[str]:
 
 @contextmanager
 def _line_limit(lines: int) -> Iterator[None]:
-    """Stop a mutant that loops for ever after so many of its lines."""
+    """Stop a mutant after this many lines, in case it loops for ever."""
     left = lines
 
     def count(frame: FrameType, event: str, argument: object) -> Callable | None:
@@ -124,7 +124,7 @@ def _with_helpers(function: FunctionType) -> list[FunctionType]:
 
 
 def _detached(value: torch.Tensor) -> torch.Tensor:
-    """What a mutant calls to cut a gradient; where none flows there is nothing to cut."""
+    """Cuts a gradient in a mutant; ValueError if no gradient flows there."""
     if not value.requires_grad:
         raise ValueError("no gradient flows here")
     return value.detach()
@@ -133,7 +133,7 @@ def _detached(value: torch.Tensor) -> torch.Tensor:
 def _mutated(
     function: ast.FunctionDef, trained: bool, seen: Counter[str]
 ) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """(what was changed, the function with that change), for each change in each place."""
+    """Yields (the change, the function with that change), for each change in each place."""
     symbols = sorted(_symbols(function))
     for node, places, measured in _expressions(function):
         old = ast.unparse(node)
@@ -158,7 +158,7 @@ def _symbols(function: ast.FunctionDef) -> set[str]:
 
 
 def _expressions(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, list, bool]]:
-    """Each expression that is read, the path that leads to it, and whether only its size counts."""
+    """Each expression that is read, the path to it, and whether only its size matters."""
 
     def walk(node: ast.AST, path: list, measured: bool = False) -> Iterator[tuple]:
         if isinstance(node, ast.expr) and isinstance(getattr(node, "ctx", None), ast.Store):
@@ -179,7 +179,7 @@ def _expressions(function: ast.FunctionDef) -> Iterator[tuple[ast.AST, list, boo
 
 
 def _measures(node: ast.AST) -> bool:
-    """Whether this is `x.shape`, `len(x)`, `torch.ones_like(x)`: x's numbers don't matter there."""
+    """Whether this is `x.shape`, `len(x)`, `torch.ones_like(x)`, where x's values don't matter."""
     if isinstance(node, ast.Call):
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
         return name == "len" or name.endswith("_like")
@@ -201,7 +201,7 @@ def _with(function: ast.FunctionDef, places: list, new: ast.AST) -> ast.Function
 
 
 def _changes(node: ast.AST, symbols: list[str]) -> Iterator[ast.AST]:
-    """All that can be done to one expression."""
+    """All changes of one expression."""
     match node:
         case ast.keyword(arg=name, value=value) if name in NAMES:
             yield from (ast.keyword(other, value) for other in NAMES[name])
@@ -253,7 +253,7 @@ def _is_quantity(node: ast.AST) -> bool:
 
 
 def _wrapped(node: ast.expr, trained: bool) -> Iterator[ast.expr]:
-    """The expression with something done to it that should not have been done."""
+    """The expression with a superfluous operation."""
     yield ast.UnaryOp(ast.USub(), node)
     yield ast.BinOp(ast.Constant(2), ast.Mult(), node)
     yield ast.BinOp(node, ast.Pow(), ast.Constant(2))

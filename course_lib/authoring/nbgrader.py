@@ -1,9 +1,10 @@
-"""The nbgrader edition: a course that `nbgrader generate_assignment`, `autograde` and
-`generate_feedback` understand (version 0.9).
+"""The nbgrader edition: a course for `nbgrader generate_assignment`, `autograde` and
+`generate_feedback` (version 0.9).
 
-Each chapter is an assignment. An exercise's cell holds the solution between nbgrader's marks, which
-it replaces; the cell below holds the hidden test. Points are the exercise's stars. nbgrader runs
-submissions without a sandbox: for code that you don't trust there is `course grade`.
+Each chapter is an assignment. An exercise's cell contains the solution between nbgrader's marks,
+and nbgrader replaces it; the cell below contains the hidden test. The points are the exercise's
+stars. nbgrader runs submissions without a sandbox; for code that you don't trust, use
+`course grade`.
 """
 
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from course_lib.authoring import experiments
 from course_lib.authoring.lecturer import HEADING
 from course_lib.common.paths import ROOT
 
@@ -58,6 +60,7 @@ def write_assignment(out: Path, name: str, notebook: NotebookNode) -> None:
 
 def assignment(notebook: NotebookNode) -> NotebookNode:
     """The chapter with nbgrader's marks; each exercise and its solution become two cells."""
+    experiments.hide(notebook.cells)
     cells, heading = [], None
     following = [*notebook.cells[1:], None]
     for cell, solution in zip(notebook.cells, following, strict=True):
@@ -74,7 +77,7 @@ def assignment(notebook: NotebookNode) -> NotebookNode:
 def graded(
     exercise: NotebookNode, solution: NotebookNode, number: str, points: int
 ) -> list[NotebookNode]:
-    """The cell in which a student answers, and the one that grades the answer."""
+    """The cell for the student's answer, and the cell that grades it."""
     name = number.replace(".", "-")  # nbgrader's ids have no dots
     stub, check = split(exercise.source, number)
     right, _ = split(solution.source.removeprefix("# Solution").strip(), number)
@@ -91,7 +94,7 @@ def graded(
 
 
 def split(source: str, number: str) -> tuple[str, str]:
-    """A cell without its last line, the call of `check`, and that line."""
+    """A cell without its last line, which is the call of `check`, and that line."""
     code, _, check = source.rpartition(f'check("{number}"')
     return code.strip(), f'check("{number}"{check}'
 

@@ -1,8 +1,8 @@
 """`python -m course_lib.authoring.notebooks [NB...]`: run chapters, save them in canonical form.
 
-Notebooks are committed executed, since most readers first see them on a code-hosting page. Each one
-runs in a clean kernel. Then everything is removed that differs between runs or machines, so that a
-difference in git is one that a person made. What is missing from a chapter is listed.
+Notebooks are committed executed, because most readers first see them on a code-hosting page. Each
+one runs in a new kernel. Then everything that differs between runs or machines is removed, so a
+difference in git is one that a person made. Last, everything that a chapter lacks is listed.
 """
 
 import argparse
@@ -25,10 +25,10 @@ CELL_SECONDS = 300
 
 
 def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
-    """Run all cells in a new kernel; the seconds it took. CellExecutionError at the first failure.
+    """Run all cells in a new kernel; returns the seconds. CellExecutionError if a cell fails.
 
     The outputs are written into the given notebook. They are those of a reader who has solved no
-    exercise yet, whatever the person who runs this has solved.
+    exercise yet, whatever progress the person who runs this has.
     """
     os.environ.update(TQDM_MININTERVAL="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # chapters state running times on a CPU
@@ -39,7 +39,7 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
         kernel_name=KERNEL["name"],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        coalesce_streams=True,  # else a line is now and then in two pieces, as the kernel flushed
+        coalesce_streams=True,  # otherwise a flush may split a line into two outputs
     )
     start = time.perf_counter()
     client.execute()
@@ -58,7 +58,7 @@ def duration(seconds: float) -> str:
 
 
 def make(path: Path) -> float:
-    """Run the notebook at `path` and save it in canonical form; the seconds it took to run."""
+    """Run the notebook at `path` and save it in canonical form; returns the seconds."""
     notebook = nbformat.read(path, as_version=4)
     seconds = execute(notebook, path.parent)
     header = notebook.cells[0]

@@ -1,8 +1,8 @@
 """`python -m course_lib.authoring.readme`: fill in the README's tables.
 
 Running times come from the chapters' headers, metrics from the checkpoints' cards, modules and
-tests from the chapters' imports, and the badges' address from pyproject.toml. Each table stands
-between `<!-- NAME -->` and `<!-- end -->`.
+tests from the chapters' imports, and the badges' address from pyproject.toml. Each table is between
+`<!-- NAME -->` and `<!-- end -->`.
 """
 
 import re
@@ -49,7 +49,7 @@ def where(card: dict) -> str:
 
 
 def figures() -> list[str]:
-    """What `course evaluate` measured on held-out scenes, a column for each held-out split."""
+    """The results of `course evaluate` on held-out scenes, one column for each held-out split."""
     rows = [f"| | {' | '.join(SPLITS)} |", "|---|---|---|"]
     for name in filter(lambda name: name.startswith("scenes-"), published()):
         cells: dict[str, dict[str, Metric]] = {}
@@ -73,10 +73,10 @@ def show(metric: Metric) -> str:
 
 
 def badges(repository: str | None = None) -> list[str]:
-    """Badges that open the course on Colab and Binder; none while no address is set.
+    """Badges that open the course on Colab and Binder; none if there is no address.
 
-    repository: such as "https://github.com/ada/course"; by default the one in pyproject.toml. Colab
-    opens the branch `colab`, which is made by `course edition colab`.
+    repository: for example "https://github.com/ada/course"; by default the one in pyproject.toml.
+    Colab opens the branch `colab`, which `course edition colab` makes.
     """
     if repository is None:
         settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

@@ -1,14 +1,14 @@
-"""Running code that nobody has read: it can reach nothing but its own temporary folder.
+"""Runs untrusted code, which can only access its own temporary folder.
 
     process = start(["python", "/task/script.py"], readable={"/task": folder})
 
-On Linux the kernel does it. In namespaces of its own the process has no network, sees no other
-process, and its root is a new, empty file system, in which only the named folders are mounted,
-read-only. Limits hold for memory, time, files and processes. `faults` tries all of this out on this
-machine and says what is not enforced.
+It uses namespaces of the Linux kernel. The process has no network and sees no other process. Its
+root is a new, empty file system, in which only the named folders are mounted, read-only. There are
+limits on memory, time, files and processes. `faults` tests all of this on this machine and says
+what is not enforced.
 
-This file is also the program that prepares the namespaces from within: `unshare` starts it, and it
-mounts, drops every privilege and becomes the command.
+This file is also the program that sets up the namespaces from inside: `unshare` starts it, and it
+mounts the folders, drops all privileges and becomes the command.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ LIMITS = {  # of a process
     "NOFILE": 256,
     "CORE": 0,
 }
-TEMPORARY = "64m"  # what the temporary folder holds
+TEMPORARY = "64m"  # size of the temporary folder
 
 
 # ---- from outside ------------------------------------------------------------------------------
@@ -55,10 +55,10 @@ def start(
 ) -> subprocess.Popen:
     """Start the command with its standard output as a pipe.
 
-    readable: what it may read beside Python and the system's libraries: the path at which it finds
-        a folder or file, and where that is here.
-    hidden: folders that it may not read, even where Python's folder contains them.
-    confined: False for code that is trusted: then nothing but the time is limited.
+    readable: what it may read besides Python and the system's libraries: its path for a folder or
+        file, and where that is on this machine.
+    hidden: folders that it must not read, even if Python's folder contains them.
+    confined: False for trusted code; then only the time is limited.
     """
     spec = {
         "command": list(map(str, command)),
@@ -80,8 +80,8 @@ def start(
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Kill all of it. The first process of a namespace takes all others of it along."""
-    import psutil  # here: the part within has the standard library alone
+    """Kill it completely. When a namespace's first process dies, the kernel kills the others."""
+    import psutil  # imported here, because the part inside only has the standard library
 
     try:
         family = psutil.Process(process.pid).children(recursive=True)
@@ -96,7 +96,7 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def namespaces() -> list[str]:
-    """The command that makes namespaces; a user's own needs one for users as well."""
+    """The command that makes namespaces; an ordinary user also needs a user namespace."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     own = ["--mount", "--net", "--pid", "--ipc", "--uts"]
     return ["unshare", *user, *own, "--fork", "--kill-child", "--"]
@@ -109,7 +109,7 @@ def python_folders() -> list[Path]:
     return [f for f in folders if not any(f.is_relative_to(g) for g in folders if g != f)]
 
 
-# ---- does it hold here? ------------------------------------------------------------------------
+# ---- does it work on this machine? -------------------------------------------------------------
 
 PROBE = """
 import json, os, socket, sys
@@ -144,7 +144,7 @@ print(json.dumps(found), flush=True)
 
 
 def faults() -> list[str]:
-    """What this machine doesn't enforce; [] where untrusted code can be run."""
+    """What this machine doesn't enforce; [] if it can run untrusted code."""
     if not sys.platform.startswith("linux") or not shutil.which("unshare"):
         return ["it needs Linux and the command unshare (util-linux)"]
     import socket
@@ -167,7 +167,7 @@ def faults() -> list[str]:
             stop(process)
 
 
-# ---- from within -------------------------------------------------------------------------------
+# ---- from inside -------------------------------------------------------------------------------
 
 
 def become(spec: dict) -> None:
@@ -175,7 +175,7 @@ def become(spec: dict) -> None:
     import resource
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file too large is then an OSError
-    with suppress(OSError):  # should memory run out, the kernel ends this process first
+    with suppress(OSError):  # if memory runs out, the kernel kills this process first
         Path("/proc/self/oom_score_adj").write_text("1000")
     if spec["confined"]:
         new_root(spec["readable"], spec["hidden"])
@@ -190,9 +190,9 @@ def become(spec: dict) -> None:
 
 
 def new_root(readable: Mapping[str, str], hidden: Sequence[str]) -> None:
-    """Replace the file system by one that holds these folders, for reading, and /tmp."""
+    """Replace the file system by one with these folders, read-only, and /tmp."""
     mount(None, "/", flags="REC PRIVATE")
-    root = "/tmp"  # of the new mount namespace: nobody else sees what is mounted over it
+    root = "/tmp"  # in the new mount namespace; other processes don't see what is mounted there
     sources = {target: os.open(path, os.O_PATH) for target, path in readable.items()}
     mount("tmpfs", root, "tmpfs", "NOSUID NODEV", "size=16m,mode=755")
     for path, options in (("/tmp", f"size={TEMPORARY},mode=1777"), ("/dev/shm", "size=16m")):
@@ -226,14 +226,14 @@ def new_root(readable: Mapping[str, str], hidden: Sequence[str]) -> None:
 
 
 def bind(source: str, target: str, options: str = "NOSUID NODEV") -> None:
-    """Mount a folder or file a second time, for reading only."""
+    """Mount a folder or file a second time, read-only."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.close(os.open(target, os.O_CREAT))
     mount(source, target, flags="BIND REC")
-    flags = os.statvfs(target).f_flag  # what the kernel may not let a user take back
+    flags = os.statvfs(target).f_flag  # flags that a user may not be allowed to remove
     kept = {name for name in ("NOSUID", "NODEV", "NOEXEC") if flags & getattr(os, f"ST_{name}")}
     kept |= {"NOATIME"} if flags & os.ST_NOATIME else {"RELATIME"}
     kept |= {"NODIRATIME"} if flags & os.ST_NODIRATIME else set()
@@ -251,7 +251,7 @@ def mount(
 
 
 def drop_privileges() -> None:
-    """No group, no capability, and no way to gain one; as root, another user too."""
+    """Drop all groups and capabilities for good; as root, also switch to another user."""
     LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0)
     for capability in range(64):
         LIBC.prctl(DROP_BOUNDING, capability, 0, 0, 0)
@@ -264,7 +264,7 @@ def drop_privileges() -> None:
 
 
 def is_real_root() -> bool:
-    """Whether this is the machine's root, not that of a user's own namespace."""
+    """Whether this is the machine's root, not the root of a user namespace."""
     with open("/proc/self/uid_map") as file:
         return file.read().split() == ["0", "0", "4294967295"]
 

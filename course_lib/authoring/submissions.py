@@ -1,4 +1,4 @@
-"""What students handed in: which notebooks there are, of which chapter, with which code."""
+"""What students have submitted: the notebooks, their chapters and their code."""
 
 import json
 import re
@@ -13,11 +13,11 @@ CHECK = re.compile(r"\bcheck\(\s*[\"'](\d+[a-z]?\.\d+)[\"'](?:\s*,\s*(\w+)\s*\))
 
 
 class Refused(Exception):
-    """Why a submission, or its process, gives nothing to judge: one line."""
+    """A submission, or its process, can't be graded; the message says why in one line."""
 
 
 def submissions(folder: Path) -> list[tuple[str, Path]]:
-    """Each student and a notebook: folders or notebooks that are called by the students' names."""
+    """Pairs of a student and a notebook: folders or notebooks named after the students."""
     found = []
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
@@ -31,12 +31,12 @@ def submissions(folder: Path) -> list[tuple[str, Path]]:
 
 
 def printable(text: str) -> str:
-    """A text in one line, without control characters: a terminal would obey them."""
+    """A text in one line, without control characters, which a terminal would execute."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def read_cells(path: Path) -> list[str]:
-    """The code cells of a notebook, without solutions; Refused if it is none."""
+    """The code cells of a notebook, without solutions; Refused if it isn't a notebook."""
     if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_NOTEBOOK:
         raise Refused(f"is no file of at most {MOST_NOTEBOOK >> 20} MB")
     try:
@@ -52,7 +52,7 @@ def read_cells(path: Path) -> list[str]:
 
 
 def chapter_of(path: Path, cells: Sequence[str]) -> str:
-    """The chapter, "02": as its file is called, or as the exercises in it are numbered."""
+    """The chapter, for example "02", from the file's name or the numbers of its exercises."""
     named = [stem for stem in CHAPTERS if stem in path.stem]
     numbers = [found[1].partition(".")[0].zfill(2) for found in CHECK.finditer("\n".join(cells))]
     known = [stem.partition("_")[0] for stem in named or CHAPTERS if named or numbers]
@@ -63,7 +63,7 @@ def chapter_of(path: Path, cells: Sequence[str]) -> str:
 
 
 def answer_names() -> dict[str, str]:
-    """What the answers are called in the chapters: {"2.1": "bits_per_dimension", ...}."""
+    """The names of the answers in the chapters: {"2.1": "bits_per_dimension", ...}."""
     found = {}
     for stem in CHAPTERS:
         text = "\n".join(read_cells(ROOT / "notebooks" / f"{stem}.ipynb"))

@@ -1,10 +1,10 @@
-"""How much of the code of `diffusion` and `models` checks its input: at most 6 % of the lines.
+"""How much of the code in `diffusion` and `models` checks its input: at most 6 % of the lines.
 
     python -m course_lib.authoring.validation
 
-The equations are the lesson, and a check in the middle of one hides it. What counts, by lines:
-a raise or an assert, with the if or except that ends in it; a call of a function that only checks,
-such as `require`; these functions themselves; and an assignment whose names only checks read.
+The equations are the lesson, and a check in between hides them. These lines count: a raise or an
+assert, with the if or except that ends in it; a call of a function that only checks, such as
+`require`; these functions themselves; and an assignment whose names are only used by checks.
 """
 
 import ast
@@ -31,7 +31,7 @@ def measure(folders: Iterable[str] = FOLDERS, root: Path = ROOT / "course_lib") 
 
 
 def code_lines(source: str) -> set[int]:
-    """The numbers of the lines that hold code: no blank lines, comments or docstrings."""
+    """The numbers of the lines with code: not blank, not a comment, not in a docstring."""
     lines = enumerate(source.splitlines(), 1)
     code = {n for n, line in lines if line.strip() and not line.strip().startswith("#")}
     for node in ast.walk(ast.parse(source)):
@@ -53,7 +53,7 @@ def validation_lines(tree: ast.Module, checkers: set[str]) -> set[int]:
 
 
 def is_check(node: ast.AST, checkers: set[str]) -> bool:
-    """Whether a statement does nothing but check.
+    """Whether a statement only checks something.
 
     >>> is_check(ast.parse("if x < 0: raise ValueError('negative')").body[0], set())
     True
@@ -70,7 +70,7 @@ def is_check(node: ast.AST, checkers: set[str]) -> bool:
 
 
 def preparations(function: ast.FunctionDef, checks: set[int]) -> set[int]:
-    """The lines of assignments whose names are read by checks, or by one another, alone."""
+    """The lines of assignments whose names are only read by checks, or by each other."""
     found = [node for node in ast.walk(function) if isinstance(node, ast.Assign) and is_local(node)]
     while True:
         lines = set().union(*map(lines_of, found))
@@ -85,7 +85,7 @@ def preparations(function: ast.FunctionDef, checks: set[int]) -> set[int]:
 
 
 def checkers_in(trees: list[ast.Module]) -> set[str]:
-    """The names of the functions that only check: from common/checks.py, and of these folders."""
+    """The names of the functions that only check, in common/checks.py and in these folders."""
     nodes = [node for tree in trees for node in ast.walk(tree)]
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     checks = [node for node in imports if node.module == "course_lib.common.checks"]
@@ -99,7 +99,7 @@ def checkers_in(trees: list[ast.Module]) -> set[str]:
 
 
 def only_checks(function: ast.FunctionDef, checkers: set[str]) -> bool:
-    """Whether a function checks, and beside that only names what it checks."""
+    """Whether a function only checks, apart from assigning names to what it checks."""
     body = function.body[ast.get_docstring(function) is not None :]
     body = [node for node in body if not (isinstance(node, ast.Assign) and is_local(node))]
     return bool(body) and all(is_check(node, checkers) for node in body)
@@ -121,7 +121,7 @@ def names_in(node: ast.AST, how: type) -> list[ast.Name]:
 
 
 def name_of(node: ast.AST) -> str:
-    """The last part of a name: `check` of `self.check`."""
+    """The last part of a name: `check` for `self.check`."""
     return getattr(node, "attr", getattr(node, "id", ""))
 
 

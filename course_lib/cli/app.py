@@ -1,9 +1,9 @@
-"""The command `course`: doctor, lab, progress, demo, sample, train, evaluate, cost,
+"""The command `course`: doctor, lab, progress, demo, sample, play, train, evaluate, cost, export,
 edition, grade.
 
-What a user gets wrong ends in one line on stderr and status 2; what the machine refuses (a full
-disk, no GPU) in one line and status 1. Only a bug of ours shows a traceback. Everything heavy is
-imported by the command that needs it, so that `course --help` answers at once.
+A user's mistake prints one line on stderr and exits with status 2; a problem with the machine (a
+full disk, no GPU) prints one line and exits with status 1. Only a bug in the course shows a
+traceback. Each command imports the heavy modules that it needs, so `course --help` is fast.
 """
 
 import logging
@@ -13,6 +13,7 @@ import typer
 
 from course_lib.cli.draw import demo, sample
 from course_lib.cli.editions import edition, grade
+from course_lib.cli.playground import export, play
 from course_lib.cli.start import doctor, lab, progress
 from course_lib.cli.train import cost, evaluate, train
 
@@ -26,15 +27,16 @@ app = typer.Typer(
 PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command()(doctor)
 app.command(context_settings=PASSES_ON)(lab)
-for command in (progress, demo, sample, train, evaluate, cost, grade):
+for command in (progress, demo, sample, play, train, evaluate, cost, grade):
     app.command()(command)
+app.add_typer(export, name="export")
 app.add_typer(edition, name="edition")
 
 
 def main() -> None:
-    """Run the command line; errors that are no bug of ours end in one line."""
-    for stream in (sys.stdout, sys.stderr):  # a Windows pipe may know no ✓
-        if stream:  # None where it was closed
+    """Run the command line; errors that aren't bugs in the course print one line."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows pipe may not be able to encode ✓
+        if stream:  # None if it was closed
             stream.reconfigure(errors="replace")
     show_warnings()
     try:
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def show_warnings() -> None:
-    """What is logged comes on stderr, one line each, and none twice: a grid is drawn in parts."""
+    """Print warnings on stderr, each only once, although a grid is drawn in parts."""
     said = set()
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -60,7 +62,7 @@ def show_warnings() -> None:
 
 def refuse(error: Exception, status: int) -> None:
     ours = isinstance(error, OSError) and error.strerror and not error.filename
-    text = error.strerror if ours else str(error)  # without "[Errno 28]" in front
+    text = error.strerror if ours else str(error)  # without the prefix "[Errno 28]"
     typer.echo(f"course: {' '.join(text.split())}", err=True)
     sys.exit(status)
 

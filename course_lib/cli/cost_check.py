@@ -1,4 +1,4 @@
-"""`course cost NAME --check`: train here, and say by how much the cost model is wrong."""
+"""`course cost NAME --check`: train here, and print how wrong the cost model is."""
 
 import os
 import subprocess
@@ -10,13 +10,13 @@ import torch
 
 from course_lib.common.registry import choose
 from course_lib.recipes import RECIPES
-from course_lib.training.scale.cost import GPUS, Work, again, best
+from course_lib.training.scale.cost import GPUS, Work, repeat_step, shortest_time
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def checks(work: Work, name: str, kind: str) -> Iterator[str]:
-    """By how much the predictions are wrong on this machine, a line each."""
+    """How wrong each prediction is on this machine, one line each."""
 
     def line(what: str, predicted: float, measured: float) -> str:
         wrong = predicted / measured - 1
@@ -33,7 +33,7 @@ def checks(work: Work, name: str, kind: str) -> Iterator[str]:
 
 
 def check(name: str, processes: int) -> float:
-    """Measured seconds of a step of the recipe in so many processes, each on one core."""
+    """Measured seconds for a step of the recipe in this many processes, each on one core."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "course_lib.cli.cost_check", name]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
@@ -43,23 +43,23 @@ def check(name: str, processes: int) -> float:
 
 
 def check_gpu(name: str, steps: int = 20) -> float:
-    """Measured seconds of a step of the recipe on this machine's GPU."""
+    """Measured seconds for a step of the recipe on this machine's GPU."""
     run = choose("recipe", name, RECIPES)().begin(device="cuda")
     list(islice(run, 3))
 
     def several() -> None:
         for _ in range(steps):
-            again(run)
+            repeat_step(run)
         torch.cuda.synchronize()
 
-    return best(several, 3) / steps
+    return shortest_time(several, 3) / steps
 
 
 def main(name: str) -> None:
-    """One of the processes of `check`; the main one prints the seconds of a step."""
+    """One of the processes of `check`; the main one prints the seconds per step."""
     run = choose("recipe", name, RECIPES)().begin(device="cpu")
     list(islice(run, 2))
-    step = best(lambda: again(run), 5)
+    step = shortest_time(lambda: repeat_step(run), 5)
     run.close()
     if run.is_main:
         print(step)

@@ -1,4 +1,4 @@
-"""`course doctor`: is this machine ready for every chapter? One line a check, and how to fix it.
+"""`course doctor`: is this machine ready for all chapters? One line per check, and how to fix it.
 
 Each check is a small function from facts (`course_lib.cli.machine`) to one Finding.
 """
@@ -16,7 +16,7 @@ from packaging.version import Version
 import course_lib
 from course_lib.cli import machine
 from course_lib.common.memory import free_memory
-from course_lib.common.paths import CHECKPOINTS, DATA, ROOT, SHIPPED, way_back
+from course_lib.common.paths import CHECKPOINTS, DATA, ROOT, SHIPPED, restore_hint
 
 GIB = 2**30
 REINSTALL = "pip install -c constraints.txt -e ."
@@ -24,7 +24,7 @@ REINSTALL = "pip install -c constraints.txt -e ."
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: level "OK", "WARN" (it works, with a catch) or "FAIL"."""
+    """What a check found: level "OK", "WARN" (it works, with a limitation) or "FAIL"."""
 
     level: str
     name: str
@@ -46,23 +46,23 @@ def check_python(version: tuple[int, int, int]) -> Finding:
             "FAIL", "Python", says, "install Python 3.11, 3.12 or 3.13, then set up again"
         )
     if version >= (3, 14):
-        return Finding("WARN", "Python", says, "not tested; should something fail, try 3.13")
+        return Finding("WARN", "Python", says, "not tested; if something fails, try 3.13")
     return ok("Python", says)
 
 
 def check_packages(needed: list[Requirement], installed: dict[str, str | None]) -> Finding:
-    """All that pyproject.toml asks for, in its ranges."""
+    """Everything that pyproject.toml requires is installed, in a suitable version."""
     bad = [
         f"{r.name} is {installed[r.name] or 'missing'}, needed {r.specifier}"
         for r in needed
         if not installed[r.name] or not r.specifier.contains(installed[r.name], prereleases=True)
     ]
     if not needed:
-        fix = "copy the whole repository and in it " + REINSTALL
+        fix = "copy the whole repository, then in its folder " + REINSTALL
         return Finding("FAIL", "packages", "no pyproject.toml beside course_lib", fix)
     if bad:
         return Finding("FAIL", "packages", "; ".join(bad), REINSTALL)
-    return ok("packages", f"all {len(needed)} are there, in the ranges of pyproject.toml")
+    return ok("packages", f"all {len(needed)} are installed, in the versions of pyproject.toml")
 
 
 def check_torch(facts: dict) -> Finding:
@@ -72,83 +72,83 @@ def check_torch(facts: dict) -> Finding:
 
 
 def check_waits(environment: Mapping[str, str]) -> Finding:
-    """How torch's threads wait for each other: briefly, or as the user has set it."""
+    """Torch's threads wait for each other only briefly, or as long as the user has set."""
     if course_lib.TORCH_FIRST in environment:
-        says = "torch was imported before course_lib in what started this: slow on a busy machine"
+        says = "torch was imported before course_lib, so training is slow on a busy machine"
         settings = " ".join(f"{name}={value}" for name, value in course_lib.SHORT_WAITS.items())
         fix = f"open notebooks with `course lab`, or set {settings} before you start their server"
         return Finding("WARN", "waits", says, fix)
     names = ("OMP_WAIT_POLICY", *course_lib.SHORT_WAITS)
     settings = [f"{name}={environment[name]}" for name in names if name in environment]
-    return ok("waits", f"of torch's threads for each other: {', '.join(settings)}")
+    return ok("waits", f"torch's threads wait for each other with {', '.join(settings)}")
 
 
 def check_torchvision(facts: dict, version: str | None, needed: list[Requirement]) -> Finding:
-    """It is of torch's release and of its build, and imports beside it.
+    """It matches torch's release and build, and imports with it.
 
     needed: what torchvision itself requires.
     """
     if version is None:
         return Finding("FAIL", "torchvision", "is missing", REINSTALL)
     if "torch" not in facts:
-        return Finding("WARN", "torchvision", f"{version}, not tried", "repair torch first")
+        return Finding("WARN", "torchvision", f"{version}, not checked", "first fix torch")
     torch = facts["torch"]
     fix = (
-        "install both again from one place: pip install --force-reinstall -c constraints.txt "
-        "torch torchvision (for the CPU alone: see the README)"
+        "install both again from the same source: pip install --force-reinstall -c constraints.txt "
+        "torch torchvision (for CPU-only builds, see the README)"
     )
     if error := facts.get("torchvision_error"):
-        says = f"{version} does not import beside torch {torch}: {error}"
+        says = f"{version} does not import with torch {torch}: {error}"
         if "torchvision::nms" in error:
-            says += "; the two are of different builds, as a CPU-only torch beside one with CUDA"
+            says += "; the two are different builds, for example one for the CPU and one for CUDA"
         return Finding("FAIL", "torchvision", says, fix)
     for r in needed:
         if r.name == "torch" and not r.specifier.contains(Version(torch).public, prereleases=True):
-            says = f"{version} is made for torch {r.specifier}, this is {torch}"
+            says = f"{version} requires torch {r.specifier}, but this is {torch}"
             return Finding("FAIL", "torchvision", says, fix)
-    return ok("torchvision", f"{version}, works beside torch {torch}")
+    return ok("torchvision", f"{version}, works with torch {torch}")
 
 
 def check_gpu(facts: dict, nvidia: bool) -> Finding:
-    """No chapter needs one; where there is one, it must work. nvidia: its driver is installed."""
+    """If there is a GPU, it works; no chapter needs one. nvidia: its driver is installed."""
     if error := facts.get("gpu_error"):
-        fix = "renew its driver, or set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
-        return Finding("FAIL", "GPU", f"is there, but fails: {error}", fix)
+        fix = "update its driver, or set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
+        return Finding("FAIL", "GPU", f"found, but it fails: {error}", fix)
     if gpu := facts.get("gpu"):
         return ok("GPU", gpu)
     if nvidia:
-        fix = "renew the driver or install a torch with CUDA; the CPU is enough for all chapters"
-        return Finding("WARN", "GPU", "NVIDIA's, but this torch finds none", fix)
+        fix = "update the driver or install a torch with CUDA; the CPU is enough for all chapters"
+        return Finding("WARN", "GPU", "there is an NVIDIA driver, but torch finds no GPU", fix)
     return ok("GPU", "none; every chapter runs on the CPU")
 
 
 def check_memory(free: int) -> Finding:
     says = f"{free / GIB:.1f} GiB free"
     if free < 1 * GIB:
-        return Finding("FAIL", "memory", says, "close other programs: a chapter takes 1 to 2 GiB")
+        return Finding("FAIL", "memory", says, "close other programs: a chapter needs 1 to 2 GiB")
     if free < 2 * GIB:
-        return Finding("WARN", "memory", says, "close other programs, open one chapter at a time")
+        return Finding("WARN", "memory", says, "close other programs; open one chapter at a time")
     return ok("memory", says)
 
 
 def check_disk(free: int) -> Finding:
     says = f"{free / GIB:.1f} GiB free"
     if free < 0.2 * GIB:
-        return Finding("FAIL", "disk", says, "make room: chapters write to data/ and outputs/")
+        return Finding("FAIL", "disk", says, "free some space: chapters write to data/, outputs/")
     if free < 1 * GIB:
-        return Finding("WARN", "disk", says, "downloaded data sets (CIFAR-10) would need 1 GiB")
+        return Finding("WARN", "disk", says, "downloading data sets (CIFAR-10) needs 1 GiB")
     return ok("disk", says)
 
 
 def check_writable(name: str, error: str | None) -> Finding:
     if error:
-        fix = "change its owner or permissions, or name another folder in COURSE_DATA"
+        fix = "change its owner or permissions, or set COURSE_DATA to another folder"
         return Finding("FAIL", "data", f"cannot write to {name}: {error}", fix)
     return ok("data", f"{name} is writable")
 
 
 def check_kernel(program: str | None, python: str) -> Finding:
-    """Notebooks run in this Python. program: what Jupyter's kernel `python3` would start."""
+    """Notebooks run in this Python. program: what Jupyter's kernel `python3` starts."""
     if program is None:
         return Finding("FAIL", "kernel", "Jupyter has no kernel named python3", REINSTALL)
     if program not in ("python", "python3") and not same_path(program, python):
@@ -162,28 +162,28 @@ def same_path(one: str | Path, other: str | Path) -> bool:
 
 
 def check_course(facts: dict, notebooks: int) -> Finding:
-    """course_lib imports, and its notebooks lie beside it."""
+    """course_lib can be imported, and its notebooks are beside it."""
     if error := facts.get("course_error"):
         return Finding("FAIL", "course", f"does not import: {error}", REINSTALL)
     if not notebooks:
-        fix = "copy the whole repository and in it " + REINSTALL
+        fix = "copy the whole repository, then in its folder " + REINSTALL
         return Finding("FAIL", "course", "there are no notebooks beside course_lib", fix)
     return ok("course", f"{notebooks} chapters")
 
 
 def check_checkpoints(state: dict[str, str], fix: str) -> Finding:
-    """Every shipped model is there, and is the one that shipped. state: name -> what is wrong."""
+    """All shipped models are there and unchanged. state: name -> what is wrong with it."""
     bad = [f"{name} {wrong}" for name, wrong in state.items() if wrong]
     if bad or not state:
-        says = "; ".join(bad) or "the list of the shipped ones, SHA256SUMS, is missing"
+        says = "; ".join(bad) or "the list of shipped models, SHA256SUMS, is missing"
         return Finding("FAIL", "checkpoints", says, fix)
     return ok("checkpoints", f"all {len(state)} are intact")
 
 
 def check_own_models(folder: str, state: dict[str, str]) -> Finding:
-    """A reader's own models, in COURSE_DATA, are whole. state: name -> what is wrong with it."""
+    """The reader's own models, in COURSE_DATA, are intact. state: name -> what is wrong with it."""
     if bad := [f"{name} {wrong}" for name, wrong in state.items() if wrong]:
-        fix = f"train it again, or delete its files in {folder}: a shipped model takes its place"
+        fix = f"train it again, or delete its files in {folder} to use a shipped model instead"
         return Finding("FAIL", "own models", "; ".join(bad), fix)
     if state:
         says = f"{', '.join(state)} in {folder}: chapters use them instead of the shipped ones"
@@ -192,7 +192,7 @@ def check_own_models(folder: str, state: dict[str, str]) -> Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """All checks on this machine, the quick ones first."""
+    """All checks on this machine, the fast ones first."""
     needed = machine.requirements_in(ROOT / "pyproject.toml")
     yield check_python(sys.version_info[:3])
     yield check_packages(needed, {r.name: machine.version_of(r.name) for r in needed})
@@ -210,6 +210,6 @@ def examine() -> Iterator[Finding]:
     yield check_course(facts, len(list((ROOT / "notebooks").glob("[0-9]*.ipynb"))))
     sums = machine.read_sums(SHIPPED / "SHA256SUMS")
     shipped = machine.inspect_checkpoints(SHIPPED, sums) if sums else {}
-    yield check_checkpoints(shipped, way_back())
+    yield check_checkpoints(shipped, restore_hint())
     own = {} if same_path(CHECKPOINTS, SHIPPED) else machine.inspect_checkpoints(CHECKPOINTS)
     yield check_own_models(str(CHECKPOINTS), own)

@@ -17,27 +17,27 @@ DEMO = [
     "four small purple diamonds on an orange background",
 ]
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps; auto takes the first that is there")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps; auto picks the best available")]
 Steps = Annotated[int, typer.Option(help="sampling steps")]
-Scale = Annotated[float | None, typer.Option(help="guidance: 1 is none; by default the model's")]
+Scale = Annotated[float | None, typer.Option(help="guidance scale (1: none), default: the model's")]
 Sampler = Annotated[
     str | None,
     typer.Option(
         help="ancestral, ddim, euler_ancestral, heun, edm, dpm++2m or dpm++2m_sde; "
-        "by default the model's"
+        "default: the model's"
     ),
 ]
-Seed = Annotated[int, typer.Option(help="of the first picture of each caption")]
+Seed = Annotated[int, typer.Option(help="the seed of each caption's first picture")]
 Out = Annotated[Path, typer.Option(help="the PNG file to write")]
 
 
 def demo(device: Device = "auto", seed: Seed = 0, out: Out = Path("outputs/demo.png")) -> None:
-    """Draw eight captions with the shipped model, and have the prompt oracle judge the pictures."""
+    """Draw eight captions with the shipped model; the prompt oracle then judges the pictures."""
     from course_lib.evaluation import PromptOracle
 
     images = draw(DEMO, out, device=device, seed=seed)
     right = [verdict["all"] for verdict in PromptOracle().judge(images, DEMO)]
-    typer.echo(f"The prompt oracle finds {sum(right)} of {len(right)} as their captions say.")
+    typer.echo(f"The prompt oracle: {sum(right)} of {len(right)} pictures match their captions.")
 
 
 def sample(
@@ -46,30 +46,30 @@ def sample(
     scale: Scale = None,
     sampler: Sampler = None,
     seed: Seed = 0,
-    count: Annotated[int, typer.Option(help="pictures of each caption")] = 1,
+    count: Annotated[int, typer.Option(help="number of pictures for each caption")] = 1,
     model: Annotated[
-        str, typer.Option(help="a shipped model, or Stable Diffusion 1: a folder or .safetensors")
+        str, typer.Option(help="a shipped model, or a folder or file with Stable Diffusion 1")
     ] = "scenes-latent",
     tokenizer: Annotated[
         Path | None,
         typer.Option(
-            help="for a single file: the folder of its tokenizer (tokenizer.json or vocab.json)"
+            help="for a single file: the folder with its tokenizer (tokenizer.json or vocab.json)"
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="of Stable Diffusion's pictures, in pixels: 512 unless told")
+        int | None, typer.Option(help="size of Stable Diffusion's pictures in pixels, default: 512")
     ] = None,
     lora: Annotated[
         Path | None,
-        typer.Option(help="a LoRA file for the model: of diffusers, of kohya's scripts or ours"),
+        typer.Option(help="a LoRA file for the model, from diffusers, kohya's scripts or ours"),
     ] = None,
     lora_scale: Annotated[
-        float | None, typer.Option(help="how much of the LoRA is added: 1 unless told")
+        float | None, typer.Option(help="the factor of the LoRA's update, default: 1")
     ] = None,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
-    """Draw captions with a text-to-image model: a PNG grid with the captions beneath."""
+    """Draw captions with a text-to-image model, as a PNG grid with the captions below."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
     options |= dict(model=model, tokenizer=tokenizer, size=size, lora=lora, lora_scale=lora_scale)
     draw(captions, out, device=device, seed=seed, count=count, **options)
@@ -89,7 +89,7 @@ def draw(
     count=1,
     **options,
 ):
-    """Draw `count` pictures of each caption, write them as one grid to `out`, and return them."""
+    """Draw `count` pictures for each caption, write them as one grid to `out`, and return them."""
     import torch
 
     from course_lib.common.checks import torch_seeds
@@ -102,14 +102,14 @@ def draw(
         raise ValueError(f"count must be at least 1, got {count}")
     torch_seeds(seed, seed + count - 1)
     if lora is None and lora_scale is not None:
-        raise ValueError("--lora-scale needs a LoRA: name its file with --lora")
+        raise ValueError("--lora-scale needs --lora, the file of a LoRA")
     lora_scale = 1.0 if lora_scale is None else lora_scale
     if lora is not None:
         check_lora(lora, lora_scale)
     if published := is_published(model):
         pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
     elif tokenizer is not None or size is not None:
-        raise ValueError(f"--tokenizer and --size are for Stable Diffusion's files, not {model}")
+        raise ValueError(f"--tokenizer and --size are only for Stable Diffusion, not for {model}")
     else:
         pipeline = load_pipeline(model, device)
     if lora is not None:
@@ -133,7 +133,7 @@ def draw(
 
 
 def is_published(model: str) -> bool:
-    """Whether this names files of Stable Diffusion's and not one of our models."""
+    """Whether this is a path to Stable Diffusion, not the name of one of our models."""
     from course_lib.recipes import RECIPES
 
     path = Path(model)
@@ -142,7 +142,7 @@ def is_published(model: str) -> bool:
 
 
 def open_published(model, tokenizer, size, device):
-    """Stable Diffusion, once it is known to fit into memory; the estimate is printed."""
+    """Load Stable Diffusion, after printing an estimate of the memory and checking that it fits."""
     from course_lib.common.devices import pick_device
     from course_lib.pipelines import check_size, load_published
     from course_lib.pipelines.stable_diffusion.memory import check_memory
@@ -154,7 +154,7 @@ def open_published(model, tokenizer, size, device):
 
 
 def check_out(out: Path) -> None:
-    """Refuse a place that can't be written to before the work, not after it."""
+    """Raise an error now, before the work, if `out` can't be written to."""
     from course_lib.common.files import make_folder
 
     if out.suffix.lower() != ".png" or out.is_dir():
@@ -163,7 +163,7 @@ def check_out(out: Path) -> None:
 
 
 def write_grid(out: Path, images, captions: list[str], columns: int) -> None:
-    """A labelled grid of pictures as a PNG file, there whole or not at all."""
+    """Write a labelled grid of pictures as a PNG file, in one step."""
     import io
 
     from course_lib.common.files import write_files

@@ -13,7 +13,7 @@ Out = Annotated[Path, typer.Argument(help="a new folder")]
 
 @edition.command()
 def student(out: Out) -> None:
-    """Without solutions: `check` still diagnoses, and the key is not in the folder."""
+    """Without solutions. `check` still diagnoses answers, but the key is not in the folder."""
     from course_lib.authoring import editions
 
     editions.student(out)
@@ -31,7 +31,7 @@ def lecturer(out: Out) -> None:
 
 @edition.command()
 def nbgrader(out: Out) -> None:
-    """A course for nbgrader, which is an extra: pip install -e ".[nbgrader]"."""
+    """A course for nbgrader, an optional extra: pip install -e ".[nbgrader]"."""
     from course_lib.authoring import editions
 
     editions.nbgrader(out)
@@ -54,25 +54,29 @@ def colab(
 def slides(
     out: Out,
     chapter: Annotated[
-        list[str] | None, typer.Option(help="such as 02; repeat it for more; all by default")
+        list[str] | None, typer.Option(help="such as 02; repeat it for more; default: all")
     ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="also as PDF, which needs a browser")] = False,
 ) -> None:
     """A reveal.js deck for each chapter, with speaker notes; an extra: ".[slides]"."""
-    from course_lib.authoring import slides as decks
-
+    try:
+        from course_lib.authoring import slides as decks
+    except ModuleNotFoundError as missing:
+        raise RuntimeError(
+            f'slides need the package {missing.name}: pip install -e ".[slides]"'
+        ) from None
     for path in decks.make(out, decks.chapters(chapter), pdf):
         typer.echo(f"{path}")
 
 
 def grade(
     submissions: Annotated[Path, typer.Argument(help="a folder with a folder for each student")],
-    seed: Annotated[int, typer.Option(help="draws the inputs; keep it to yourself")],
-    csv: Annotated[Path, typer.Option(help="where the verdicts go, with a picture beside them")],
+    seed: Annotated[int, typer.Option(help="seed of the inputs; keep it to yourself")],
+    csv: Annotated[Path, typer.Option(help="file for the verdicts; a picture is put beside it")],
     seconds: Annotated[int, typer.Option(help="time limit for each exercise")] = 180,
-    jobs: Annotated[int, typer.Option(help="submissions at a time")] = 2,
+    jobs: Annotated[int, typer.Option(help="number of submissions at a time")] = 2,
     trusted: Annotated[
-        bool, typer.Option("--trusted", help="run without a sandbox: only code that you trust")
+        bool, typer.Option("--trusted", help="run without a sandbox; only for code that you trust")
     ] = False,
 ) -> None:
     """Grade notebooks with fresh inputs; each runs in a sandbox that has no key."""
@@ -87,10 +91,14 @@ def grade(
         raise ValueError(
             f"--seed takes a whole number above 0; got {seed}: seed 0 is the students'"
         )
+    if min(seconds, jobs) < 1:
+        raise ValueError(f"--seconds and --jobs are at least 1; got {seconds} and {jobs}")
+    if csv.suffix != ".csv" or csv.is_dir():
+        raise ValueError(f"--csv takes the name of a file that ends in .csv; got {csv}")
     if faults := [] if trusted else sandbox.faults():
         raise RuntimeError(
             f"this machine can't confine submissions: {'; '.join(faults)}. Grade on another one, "
-            "or give --trusted if you trust every line of them"
+            "or add --trusted if you trust all of their code"
         )
     make_folder(csv.parent)
     cache, picture = csv.with_suffix(".cache.json"), csv.with_suffix(".png")
@@ -100,11 +108,11 @@ def grade(
         typer.echo(summary(found))
     csv.write_text(grading.as_csv(rows), "utf-8")
     class_picture(rows).savefig(picture, dpi=110)
-    typer.echo(f"verdicts in {csv}, the class in {picture}")
+    typer.echo(f"the verdicts are in {csv}, the picture of the class in {picture}")
 
 
 def summary(rows: list) -> str:
-    """A submission in one line."""
+    """A submission's verdicts in one line."""
     first = rows[0]
     if not first.exercise:
         return f"{first.student}: {first.message}"

@@ -1,7 +1,7 @@
 """Facts about this machine, as plain values: what `course doctor` judges.
 
-torch is imported in a process of its own: a broken installation, even one that crashes, is then a
-fact like any other, and nothing here is slow to import.
+torch is imported in a separate process. So a broken installation, even one that crashes, is just
+another fact, and this module is fast to import.
 """
 
 import hashlib
@@ -53,8 +53,8 @@ print("FACTS" + json.dumps(facts))
 
 
 def probe(code: str = PROBE, seconds: float = 180) -> dict:
-    """What torch, torchvision, the GPU and the course say of themselves, or how they fail."""
-    command = [sys.executable, "-P", "-c", code]  # a random.py in this folder is not ours
+    """Facts about torch, torchvision, the GPU and the course, or how they fail."""
+    command = [sys.executable, "-P", "-c", code]  # -P: don't import a random.py in this folder
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -71,21 +71,21 @@ def version_of(package: str) -> str | None:
 
 
 def requirements_of(package: str) -> list[Requirement]:
-    """What an installed package asks for on this system, without its extras."""
+    """What an installed package requires on this system, without its extras."""
     lines = metadata.requires(package) or [] if version_of(package) else []
     parsed = map(Requirement, lines)
     return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
 def requirements_in(pyproject: Path) -> list[Requirement]:
-    """The dependencies that a pyproject.toml lists, without its extras; [] where there is none."""
+    """The dependencies in a pyproject.toml, without its extras; [] if there is no such file."""
     if not pyproject.exists():
         return []
     return [*map(Requirement, tomllib.loads(pyproject.read_text())["project"]["dependencies"])]
 
 
 def write_error(folder: Path) -> str | None:
-    """Why nothing can be written to the folder; None if it can."""
+    """Why the folder isn't writable, or None if it is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -96,7 +96,7 @@ def write_error(folder: Path) -> str | None:
 
 
 def default_kernel() -> str | None:
-    """The program that a notebook's kernel, `python3`, would start."""
+    """The program that a notebook's kernel, `python3`, starts."""
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
@@ -108,9 +108,9 @@ def default_kernel() -> str | None:
 
 
 def inspect_checkpoints(folder: Path, sums: dict[str, str] | None = None) -> dict[str, str]:
-    """Each checkpoint in the folder with what is wrong with it; "" if its bytes are intact.
+    """What is wrong with each checkpoint in the folder; "" if its bytes are intact.
 
-    sums: of the weights that must be there, by name (see `read_sums`).
+    sums: the checksums of the weights that must be there, by name (see `read_sums`).
     """
     sums = sums or {}
     files = [path for kind in ("json", "safetensors") for path in folder.glob(f"*.{kind}")]
@@ -119,7 +119,7 @@ def inspect_checkpoints(folder: Path, sums: dict[str, str] | None = None) -> dic
 
 
 def read_sums(file: Path) -> dict[str, str]:
-    """{"scenes-vae": "fed805d7…", …}, from lines as `sha256sum` writes them; {} without a list."""
+    """{"scenes-vae": "fed805d7…", …}, from the output of `sha256sum`; {} if there is no file."""
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return {Path(line.split()[1]).stem: line.split()[0] for line in lines if len(line.split()) == 2}
 

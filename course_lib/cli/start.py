@@ -1,4 +1,4 @@
-"""Commands to begin with: doctor, lab, progress."""
+"""Commands to start with: doctor, lab, progress."""
 
 import os
 import sys
@@ -8,11 +8,11 @@ import typer
 
 from course_lib.common.paths import ROOT
 
-JUPYTER = ROOT / "course_lib" / "teaching" / "jupyter"  # defaults: JupyterLab asks for no news
+JUPYTER = ROOT / "course_lib" / "teaching" / "jupyter"  # settings: JupyterLab fetches no news
 
 
 def doctor() -> None:
-    """Check this machine: one line each, status 1 if something would break a chapter."""
+    """Check this machine, one line per check; status 1 if a chapter would fail."""
     from course_lib.cli.doctor import examine
 
     failed = False
@@ -23,7 +23,7 @@ def doctor() -> None:
 
 
 def lab(context: typer.Context) -> None:
-    """Open the first chapter in JupyterLab; further arguments (--port 9999) are passed on to it."""
+    """Open the first chapter in JupyterLab; other arguments (--port 9999) are passed on to it."""
     first = "notebooks/00_start_here.ipynb"
     if not (ROOT / first).exists():
         raise FileNotFoundError(f"{first} is not beside course_lib: copy the whole repository")
@@ -31,8 +31,8 @@ def lab(context: typer.Context) -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--allow-root")  # in a container; JupyterLab refuses root otherwise
     if not has_desktop():
-        arguments.append("--no-browser")  # or a text browser would take the terminal
-    for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in a folder of their own
+        arguments.append("--no-browser")  # a text browser would take over the terminal
+    for name in ("COURSE_DATA", "COURSE_PROGRESS"):  # notebooks run in another folder
         if path := os.environ.get(name):
             os.environ[name] = os.path.abspath(path)
     defaults = [str(JUPYTER), os.environ.get("JUPYTER_CONFIG_PATH", "")]
@@ -50,13 +50,13 @@ def has_desktop() -> bool:
 
 
 def progress(
-    reset: Annotated[bool, typer.Option("--reset", help="forget all of it and start over")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="delete it all and start over")] = False,
 ) -> None:
     """Show which exercises you have solved, chapter by chapter."""
     import course_lib.exercises  # noqa: F401  they register themselves
     from course_lib.teaching.progress import overview
-    from course_lib.teaching.solved import forget
+    from course_lib.teaching.solved import reset_progress
 
     if reset:
-        forget()
+        reset_progress()
     typer.echo("\n".join(overview()))

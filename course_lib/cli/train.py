@@ -12,21 +12,21 @@ Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scen
 
 def train(
     name: Name,
-    steps: Annotated[int | None, typer.Option(help="by default the recipe's")] = None,
-    folder: Annotated[Path | None, typer.Option(help="by default outputs/NAME")] = None,
+    steps: Annotated[int | None, typer.Option(help="default: the recipe's")] = None,
+    folder: Annotated[Path | None, typer.Option(help="default: outputs/NAME")] = None,
     device: Device = "auto",
     data: Annotated[
-        Path | None, typer.Option(help="your own pictures with captions, for the scenes' recipes")
+        Path | None, typer.Option(help="your own captioned pictures, for the scenes recipes")
     ] = None,
     until: Annotated[
-        float | None, typer.Option(help="stop once this share is right, such as 0.95")
+        float | None, typer.Option(help="stop when this share is right, for example 0.95")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="start over, do not resume")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start over instead of resuming")] = False,
     publish: Annotated[
         bool, typer.Option("--publish", help="put the model into data/checkpoints")
     ] = False,
 ) -> None:
-    """Train a recipe; run again after a stop, it goes on where its folder ends.
+    """Train a recipe. If you stop it, run the same command again to resume.
 
     Two processes share the batches of scenes-vae and scenes-latent: torchrun --standalone
     --nproc-per-node=2 -m course_lib.cli train NAME
@@ -44,7 +44,7 @@ def train(
     if until is not None and not (0 < until <= 1 and data is None):
         raise ValueError(f"--until takes a share in (0, 1], and no --data; got {until}")
     if publish:
-        make_folder(CHECKPOINTS)  # refused before the training, not after it
+        make_folder(CHECKPOINTS)  # if this fails, fail before the training
     changes = {} if steps is None else {"steps": steps}
     run = recipe.begin(folder=folder, device=device, resume=not fresh, **changes)
     counts = dict(desc=name, total=run.steps, initial=run.done, unit="step", mininterval=1)
@@ -53,14 +53,14 @@ def train(
         for step in bar:
             bar.set_postfix(loss=f"{step.loss:.4f}", refresh=False)
             if step.index % recipe.sample_every == 0 or step.index == run.steps:
-                right = look(recipe, run, folder, bool(until)) if run.is_main else 0.0
+                right = write_samples(recipe, run, folder, bool(until)) if run.is_main else 0.0
                 if until and run.engine.sum(right) >= until:  # the main process's score, for all
                     break
     except KeyboardInterrupt:
         bar.close()
         if run.is_main:
             again = "the same command" + " without --fresh" * fresh
-            typer.echo(f"Stopped at step {run.done}; {again} goes on from the last one kept.")
+            typer.echo(f"Stopped at step {run.done}; {again} resumes from the last saved step.")
         raise typer.Exit(130) from None
     run.close()
     if not run.is_main:
@@ -73,8 +73,8 @@ def train(
     typer.echo(f"{path}: {run.done} steps in {run.seconds / 60:.1f} minutes")
 
 
-def look(recipe, run, folder: Path, judge: bool) -> float:
-    """Draw what the averaged model makes now; the share of it that is right, if that is asked."""
+def write_samples(recipe, run, folder: Path, judge: bool) -> float:
+    """Write the averaged model's current samples; returns the share that is right if `judge`."""
     from tqdm import tqdm
 
     images, titles = recipe.samples(run.ema)
@@ -87,21 +87,21 @@ def look(recipe, run, folder: Path, judge: bool) -> float:
 
 def evaluate(
     name: Name,
-    count: Annotated[int, typer.Option(help="samples of each kind to measure")] = 500,
+    count: Annotated[int, typer.Option(help="number of samples of each kind")] = 500,
     weights: Annotated[Path | None, typer.Option(help="a checkpoint other than NAME's")] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="put the new figures into the card")
+        bool, typer.Option("--write", help="write the new numbers into the card")
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Measure a trained model again and set the figures beside those of its card."""
-    from course_lib.common.checkpoints import amend_card, load_checkpoint
+    """Measure a trained model again and compare with the numbers on its card."""
+    from course_lib.common.checkpoints import load_checkpoint, update_card
     from course_lib.common.registry import choose
     from course_lib.evaluation.metrics import from_card, to_card
     from course_lib.recipes import RECIPES
 
     recipe = choose("recipe", name, RECIPES)()
-    if count < 2:  # one picture has no spread, and no distance to others
+    if count < 2:  # a single picture has no spread and no distance to others
         raise ValueError(f"count must be at least 2, got {count}")
     model = load_checkpoint(type(recipe.model()), weights or name, device)
     recorded = {metric.label: metric for metric in from_card(model.card)}
@@ -115,19 +115,19 @@ def evaluate(
         row = metric.label, show(metric.value), metric.count, interval, before
         typer.echo(f"| {' | '.join(map(str, row))} |")
     if write:
-        amend_card(weights or name, metrics=to_card(metrics))
+        update_card(weights or name, metrics=to_card(metrics))
 
 
 def cost(
     name: Name,
-    gpus: Annotated[int, typer.Option(help="how many of them")] = 1,
+    gpus: Annotated[int, typer.Option(help="number of GPUs")] = 1,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, l4 or rtx4090")] = "h100",
     check: Annotated[
         bool,
-        typer.Option("--check", help="train here, on a GPU as well if there is one: how wrong?"),
+        typer.Option("--check", help="also train here and print how wrong the prediction is"),
     ] = False,
 ) -> None:
-    """Predict a training's time and memory, here and on GPUs, from a step measured here."""
+    """Predict a training's time and memory, here and on GPUs, from a few steps measured here."""
     import torch
 
     from course_lib.common.registry import choose
@@ -138,8 +138,8 @@ def cost(
     batches = recipe.settings["scale"].accumulate
     if gpus < 1 or batches % gpus:
         raise ValueError(
-            f"gpus must be at least 1, and share the {batches} batches of a step of {name} "
-            f"equally; got {gpus}"
+            f"gpus must be at least 1 and divide {batches}, the batches in a step of {name}; "
+            f"got {gpus}"
         )
     torch.set_num_threads(1)
     work = model.measure(recipe)

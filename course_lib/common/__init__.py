@@ -1,1 +1,1 @@
-"""What everything else stands on: checks of input, files, checkpoints, devices, choice by name."""
+"""What all other folders use: input checks, files, checkpoints, devices, choosing by name."""

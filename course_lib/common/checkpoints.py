@@ -1,11 +1,11 @@
-"""Published models: NAME.safetensors holds the weights, NAME.json, the card, says what they are.
+"""Published models: NAME.safetensors holds the weights, and NAME.json, the card, describes them.
 
     save_checkpoint("digits-ddpm", run.ema, half=True, **run.card, metrics={...})
     model = load_checkpoint(UNet, "digits-ddpm")     # eval mode, float32; model.card
 
-The caller names the class and the card holds its keyword arguments, so nothing but the class
-itself decides what code runs. The card also carries the weights' checksum: two files that do not
-belong together are refused.
+The caller names the class, and the card holds its keyword arguments, so a card cannot make any
+other code run. The card also holds the weights' checksum: two files that do not belong together
+are refused.
 """
 
 import hashlib
@@ -21,18 +21,19 @@ from torch import nn
 from course_lib.common.checks import finite
 from course_lib.common.devices import pick_device
 from course_lib.common.files import make_folder, write_files
-from course_lib.common.paths import CHECKPOINTS, SHIPPED, way_back
+from course_lib.common.paths import CHECKPOINTS, SHIPPED, restore_hint
 
-LAYOUT = 2  # of the weights' names: since 2 the networks' parts have diffusers' names
+LAYOUT = 2  # version of the weights' names; from 2 on they are those of diffusers
 
 
 def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = False, **card) -> Path:
     """Write the model and its card; returns the path of the weights.
 
-    A bare name goes to `data/checkpoints`. The model has `kwargs`, which rebuild it. `half` stores
-    matrices and kernels in float16; vectors (biases, norms, a latent's scale) stay as they are.
-    Further keywords go into the card. ValueError for weights that are not finite, or that float16
-    cannot hold, and for a model of other pictures that would go among the shipped ones.
+    A bare name is saved in `data/checkpoints`. The model must have `kwargs`, which rebuild it.
+    `half` stores matrices and kernels in float16; vectors (biases, norms, a latent's scale) keep
+    their precision. Other keywords go into the card. Raises ValueError for weights that are not
+    finite or too large for float16, and for a model trained on the reader's own pictures that
+    would replace a shipped one.
     """
     path = locate(name_or_path)
     check_place(path, "pictures" in (card.get("settings", {}).get("data") or {}))
@@ -40,7 +41,7 @@ def save_checkpoint(name_or_path: str | Path, model: nn.Module, half: bool = Fal
     for name, weights in tensors.items():
         finite(name, weights)
     if half:
-        tensors |= {k: halve(tensors[k], k) for k, p in model.named_parameters() if p.ndim > 1}
+        tensors |= {k: to_half(tensors[k], k) for k, p in model.named_parameters() if p.ndim > 1}
     weights = save(tensors, {"format": "pt"})
     facts = {
         "class": type(model).__name__,
@@ -61,9 +62,12 @@ def load_checkpoint(
 ) -> nn.Module:
     """The published model, in eval mode and float32, with its `card`.
 
-    Raises FileNotFoundError for an unknown name or half a pair; ValueError for damaged files, a
-    checkpoint of another class, or weights that the class no longer fits; RuntimeError for a
-    device that is not there.
+    Raises FileNotFoundError for an unknown name, or if one of the two files is missing; ValueError
+    for damaged files, a checkpoint of another class, or weights that no longer fit the class;
+    RuntimeError if there is no such device.
+
+    >>> from course_lib.models import VAE
+    >>> vae = load_checkpoint(VAE, "digits-vae")
     """
     device, path = pick_device(device), find(name_or_path)
     card, weights = read_checkpoint(path)
@@ -94,18 +98,19 @@ def read_checkpoint(name_or_path: str | Path) -> tuple[dict, bytes]:
         raise FileNotFoundError(missing(path))
     for file in (path, card_of(path)):
         if not file.exists():
-            raise FileNotFoundError(f"{file} is missing beside its other half; {advice(path)}")
+            other = f"{file} is missing, but its other half is there"
+            raise FileNotFoundError(f"{other}; {advice(path)}")
     card, weights = read_card(path), path.read_bytes()
     if hashlib.sha256(weights).hexdigest() != card["sha256"]:
         raise ValueError(
-            f"{path} does not match its card's checksum, after damage or half a save; "
+            f"{path} does not match its card's checksum: it is damaged, or a save was cut short; "
             f"{advice(path)}"
         )
     return card, weights
 
 
 def read_card(name_or_path: str | Path) -> dict:
-    """The card alone; ValueError where it is no card."""
+    """The card alone; ValueError if the file is not a card."""
     path = card_of(find(name_or_path))
     try:
         card = json.loads(path.read_bytes())
@@ -124,7 +129,7 @@ def render_card(card: dict) -> bytes:
     return (json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def amend_card(name_or_path: str | Path, **facts) -> None:
+def update_card(name_or_path: str | Path, **facts) -> None:
     """Replace facts of a card, such as its metrics after a new measurement."""
     card = read_card(name_or_path) | facts
     write_files({card_of(find(name_or_path)): render_card(card)})
@@ -137,9 +142,10 @@ def published() -> list[str]:
 
 
 def check_components(model: nn.Module, components: dict[str, nn.Module]) -> None:
-    """Refuse components other than those that a text-to-image model's card says it was trained on.
+    """ValueError unless these are the components that the text-to-image model was trained on.
 
-    A model without a card, which is still being trained, and a card that names none go with any.
+    Its card names them. A card that names none accepts any, and so does a model without a card,
+    which is still being trained.
     """
     data = getattr(model, "card", {}).get("settings", {}).get("data")
     trained_on = data if isinstance(data, dict) else {}
@@ -148,13 +154,13 @@ def check_components(model: nn.Module, components: dict[str, nn.Module]) -> None
         if then not in (None, now):
             raise ValueError(
                 f"the text-to-image model was trained on {component} {str(then)[:8]}, but "
-                f"{find(component)} is {now[:8]}: bring back that {component}, or train the model "
+                f"{find(component)} is {now[:8]}: restore that {component}, or train the model "
                 "again"
             )
 
 
 def find(name_or_path: str | Path) -> Path:
-    """Where a model's weights are read: as `locate` says, or else, by name, among the shipped."""
+    """Where a model's weights are read: at `locate`, or else, by name, among the shipped ones."""
     path = locate(name_or_path)
     shipped = SHIPPED / path.name
     return shipped if is_name(name_or_path) and not here(path) and here(shipped) else path
@@ -170,7 +176,7 @@ def is_name(name_or_path: str | Path) -> bool:
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Where the weights go: a bare name's to `data/checkpoints`, a path's where it says."""
+    """Where the weights are written: for a bare name `data/checkpoints`, otherwise the path."""
     path = Path(name_or_path)
     folder = CHECKPOINTS if is_name(path) else path.parent
     return folder / f"{path.name.removesuffix('.safetensors')}.safetensors"
@@ -181,18 +187,18 @@ def card_of(path: Path) -> Path:
 
 
 def check_place(path: Path, own_pictures: bool) -> None:
-    """Refuse a model of a reader's own pictures a place among the shipped ones."""
+    """ValueError for a model of the reader's own pictures that would replace a shipped one."""
     if own_pictures and is_shipped(path):
         raise ValueError(
-            f"{path.stem}, trained on your own pictures, would take the place of the shipped model "
-            f"in {SHIPPED}: first set COURSE_DATA to a folder for your own models"
+            f"{path.stem}, trained on your own pictures, would replace the shipped model in "
+            f"{SHIPPED}: first set COURSE_DATA to a folder for your own models"
         )
 
 
 def advice(path: Path) -> str:
     """What to do about a damaged pair of files."""
-    way = f" ({way_back()})" if is_shipped(path) else " from a copy"
-    return f"bring back both files{way}, or train the model again"
+    way = f" ({restore_hint()})" if is_shipped(path) else " from a copy"
+    return f"restore both files{way}, or train the model again"
 
 
 def is_shipped(path: Path) -> bool:
@@ -200,7 +206,7 @@ def is_shipped(path: Path) -> bool:
 
 
 def missing(path: Path) -> str:
-    """One line for a checkpoint that is not there: the nearest name, or how it is made."""
+    """One line for a checkpoint that doesn't exist: the nearest name, or how to make it."""
     if path.parent != CHECKPOINTS or path.stem in published():
         return f"there is no checkpoint {path}"
     near = get_close_matches(path.stem, published(), n=1)
@@ -211,7 +217,7 @@ def missing(path: Path) -> str:
     )
 
 
-def halve(weights: torch.Tensor, name: str) -> torch.Tensor:
+def to_half(weights: torch.Tensor, name: str) -> torch.Tensor:
     if weights.abs().max() > torch.finfo(torch.half).max:
         raise ValueError(f"{name} holds values up to {weights.abs().max():.3g}: too large for half")
     return weights.half()

@@ -1,4 +1,4 @@
-"""Input checks: every refusal is one line that says what was expected and what came."""
+"""Input checks: every refusal is one line that says what was expected and what was received."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -6,14 +6,14 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-WHOLE = torch.int32, torch.int64  # what torch takes as indices
+WHOLE = torch.int32, torch.int64  # the types that torch accepts as indices
 FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64
 
 
 def require(ok: bool | Tensor, what: str, expected: str, received: object) -> None:
     """ValueError "what: expected ..., got ..." unless ok. For entry points, not for inner loops.
 
-    A tensor that was received is described by its shape, dtype, device and range.
+    A received tensor is described by its shape, dtype, device and range.
 
     >>> require(0 < 0.5 <= 1, "start", "a time in (0, 1]", 0.5)
     """
@@ -22,7 +22,7 @@ def require(ok: bool | Tensor, what: str, expected: str, received: object) -> No
 
 
 def describe(received: object) -> str:
-    """What came, in a few words.
+    """The received value in a few words.
 
     >>> describe(torch.ones(2, 3))
     '(2, 3) torch.float32 from 1 to 1'
@@ -60,14 +60,14 @@ def is_finite(x: Tensor) -> bool:
 
 
 def whole_numbers(least: int, **values: int) -> None:
-    """ValueError for what is no whole number, or less than `least`."""
+    """ValueError unless every value is a whole number and at least `least`."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
             raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
 
 
 def torch_seeds(*seeds: int) -> None:
-    """ValueError unless torch tells each seed from all others: on a CPU it reads 32 bits of it."""
+    """ValueError for seeds over 32 bits: on a CPU torch ignores the rest, so two could coincide."""
     for seed in seeds:
         if seed % 1 or not 0 <= seed < 2**32:
             raise ValueError(f"a seed must be a whole number from 0 to {2**32 - 1}; got {seed}")
@@ -84,7 +84,7 @@ def floating(name: str, x: Tensor) -> None:
 
 
 def finite(name: str, x: Tensor) -> None:
-    """ValueError for NaN or infinity. It waits for a GPU: for entry points, not for loops."""
+    """ValueError for NaN or infinity. It waits for the GPU, so call it at entry points only."""
     if not x.isfinite().all():
         bad = int((~x.isfinite()).sum())
         raise ValueError(f"{name}: not all finite, {bad} of {x.numel()} numbers are nan or inf")
@@ -100,9 +100,10 @@ def check_tensor(
 ) -> None:
     """ValueError unless x has this shape, and the dtype and device of `like`, such as a weight.
 
-    shape: numbers, or letters for any size of at least 1; "8h" is a multiple of 8. dtypes: others
-    than that of `like`; under autocast any floating point will do. values: the lowest and the
-    highest number allowed; floating point may overshoot by 0.5, as a decoder's images do.
+    shape: numbers, or letters for any size of at least 1; "8h" is a multiple of 8. dtypes: the
+    accepted types, if not that of `like`; under autocast any floating-point type is accepted.
+    values: the lowest and the highest number allowed; floating-point values may exceed them by
+    0.5, as a decoder's images do.
 
     >>> check_tensor("images", torch.zeros(2, 3, 16, 24), ("B", 3, "8h", "8w"), torch.zeros(1))
     """
@@ -117,7 +118,7 @@ def check_tensor(
     if values and not is_traced(x):
         low, high = x.aminmax()
         slack = 0.5 if x.is_floating_point() else 0
-        if not (low >= values[0] - slack and high <= values[1] + slack):  # nor does NaN pass
+        if not (low >= values[0] - slack and high <= values[1] + slack):  # refuses NaN, too
             wanted = f"values in [{values[0]}, {values[1]}]"
             require(False, what, wanted, f"[{low.item():.6g}, {high.item():.6g}]")
 
@@ -134,6 +135,6 @@ def size_fits(size: int, wanted: int | str) -> bool:
 
 
 def is_traced(x: Tensor) -> bool:
-    """Whether the numbers in a tensor can't be read: it is only being traced or captured."""
+    """True while x is being traced or captured, when its values can't be inspected."""
     traced = torch.compiler.is_compiling() or x.is_meta
     return traced or (x.is_cuda and torch.cuda.is_current_stream_capturing())

@@ -1,8 +1,8 @@
-"""CUDA graphs: a GPU is handed a network's operations all at once instead of one by one.
+"""CUDA graphs: a network's operations are launched on the GPU all at once, not one by one.
 
-Small networks keep a GPU waiting: each operation takes it a few microseconds, and Python some
-fifteen to ask for it. What a module does for inputs of one shape is always the same, so its
-operations can be captured once and replayed with a single request
+With a small network, the GPU mostly waits: an operation runs for a few microseconds, but Python
+needs about fifteen to launch it. A module's operations are the same for all inputs of one shape,
+so they can be captured once and replayed with a single launch
 (`torch.cuda.make_graphed_callables`).
 
     unet = Captured(unet)                      # one network, for sampling
@@ -15,16 +15,16 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-MOST = 8  # graphs of a module: each holds memory
-SMALL = 100e6  # parameters: a GPU waits for such a network; Stable Diffusion's keeps it busy
+MOST = 8  # graphs for one module, because each holds memory
+SMALL = 100e6  # parameters: below, a GPU waits for launches; Stable Diffusion keeps it busy
 
 
 class Captured(nn.Module):
     """A module whose calls on a GPU are replayed; the first call of each kind is captured.
 
-    A module with hooks runs as usual, and so do calls beyond `MOST` kinds and everything on a CPU.
-    What a module does may depend on the shapes of its inputs, and not on the numbers in them; the
-    inputs that are not None are tensors, given by position.
+    A module with hooks runs as usual, and so do calls beyond `MOST` kinds and all calls on a CPU.
+    A module's operations may depend on the shapes of its inputs, but not on their values. Inputs
+    are tensors or None, passed by position.
     """
 
     def __init__(self, module: nn.Module):
@@ -42,12 +42,12 @@ class Captured(nn.Module):
             if len(self.graphs) == MOST:
                 return self.module(*inputs)
             self.graphs[kind] = capture(self.module, tensors)
-        return self.graphs[kind](*tensors).clone()  # a replay overwrites the output of the last one
+        return self.graphs[kind](*tensors).clone()  # the next replay overwrites this output
 
     def kind(self, inputs: list[Tensor]) -> tuple:
-        """Everything that makes a call differ from the one captured."""
+        """Everything that distinguishes this call from one that was captured."""
         learns = torch.is_grad_enabled()
-        self.calls += learns  # a second call must leave what the first one's gradient needs
+        self.calls += learns  # a second call must not overwrite what the first gradient needs
         modes = torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cuda")
         weights = next(self.module.parameters()).data_ptr()  # they may have been moved
         shapes = ((x.shape, x.dtype, x.requires_grad) for x in inputs)
@@ -55,7 +55,7 @@ class Captured(nn.Module):
 
 
 class CudaGraphs:
-    """Inside `with`, these parts of the model are `Captured`; graphs are kept for the next time."""
+    """Inside `with`, these parts of the model are `Captured`; later blocks reuse the graphs."""
 
     def __init__(self, model: nn.Module, parts: Iterable[nn.Module]):
         captured = {part: Captured(part) for part in parts}
@@ -76,7 +76,7 @@ class CudaGraphs:
             parent._modules[name] = part.module
 
     def keep_gradients(self, weights: Iterable[Tensor]) -> None:
-        """Copy the gradients, which the next replay would overwrite."""
+        """Copy the gradients, because the next replay would overwrite them."""
         learning = [weight for weight in weights if weight.grad is not None]
         if self.places and learning:
             copies = torch._foreach_add([weight.grad for weight in learning], 0.0)
@@ -85,26 +85,26 @@ class CudaGraphs:
 
 
 def capture(module: nn.Module, inputs: list[Tensor]):
-    """The module's forward and, where it learns, backward pass as CUDA graphs: a function.
+    """A function that replays the module's forward pass and, with gradients, its backward pass.
 
-    RuntimeError where that can't be done, most often because the module looks at numbers on the
+    RuntimeError if they can't be captured, most often because the module reads values from the
     GPU.
     """
     places = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
     half = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     here = torch.cuda.device(inputs[0].get_device())
-    # gradients will be added up on the stream of the capture, and torch need not mention it
+    # silences torch's warning that gradients accumulate on the capture's stream, as they should
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     try:
         with here, torch.autocast("cuda", half[1], half[0], cache_enabled=False):
             how = dict(num_warmup_iters=1, allow_unused_input=True)
             torch.cuda.make_graphed_callables(module, tuple(places), **how)
-        return vars(module).pop("forward")  # where torch leaves the function
+        return vars(module).pop("forward")  # torch stores the replaying function there
     except RuntimeError as error:
         name, why = type(module).__name__, str(error).partition("\n")[0]
         raise RuntimeError(
-            f"this {name} can't be captured as a CUDA graph ({why}); start again with "
-            "course_lib.common.cuda_graphs.SMALL = 0, and it runs without"
+            f"this {name} can't be captured as a CUDA graph ({why}); to run it without, set "
+            "course_lib.common.cuda_graphs.SMALL = 0 in a new process"
         ) from error
 
 
@@ -118,5 +118,5 @@ def on_gpu(x: Tensor) -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Whether somewhere in the module a hook waits for what a layer takes or returns."""
+    """Whether any layer of the module has a forward hook, which a replay would not call."""
     return any(layer._forward_hooks or layer._forward_pre_hooks for layer in module.modules())

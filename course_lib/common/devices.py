@@ -1,4 +1,4 @@
-"""Choosing where to compute: one line of refusal instead of a stack trace when there is no GPU."""
+"""Choosing the device: where there is no GPU, one clear line instead of a stack trace."""
 
 import platform
 
@@ -12,10 +12,13 @@ AVAILABLE = {
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name; "auto" takes the first there is of CUDA, MPS and CPU.
+    """The device of that name; "auto" picks the first available of CUDA, MPS and CPU.
 
-    "cuda:1" is the second GPU. Raises ValueError for an unknown name, RuntimeError where this
-    machine has no such device.
+    "cuda:1" is the second GPU. Raises ValueError for an unknown name, RuntimeError if this machine
+    has no such device.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
     """
     name = str(name)
     if name == "auto":
@@ -25,14 +28,14 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         raise ValueError(f"unknown device {name!r}; known: auto, {', '.join(AVAILABLE)}")
     if not AVAILABLE[kind]():
         raise RuntimeError(
-            f"device {name!r} was asked for, but torch {torch.__version__} finds none here; "
+            f"device {name!r} was requested, but torch {torch.__version__} finds none here; "
             "use 'cpu' or 'auto'"
         )
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if ":" in name and not (number.isdecimal() and int(number) < count):
         raise RuntimeError(
-            f"device {name!r} was asked for, but here there is {kind}:0 "
-            + (f"to {kind}:{count - 1}" if count > 1 else "alone")
+            f"device {name!r} was requested, but this machine has only {kind}:0"
+            + (f" to {kind}:{count - 1}" if count > 1 else "")
         )
     return torch.device(name)
 
@@ -46,21 +49,21 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def fast_precision(device: torch.device) -> str:
-    """The faster of "bf16" and "no" for float32 weights of a network of the course's size.
+    """The faster of "bf16" and "no" for float32 weights, for networks as small as the course's.
 
-    On a CPU with bf16 units it pays, 1.4 times and more. A GPU waits for launches there, and
-    converting each weight adds to them (tests/benchmarks/LOG.md).
+    A CPU with bf16 units is at least 1.4 times as fast with it. A GPU waits for launches, and
+    converting each weight adds more of them (tests/benchmarks/LOG.md).
     """
     return "bf16" if device.type == "cpu" and has_bf16(device) else "no"
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """bf16 inside, where it pays; a weight that can learn is converted once."""
+    """bf16 inside, where it is faster; a trainable weight is converted only once."""
     return torch.autocast(device.type, torch.bfloat16, fast_precision(device) == "bf16")
 
 
 def hardware(device: torch.device) -> str:
-    """What a card says a model was trained on."""
+    """The name of the hardware, as a model's card records it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = cpu_facts().get("cpu_name") or platform.machine()
@@ -70,5 +73,5 @@ def hardware(device: torch.device) -> str:
 
 
 def cpu_facts() -> dict:
-    """What torch knows of this CPU; nothing before the release that can tell."""
+    """What torch knows about this CPU; empty for releases of torch that cannot tell."""
     return dict(getattr(torch.cpu, "get_capabilities", dict)())

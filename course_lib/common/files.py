@@ -1,17 +1,17 @@
-"""Writing files so that a kill or a full disk at any moment leaves the old ones or the new ones."""
+"""Writing files safely: after a kill or a full disk there are the old files or the new ones."""
 
 import os
 from pathlib import Path
 
 
 def write_files(contents: dict[Path, bytes]) -> None:
-    """Replace the files by these contents: all are on the disk before the first takes its name.
+    """Replace the files' contents: all are written to disk before the first file is replaced.
 
-    Each file is exchanged in one step. OSError in one line when a write fails (disk full, …):
-    then none was exchanged. So too when another program holds a file (Windows): then those before
-    it were. Nothing unfinished is left behind.
+    Each file is replaced in one step. A one-line OSError if a write fails (for example, the disk
+    is full): then no file has changed. On Windows it is also raised if another program has a file
+    open: then the files before it have been replaced. No temporary file is left behind.
     """
-    mine = f".{os.getpid()}.tmp"  # two processes may write the same file; the last one's stays
+    mine = f".{os.getpid()}.tmp"  # two processes may write the same file; the last one wins
     temporary = {path: path.with_name(path.name + mine) for path in contents}
     try:
         for path, content in contents.items():
@@ -21,27 +21,27 @@ def write_files(contents: dict[Path, bytes]) -> None:
     except OSError as error:
         for left_over in temporary.values():
             left_over.unlink(missing_ok=True)
-        kept = "; what was there is untouched" if path.exists() else ""
+        kept = "; the old file is untouched" if path.exists() else ""
         raise OSError(error.errno, f"could not write {path}: {error.strerror}{kept}") from error
 
 
 def write_through(path: Path, content: bytes) -> None:
-    """Write and wait for the disk: else a power cut could keep the new name and lose the bytes."""
+    """Write and wait for the disk; otherwise a power cut could leave an empty file by that name."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def clear(*paths: Path) -> None:
-    """Remove what killed processes left half-written of files that are this one's alone."""
+def remove_temporary(*paths: Path) -> None:
+    """Remove temporary files that killed processes left; no other process may use these paths."""
     for path in paths:
         for left_over in path.parent.glob(f"{path.name}.*.tmp"):
             left_over.unlink(missing_ok=True)
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made if need be; one line of OSError when it cannot be made or written to."""
+    """The folder, created if necessary; a one-line OSError if it can't be created or written to."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Where the course keeps its files: `data/` beside the package, or the folder COURSE_DATA names.
+"""Where the course keeps its files: in `data/` beside the package, or in the folder COURSE_DATA.
 
-The shipped models stay where they are; with COURSE_DATA a reader's own come before them.
+The shipped models stay in `data/`. Models of the same name in COURSE_DATA take precedence.
 """
 
 import os
@@ -10,12 +10,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("COURSE_DATA") or ROOT / "data")
 SHIPPED = ROOT / "data" / "checkpoints"  # small trained models and their cards
 EMOJI = ROOT / "data" / "emoji"  # pictures that ship, with their licences
-CHECKPOINTS = DATA / "checkpoints"  # where models are published; those that lack here are SHIPPED's
+CHECKPOINTS = DATA / "checkpoints"  # published models; those that are missing are SHIPPED's
 RECORDED = ROOT / "course_lib" / "teaching" / "recorded"  # results of the experiments
-PROGRESS = Path(os.environ.get("COURSE_PROGRESS") or DATA / "progress.json")  # the reader's own
+PROGRESS = Path(os.environ.get("COURSE_PROGRESS") or DATA / "progress.json")  # of the reader
 
 
-def way_back() -> str:
-    """How to get the shipped models back: only a clone of the repository can ask git."""
+def restore_hint() -> str:
+    """How to restore the shipped models; git can only do it in a clone of the repository."""
     copy = "copy data/checkpoints from the course's repository again"
     return f"git checkout -- data/checkpoints, or {copy}" if (ROOT / ".git").exists() else copy

@@ -1,4 +1,4 @@
-"""Names and words that a user types: choosing by name, and refusals that help."""
+"""Names and words that a user types: choosing by name, and helpful error messages."""
 
 import string
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ FINAL = ".,;:!?…" + string.whitespace  # what may follow the last word of a se
 
 
 def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
-    """The option of that name; ValueError with the nearest name and all known ones otherwise."""
+    """The option of that name, or a ValueError with the nearest name and all known ones."""
     if name in options:
         return options[name]
     near = get_close_matches(str(name), options, n=1)
@@ -20,7 +20,7 @@ def choose(kind: str, name: str, options: Mapping[str, T]) -> T:
 
 
 def resolve(kind: str, choice: str | Callable, options: Mapping[str, Callable]) -> Callable:
-    """A function of the reader's own, or the option of that name.
+    """The choice itself if it is a function, otherwise the option of that name.
 
     >>> resolve("function", "lower", {"lower": str.lower})("A"), resolve("function", abs, {})(-1)
     ('a', 1)
@@ -29,10 +29,11 @@ def resolve(kind: str, choice: str | Callable, options: Mapping[str, Callable]) 
 
 
 def near(word: str, words: Iterable[str]) -> list[str]:
-    """The words that are one typing error away: a letter too many, missing, wrong, or swapped with
-    its neighbour. Between words of up to three letters only a swap counts: a cat is not an "at".
+    """The words that are one typing error away: one letter extra, missing, wrong, or swapped with
+    its neighbour. For words of up to three letters only a swap counts, so "at" is not "cat".
 
-        near("purpel", ["purple", "pluses"])    # ["purple"]
+    >>> near("purpel", ["purple", "pluses"])
+    ['purple']
     """
     return sorted(other for other in words if other != word and _one_error(word, other))
 
@@ -46,7 +47,7 @@ def _one_error(word: str, other: str) -> bool:
 
 
 def unknown_words(words: Iterable[str], meant: Mapping[str, str]) -> str:
-    """A refusal's beginning, one line; meant: for some of the words what may have been meant."""
+    """The first line of an error message; `meant` suggests a correction for some of the words."""
     named = [
         f"{short(word)!r}" + (f" (did you mean {meant[word]!r}?)" if word in meant else "")
         for word in words

@@ -1,4 +1,4 @@
-"""Classical augmentation: images changed in ways that leave their meaning alone."""
+"""Classical augmentation: changes to images that keep their meaning."""
 
 import math
 
@@ -10,10 +10,11 @@ from course_lib.common.checks import require
 
 
 def shift_and_rotate(images: Tensor, pixels: float = 1.0, degrees: float = 15.0) -> Tensor:
-    """Each image moved by up to `pixels` both ways and turned by up to `degrees`, at random.
+    """Each image randomly shifted by up to `pixels` and rotated by up to `degrees`, both ways.
 
-    images (B, C, H, H) in [-1, 1]; what comes in from outside is background, -1. Drawn from torch's
-    generator; bilinear, so a shift by part of a pixel blurs a little.
+    images (B, C, H, H) in [-1, 1]; pixels from outside the image are background, -1. The random
+    numbers come from torch's generator. Resampling is bilinear, so a shift by a fraction of a
+    pixel blurs a little.
 
     >>> shift_and_rotate(torch.zeros(2, 1, 8, 8)).shape
     torch.Size([2, 1, 8, 8])

@@ -1,9 +1,9 @@
-"""Which data a training was given: one checksum of a reader's pictures and captions.
+"""Which data a training used: one checksum of the reader's pictures and captions.
 
-Folders that share a name are told apart, and a picture or caption changed in place is noticed.
-Every byte is read, once before a training starts, so no change can hide. That costs 0.7 s of a CPU
-core for each gigabyte and 2 s for each 100,000 files, or as long as the disk takes to read them: a
-few per cent of what decoding the same pictures once costs.
+It distinguishes folders of the same name, and it changes when a picture or a caption is edited in
+place. Every byte is read, once before a training starts, so that no change goes unnoticed. This
+takes 0.7 s of CPU time per gigabyte and 2 s per 100,000 files, or as long as the disk takes to
+read them: a few per cent of the time it takes to decode the same pictures once.
 """
 
 import hashlib

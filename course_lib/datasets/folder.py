@@ -4,16 +4,17 @@
     my_pictures/cat.jpg             {"file_name": "trip/sea.png", "text": "the sea at dusk"}
     my_pictures/trip/sea.png        ...
 
-is the convention of Hugging Face's image folders. A `CaptionedFolder` offers what `Scenes` offers,
-`batch` and `caption` by endless index, so a recipe takes one in its place:
+This is the convention of Hugging Face's image folders. A `CaptionedFolder` has the methods of
+`Scenes`, `batch` and `caption` by endless index, so a recipe accepts one instead:
 
     recipe = ScenesVAE(CaptionedFolder("my_pictures"))
 
 or, from the command line, `course train scenes-vae --data my_pictures`.
 
-No data is skipped silently: a picture or an archive without a line in the metadata is refused by
-name. Only these are skipped: hidden files and folders (`._cat.jpg`, `.thumbnails`), the pictures
-that a training draws into its own folder, and files that are neither pictures nor archives.
+No data is skipped silently: a picture or an archive without a line in the metadata is an error
+that names it. Only these are skipped: hidden files and folders (`._cat.jpg`, `.thumbnails`), the
+samples that a training writes into its own folder, and files that are neither pictures nor
+archives.
 """
 
 import json
@@ -36,11 +37,11 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip"
 
 
 class CaptionedFolder:
-    """Pictures cropped to a centred square, resized and kept in memory; captions as written.
+    """Pictures cropped to a centred square, resized and kept in memory, with their captions.
 
-    Everything is read and checked at once, so that no training fails half way.
+    Everything is read and checked at the start, so that no training fails half-way.
     Raises FileNotFoundError for a missing folder, metadata or picture; OSError for a picture that
-    can't be read; ValueError for metadata that isn't as above, or that leaves a picture out.
+    can't be read; ValueError for metadata in another format, or that leaves a picture out.
     """
 
     def __init__(self, folder: str | Path, size: int = 64, column: str = "text", seed: int = 0):
@@ -49,7 +50,7 @@ class CaptionedFolder:
         folder = Path(folder)
         entries = list(_entries(folder, column))
         self.paths = [path for path, _ in entries]
-        if others := leftovers(folder, self.paths):
+        if others := unlisted_files(folder, self.paths):
             raise ValueError(f"{folder}: metadata.jsonl has no line for {others}")
         if not entries:
             raise ValueError(f"{folder / 'metadata.jsonl'} lists no pictures")
@@ -73,7 +74,7 @@ class CaptionedFolder:
 
 
 def _entries(folder: Path, column: str):
-    """(path, caption) of every line of the metadata."""
+    """(path, caption) for every line of the metadata."""
     metadata = folder / "metadata.jsonl"
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
@@ -106,8 +107,8 @@ def _entries(folder: Path, column: str):
         yield path, caption
 
 
-def leftovers(folder: Path, taken: Iterable[Path]) -> str:
-    """Names of the pictures and archives in a folder that are not taken, at most 3; "" if none."""
+def unlisted_files(folder: Path, taken: Iterable[Path]) -> str:
+    """The names of up to 3 pictures and archives in a folder that aren't in `taken`, or ""."""
     taken = {_identity(path) for path in taken}
     others = [
         path.relative_to(folder).as_posix()
@@ -118,14 +119,14 @@ def leftovers(folder: Path, taken: Iterable[Path]) -> str:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """The same for every path to one file: a link, `more/../cat.jpg`, CAT.JPG on some systems."""
+    """Equal for all paths to one file, such as a link, `more/../cat.jpg`, or CAT.JPG (Windows)."""
     stat = path.stat()
     return stat.st_dev, stat.st_ino
 
 
 def visible(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """The files in a folder and its subfolders, except hidden ones and a training's pictures."""
-    above = (*above, folder.resolve())  # a link may lead back to one of these
+    """The files in a folder and its subfolders, except hidden ones and a training's samples."""
+    above = (*above, folder.resolve())  # a link may point back to one of these
     for path in sorted(folder.iterdir()):
         if hidden(path.name) or _drawn(path):
             continue
@@ -136,19 +137,19 @@ def visible(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file, or a folder on the path to it, begins with a dot: `.thumbnails/cat.jpg`."""
+    """Whether a part of the path begins with a dot: `.thumbnails/cat.jpg`."""
     return re.search(r"(^|/)\.[^./]", name) is not None
 
 
 def _drawn(path: Path) -> bool:
-    """Whether a training drew this picture: `step_000250.png` next to the training's log."""
+    """Whether this picture is a training's sample: `step_000250.png` next to the training's log."""
     return bool(re.fullmatch(r"step_\d+\.png", path.name)) and (path.parent / "log.jsonl").is_file()
 
 
 def holds_pictures(name: str, open_file: Callable[[], BinaryIO]) -> bool:
-    """Whether a file is a picture or an archive, by its name or else because Pillow can open it.
+    """Whether a file is a picture or an archive: its name says so, or Pillow can open it.
 
-    The name is enough for `cat.heic`, which Pillow can't read: it must be refused, not skipped.
+    The name is enough, because `cat.heic`, which Pillow can't read, must not be skipped silently.
     """
     name = name.lower()
     kind = mimetypes.guess_type(name)[0] or ""
@@ -168,13 +169,13 @@ def holds_pictures(name: str, open_file: Callable[[], BinaryIO]) -> bool:
 
 
 def read_picture(file: Path | BinaryIO, name: str | Path, size: int) -> np.ndarray:
-    """One picture, upright, on white where transparent: (size, size, 3) uint8.
+    """One picture, upright, with transparent parts white: (size, size, 3) uint8.
 
-    Of several frames or pages, the first.
+    If it has several frames or pages, the first.
     """
     try:
         with Image.open(file) as image:
-            if image.mode[0] in "IF":  # Pillow would cut such numbers off, not scale them
+            if image.mode[0] in "IF":  # Pillow would clip such numbers instead of scaling them
                 raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
             image = ImageOps.exif_transpose(image).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

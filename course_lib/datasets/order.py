@@ -1,4 +1,4 @@
-"""An endless order through a finite data set, by position: it needs no state to be resumed."""
+"""An endless shuffled order, computed from the position, so resuming needs no stored state."""
 
 from collections.abc import Iterable
 from functools import lru_cache
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def endless(indices: Iterable[int], length: int, seed: int = 0) -> list[int]:
-    """Which items stand at these positions of an endless shuffled list, every item once per epoch.
+    """The items at these positions of an endless shuffled list, with every item once per epoch.
 
-    So `data.batch(range(step * 64, (step + 1) * 64))` serves any step of any training.
+    So `data.batch(range(step * 64, (step + 1) * 64))` is the batch for any step of a training.
     """
     return [int(shuffled(length, seed, i // length)[i % length]) for i in positions(indices)]
 
@@ -27,5 +27,5 @@ def positions(indices: Iterable[int]) -> list[int]:
 
 @lru_cache(maxsize=64)
 def shuffled(length: int, *key: int) -> np.ndarray:
-    """0 … length - 1 in the order that belongs to the key."""
+    """0 … length - 1, shuffled in an order that depends on the key alone."""
     return np.random.default_rng(key).permutation(length)

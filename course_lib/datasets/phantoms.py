@@ -1,7 +1,8 @@
-"""Phantoms: random ellipses in place of a slice through a head, so that the truth is known.
+"""Phantoms: random ellipses that imitate a slice through a head, so that the truth is known.
 
-The idea is Shepp & Logan's (1974), whose one phantom of ten ellipses still tests scanners. Here
-each one is different: a skull, brain tissue, three structures in it, and perhaps a lesion.
+The idea comes from Shepp & Logan (1974), whose phantom of ten ellipses is still used to test
+scanners. Here every phantom is different: a skull, brain tissue with three structures in it, and
+perhaps a lesion.
 """
 
 from math import pi
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from course_lib.common.checks import whole_numbers
 
-TISSUE, SKULL, LESION = 0.35, 1.0, 0.35  # densities; a lesion's is added to what it lies in
+TISSUE, SKULL, LESION = 0.35, 1.0, 0.35  # densities; a lesion's is added to its surroundings'
 FINE = 3  # points per pixel along a side
 
 
@@ -21,8 +22,8 @@ class Phantoms(NamedTuple):
     """The same N phantoms without and with a lesion; all pictures are (N, 1, size, size).
 
     healthy, lesion: in [-1, 1], for densities from 0 to 1
-    places:          where the centre of a lesion may lie: bool
-    spot:            where it does lie: bool, true within 2 pixels of its centre
+    places:          bool, true where the centre of a lesion may be
+    spot:            bool, true within 2 pixels of the centre of this lesion
     """
 
     healthy: Tensor
@@ -67,25 +68,25 @@ def phantoms(count: int, generator: torch.Generator | None = None, size: int = 3
 
 
 def grid(size: int) -> Tensor:
-    """The centres of size² pixels that fill [-1, 1]², by rows: (size², 2), each (down, right)."""
+    """The centres of size² pixels that fill [-1, 1]², row by row: (size², 2), as (down, right)."""
     side = (2 * torch.arange(size) + 1) / size - 1
     return torch.cartesian_prod(side, side)
 
 
 def inside(points: Tensor, centre: Tensor, axes: Tensor, angle: Tensor) -> Tensor:
-    """Which points lie in each ellipse: (N, P) of bool; centre, axes (N, 2), angle (N,)."""
+    """Which points are inside each ellipse: bool (N, P); centre, axes (N, 2), angle (N,)."""
     offset = turned(points - centre[:, None], -angle[:, None])
     return (offset / axes[:, None]).square().sum(2) <= 1
 
 
 def turned(vectors: Tensor, angle: Tensor) -> Tensor:
-    """Vectors (..., 2) turned by the angle (...)."""
+    """Vectors (..., 2) rotated by the angle (...)."""
     a, b = vectors.unbind(-1)
     return torch.stack([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
 
 
 def disc(uniform: Tensor) -> Tensor:
-    """Two uniform numbers (N, 2) as a point of the unit disc, evenly distributed."""
+    """Maps uniform numbers (N, 2) to points that are uniformly distributed in the unit disc."""
     radius, angle = uniform[:, 0].sqrt(), 2 * pi * uniform[:, 1]
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
 

@@ -1,19 +1,20 @@
-"""Captioned pictures too many for memory: tar files, read by position and never all at once.
+"""More captioned pictures than memory holds: tar files, which are read as they are needed.
 
     shards/000.tar      cat.jpg   cat.txt   trip/sea.png   trip/sea.txt   ...
     shards/001.tar      ...
 
-is WebDataset's convention (Aizman et al. 2019): a picture and, as .txt, its caption share a name,
-up to its last dot. `Shards` offers what `CaptionedFolder` offers, so `course train scenes-vae
---data shards` is all there is to it.
+This is WebDataset's convention (Aizman et al. 2019): a picture and its caption, a .txt file, share
+a name up to the last dot. `Shards` has the methods of `CaptionedFolder`, so you only need
+`course train scenes-vae --data shards`.
 
-No data is skipped silently. These are refused by name: a picture without a caption, a caption
-without a picture, two of the same name, a link, a second tar appended to the first, and a picture
-or an archive next to the shards. Only hidden files and files of other kinds are skipped.
+No data is skipped silently. These are errors that name the file: a picture without a caption, a
+caption without a picture, two files of the same name, a link, a second tar appended to the first,
+and a picture or an archive next to the shards. Only hidden files and files of other kinds are
+skipped.
 
-The shards are dealt to as many `streams` as a training has batches a step, and the positions, a
-batch at a time, to the streams in turn. So of several processes each opens shards of its own; and
-since a position alone says which picture it is, a resumed training goes on where it ended.
+The shards are divided among as many `streams` as a training has batches per step. Positions go to
+the streams in turn, one batch at a time, so each of several processes opens its own shards. The
+position alone determines the picture, so a resumed training continues where it stopped.
 """
 
 import posixpath
@@ -28,12 +29,12 @@ import numpy as np
 import torch
 
 from course_lib.common.checks import whole_numbers
-from course_lib.datasets.folder import hidden, holds_pictures, leftovers, read_picture
+from course_lib.datasets.folder import hidden, holds_pictures, read_picture, unlisted_files
 from course_lib.datasets.order import positions, shuffled
 
 
 class Sample(NamedTuple):
-    """Where a picture and its caption lie in a shard: (start, size) in bytes."""
+    """Where a picture and its caption are in a shard: (start, size) in bytes."""
 
     name: str
     picture: tuple[int, int]
@@ -43,9 +44,9 @@ class Sample(NamedTuple):
 class Shards:
     """The pictures and captions of all `*.tar` in a folder, by endless position.
 
-    In each round a stream's shards, and the pictures in each, come in another order. Raises
-    FileNotFoundError where there are no shards, ValueError for fewer shards than streams or for
-    pictures next to the shards; once a shard is read, OSError if it or a picture is damaged,
+    In each epoch, a stream's shards and the pictures in each are shuffled again. Raises
+    FileNotFoundError if there are no shards, and ValueError for fewer shards than streams or for
+    pictures next to the shards. Reading a shard raises OSError if it or a picture is damaged, and
     ValueError for data that would be skipped, such as a picture without a caption.
     """
 
@@ -60,14 +61,14 @@ class Shards:
             raise FileNotFoundError(f"there are no shards, files such as 000.tar, in {folder}")
         if len(self.paths) < streams:
             raise ValueError(f"{len(self.paths)} shards in {folder} can't feed {streams} streams")
-        if others := leftovers(Path(folder), self.paths):
+        if others := unlisted_files(Path(folder), self.paths):
             raise ValueError(
                 f"{folder}: {others} would be skipped: move it out of the folder of shards"
             )
         self.size, self.batch_size, self.streams = size, batch_size, streams
         whole_numbers(0, seed=seed)
         self.seed = seed
-        self.contents = cache(contents)  # headers are read once, pictures whenever they are wanted
+        self.contents = cache(contents)  # headers are read only once, pictures when requested
 
     def find(self, index: int) -> tuple[Path, Sample]:
         """The shard and the sample at a position."""
@@ -112,7 +113,7 @@ def shards_in(folder: str | Path) -> list[Path]:
 
 
 def contents(path: Path) -> list[Sample]:
-    """The samples of a shard, in its order, from the headers alone."""
+    """The samples of a shard, in its order, read from the headers alone."""
     pictures, captions = {}, {}  # "trip/sea" -> ("trip/sea.png", (start, size))
     for name, place, open_file in _files(path):
         stem, suffix = posixpath.splitext(name)
@@ -135,7 +136,7 @@ def contents(path: Path) -> list[Sample]:
 
 
 def _files(path: Path) -> Iterator[tuple]:
-    """The name of each visible file in a shard, its (start, size) and a function to open it."""
+    """For each visible file in a shard: its name, its (start, size) and a function to open it."""
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -156,7 +157,7 @@ def _files(path: Path) -> Iterator[tuple]:
 
 
 def _check_end(path: Path, end: int) -> None:
-    """Raise ReadError unless the shard ends here, with at least one block of zeros."""
+    """ReadError unless the shard ends here, with at least one block of zeros."""
     with open(path, "rb") as file:
         file.seek(end)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

@@ -1,4 +1,4 @@
-"""MNIST, FashionMNIST and CIFAR-10, through torchvision, downloaded into `data/` when first used.
+"""MNIST, FashionMNIST and CIFAR-10 from torchvision, downloaded into `data/` at first use.
 
 data = TorchvisionSet("mnist")
 images, labels = data.batch(range(64))    # (64, 1, 28, 28) in [-1, 1], (64,)
@@ -15,7 +15,7 @@ from course_lib.common.paths import DATA
 from course_lib.common.registry import choose
 from course_lib.datasets.order import endless
 
-SETS = {  # name: (class, folder it makes)
+SETS = {  # name: (class, the folder it creates)
     "mnist": (datasets.MNIST, "MNIST"),
     "fashion-mnist": (datasets.FashionMNIST, "FashionMNIST"),
     "cifar-10": (datasets.CIFAR10, "cifar-10-batches-py"),
@@ -25,9 +25,9 @@ SETS = {  # name: (class, folder it makes)
 class TorchvisionSet:
     """Labelled pictures: `pixels` (N, C, H, W) uint8, `labels` (N,), `names` of the classes.
 
-    split: "train" or "test". root: the folder to keep it in, `data/` unless told otherwise.
-    Raises ValueError for an unknown name or split, and OSError where the files are neither there
-    nor can be downloaded, or are damaged.
+    split: "train" or "test". root: the folder for the files, by default `data/`.
+    Raises ValueError for an unknown name or split, and OSError if the files are damaged, or are
+    missing and can't be downloaded.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class TorchvisionSet:
 
 
 def _load(cls, name: str, root: Path, folder: str, train: bool):
-    """From disk, or else from the network."""
+    """The set from disk, or otherwise from the network."""
     try:
         return cls(root, train=train, download=True)  # downloads only what is missing
-    except Exception as error:  # torchvision raises half a dozen kinds
+    except Exception as error:  # torchvision raises many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         raise OSError(
             f"cannot get {name}: no network, or damaged files in {root / folder}? "

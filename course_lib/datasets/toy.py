@@ -1,7 +1,7 @@
-"""Toy sets in the plane, where a diffusion model can be watched point by point.
+"""Toy data sets in the plane, where you can watch a diffusion model point by point.
 
-Each is a function of (n, generator) that returns points (n, 2), centred, with an average variance
-of 1 per axis, so that one noise schedule suits them all. `TOYS` lists them by name.
+Each is a function of (n, generator) that returns points (n, 2) with mean 0 and an average variance
+of 1 per axis, so that the same noise schedule suits them all. `TOYS` lists them by name.
 """
 
 import math
@@ -11,7 +11,11 @@ import torch
 
 
 def two_moons(n: int, generator: torch.Generator | None = None, noise: float = 0.08):
-    """Two interleaved half circles."""
+    """Two interleaved half circles.
+
+    >>> two_moons(100).shape
+    torch.Size([100, 2])
+    """
 
     def curve(u):
         angle, lower = math.pi * (2 * u % 1), u >= 0.5
@@ -23,7 +27,11 @@ def two_moons(n: int, generator: torch.Generator | None = None, noise: float = 0
 
 
 def swiss_roll(n: int, generator: torch.Generator | None = None, noise: float = 0.06):
-    """A spiral of one turn and a half."""
+    """A spiral of one and a half turns.
+
+    >>> swiss_roll(100).shape
+    torch.Size([100, 2])
+    """
 
     def curve(u):
         angle = 1.5 * math.pi * (1 + 2 * u)
@@ -55,7 +63,11 @@ def checkerboard(n: int, generator: torch.Generator | None = None):
 
 
 def ring_centres(components: int = 8, std: float = 0.1) -> torch.Tensor:
-    """Means (components, 2) of `gaussian_ring`, for the closed forms of `diffusion.exact`."""
+    """Means (components, 2) of `gaussian_ring`, for the closed forms in `diffusion.analytic`.
+
+    >>> ring_centres(components=4).shape
+    torch.Size([4, 2])
+    """
     check(components, std)
     radius = math.sqrt(2 * (1 - std**2))
     angle = 2 * math.pi * torch.arange(components) / components
@@ -65,7 +77,11 @@ def ring_centres(components: int = 8, std: float = 0.1) -> torch.Tensor:
 def gaussian_ring(
     n: int, generator: torch.Generator | None = None, components: int = 8, std: float = 0.1
 ):
-    """Equal Gaussians evenly spaced on a circle: the mixture whose exact score is known."""
+    """Equal Gaussians, evenly spaced on a circle: a mixture whose score is known exactly.
+
+    >>> gaussian_ring(100).shape
+    torch.Size([100, 2])
+    """
     check(n, std)
     which = torch.randint(components, (n,), generator=generator)
     return ring_centres(components, std)[which] + std * torch.randn(n, 2, generator=generator)
@@ -92,8 +108,8 @@ def _along(curve, n, generator, noise):
 
 
 def check(n: int, noise: float):
-    """ValueError for a number of points below 0, or noise that leaves no variance of 1."""
+    """ValueError for a negative number of points, or for noise with a variance of 1 or more."""
     if n < 0:
         raise ValueError(f"the number of points must be at least 0, got {n}")
     if not 0 <= noise < 1:
-        raise ValueError(f"noise must lie in [0, 1), got {noise}")
+        raise ValueError(f"noise must be in [0, 1), got {noise}")

@@ -5,9 +5,9 @@ process      noising, the prediction types, the loss
 ddpm         the paper of 2020 as one module
 samplers     from noise to data
 noise        one generator for each sample
-guidance     following a condition more closely
+guidance     classifier-free guidance: following the condition more closely
 likelihood   the variational bound, in bits per dimension
-analytic     perfect networks for Gaussian data
+analytic     optimal networks for Gaussian data, in closed form
 """
 
 from course_lib.diffusion.analytic import Gaussian, GaussianMixture

@@ -1,4 +1,4 @@
-"""Data so simple that the perfect network is a formula: Gaussians and mixtures of them.
+"""Data so simple that the optimal network is a formula: Gaussians and mixtures of Gaussians.
 
 If x0 ~ sum_k w_k N(m_k, C_k), then xt ~ sum_k w_k N(alpha m_k, alpha² C_k + sigma²), and the
 best prediction, the score, the lowest possible loss and the likelihood have closed forms. Each
@@ -14,13 +14,13 @@ from course_lib.diffusion.schedules import Time
 
 
 class GaussianMixture(nn.Module):
-    """The perfect network for a mixture of K Gaussians in D dimensions.
+    """The optimal network for a mixture of K Gaussians in D dimensions.
 
     means:       (K, D)
-    covariances: (K, D, D), or (K,) variances of round Gaussians; 0 makes points, so that a data
-                 set can be its own mixture
+    covariances: (K, D, D), or (K,) variances of isotropic Gaussians; with variance 0 the mixture
+                 is a set of points, such as a training set
     weights:     (K,), equal if None
-    As context it takes labels (B,), the component each sample must come from; K means any.
+    The context is a label for each sample, (B,): the component that it comes from, or K for any.
     Data x is (B, ...) with D numbers in each sample.
 
     >>> network = GaussianMixture(Diffusion("linear"), torch.eye(2), torch.zeros(2))  # two points
@@ -56,7 +56,7 @@ class GaussianMixture(nn.Module):
         self.register_buffer("log_weights", weights.to(means).log().log_softmax(0))
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
-        """The mean of the regression target, given x: what training would end at."""
+        """The mean of the regression target, given x: what training would converge to."""
         require(x[:1].numel() in (0, self.means[0].numel()), "x", "the mixture's D per sample", x)
         t = self.process.schedule.time(timestep)
         return self.process.target(self.x0(x, t, context), self.eps(x, t, context), t)
@@ -76,7 +76,7 @@ class GaussianMixture(nn.Module):
         return -self.mean(log_joint, self.rotated(whitened)).view_as(x)
 
     def log_likelihood(self, x: Tensor, t: Time = 0.0, context: Tensor | None = None) -> Tensor:
-        """log p_t(x), (B,), in nats; at t = 0 that of the data."""
+        """log p_t(x), (B,), in nats; at t = 0, the log-likelihood of the data."""
         log_joint, _ = self.log_joint(x, t, context)
         return log_joint.logsumexp(1)
 
@@ -106,7 +106,7 @@ class GaussianMixture(nn.Module):
             spread = torch.einsum("bij,bj->bi", self.axes[k], spread)
         return self.means[k] + spread
 
-    # Each component sees x from its own mean, along its own axes: (B, K, D).
+    # From here on, (B, K, D) holds x relative to each component's mean, along its principal axes.
 
     def coefficients(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """alpha and sigma (B or 1, 1, 1), and the variances of xt in each component."""
@@ -114,7 +114,7 @@ class GaussianMixture(nn.Module):
         return alpha, sigma, alpha**2 * self.variances + sigma**2
 
     def log_joint(self, x: Tensor, t: Time, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log p(k) + log p_t(x | k) (B, K), and the offsets over their variances (B, K, D)."""
+        """log p(k) + log p_t(x | k) (B, K), and the offsets divided by the variances (B, K, D)."""
         alpha, _, total = self.coefficients(x, t)
         offsets = x.flatten(1)[:, None] - alpha * self.means
         if self.axes is not None:
@@ -139,12 +139,12 @@ class GaussianMixture(nn.Module):
         return torch.einsum("kdi,bki->bkd", self.axes, coordinates)
 
     def mean(self, log_joint: Tensor, values: Tensor) -> Tensor:
-        """The mean of (B, K, D) over the components, by their share p(k | x): (B, D)."""
+        """The mean of (B, K, D) over the components, weighted by p(k | x): (B, D)."""
         return (log_joint.softmax(1)[..., None] * values).sum(1)
 
 
 class Gaussian(GaussianMixture):
-    """The perfect network for one Gaussian: mean (D,), covariance (D, D) or one variance ().
+    """The optimal network for one Gaussian: mean (D,), covariance (D, D) or one variance ().
 
     >>> network = Gaussian(Diffusion("linear", "x0"), torch.zeros(2), 1.0)
     >>> x0 = network(torch.ones(1, 2), torch.tensor([999.0]))  # E[x0 | x] = alpha x

@@ -40,7 +40,7 @@ class DDPM(nn.Module):
             "betas": table.betas,
             "alphas": table.alphas,
             "alpha_bars": table.alpha_bars,
-            "noise_vars": 1 - table.alpha_bars,  # from float32 alpha_bars it would be off by 3e-4
+            "noise_vars": 1 - table.alpha_bars,  # computed in float32, it would be off by 3e-4
             "mean_x0": before.sqrt() * table.betas / (1 - table.alpha_bars),  # eq. 7
             "mean_xt": table.alphas.sqrt() * (1 - before) / (1 - table.alpha_bars),
             "beta_tildes": (1 - before) / (1 - table.alpha_bars) * table.betas,
@@ -81,7 +81,7 @@ class DDPM(nn.Module):
         return mean_x0 * x0 + mean_xt * xt, variance
 
     def sample(self, shape: Sequence[int], device=None, **kwargs) -> Tensor:
-        """New data of that shape, (B, ...): the last of the `trajectory`, x_0."""
+        """New data of that shape, (B, ...): x_0, the end of the `trajectory`."""
         for x in self.trajectory(shape, device, **kwargs):
             x0 = x
         return x0
@@ -97,8 +97,8 @@ class DDPM(nn.Module):
     ) -> Iterator[Tensor]:
         """Yields x_T, x_{T-1}, ..., x_0 (algorithm 2).
 
-        variance: "small", the beta_tildes, right if all data were one point; "large", the betas,
-        right for data ~ N(0, 1) (section 3.2). generators: one for each sample.
+        variance: "small" is beta_tildes, which is exact if the data is a single point; "large" is
+        betas, which is exact for data ~ N(0, 1) (section 3.2). generators: one for each sample.
         """
         options = {"small": self.beta_tildes, "large": self.betas}
         variances = choose("variance", variance, options)

@@ -1,9 +1,9 @@
-"""Classifier-free guidance (Ho & Salimans 2022): drop the condition in training, now and then,
-and exaggerate its effect in sampling.
+"""Classifier-free guidance (Ho & Salimans 2022): sometimes drop the condition in training, and
+exaggerate its effect in sampling.
 
-`context` is (B, L, D), or class labels (B,). `null` stands for "no condition": (1, L, D) or
-(L, D), one for each sample, (B, L, D), or the null class as an int. With another caption's
-context as `null`, guidance leads away from that caption: a negative prompt.
+`context` is (B, L, D), or class labels (B,). `null` stands for "no condition". It is one embedding
+for all samples, (1, L, D) or (L, D), one for each, (B, L, D), or the null class as an int. With
+another caption's context as `null`, guidance steers away from that caption: a negative prompt.
 """
 
 import math
@@ -31,9 +31,9 @@ def drop_condition(
 
 
 def guided(network: Network, null: Tensor | int, scale: float) -> Network:
-    """A network whose condition is exaggerated: unconditional + scale * (conditional - it).
+    """The guided network: unconditional + scale * (conditional - unconditional).
 
-    One call on a batch of 2B; scale = 1 is the network itself.
+    Each call runs the network once, on a batch of 2B. With scale = 1 it is the network itself.
 
     >>> network = lambda x, timestep, context: context.float()
     >>> guided(network, null=0, scale=3.0)(torch.zeros(2), torch.zeros(2), torch.tensor([1, 2]))

@@ -3,8 +3,9 @@
     terms = dict(variational_bound(process, network, images))     # t -> (B,), in bits per dimension
     bits = sum(terms.values())
 
-L_T at t = 1 asks how much of the data is left in the noise, L_{t-1} how far each step of the
-network is from the true posterior, and L_0, listed at t = 0, what the last step pays for x0.
+L_T, at t = 1, measures how much of the data is left in the noise. L_{t-1} measures how far each
+step of the network is from the true posterior. L_0, listed at t = 0, is the cost of encoding x0
+in the last step.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from course_lib.diffusion.process import Diffusion, Network
 from course_lib.diffusion.samplers import (
     Point,
     Predict,
-    eps_given,
+    eps_from_x0,
     points,
     predictor,
     step,
@@ -31,12 +32,12 @@ from course_lib.diffusion.samplers import (
 
 
 def beta_tilde(t: Point, s: Point) -> float:
-    """The variance of q(x_s | x_t, x_0): the right one for the step if x0 were known (eq. 7)."""
+    """The variance of q(x_s | x_t, x_0), which is exact for the step if x0 is known (eq. 7)."""
     return step_std(t, s, eta=1.0) ** 2
 
 
 def beta(t: Point, s: Point) -> float:
-    """The variance of q(x_t | x_s): the right one for the step if the data were N(0, 1)."""
+    """The variance of q(x_t | x_s), which is exact for the step if the data is N(0, 1)."""
     return t.sigma**2 - (t.alpha / s.alpha * s.sigma) ** 2
 
 
@@ -56,7 +57,7 @@ def posterior(
 
 def posterior_mean(x0: Tensor, xt: Tensor, t: Point, s: Point) -> Tensor:
     """The mean of q(x_s | x_t, x_0)."""
-    return step(x0, eps_given(x0, xt, t), t, s, eta=1.0)
+    return step(x0, eps_from_x0(x0, xt, t), t, s, eta=1.0)
 
 
 def variational_bound(
@@ -72,10 +73,10 @@ def variational_bound(
 ) -> Iterator[tuple[float, Tensor]]:
     """Yields (t, bits per dimension (B,)) for L_T, ..., L_1, L_0: steps + 1 terms.
 
-    steps:    as many as the schedule's table has, unless given; each is one call of the network
-    variance: of the network's steps, "large" (beta) or "small" (beta~)
+    steps:    each is one call of the network; by default the schedule's number of timesteps
+    variance: that of the network's steps, "large" (beta) or "small" (beta~)
     colours:  x0 takes this many evenly spaced values in [-1, 1], and L_0 is the probability of
-              its own (eq. 13); None for continuous data, where L_0 is a density
+              its value (eq. 13); None for continuous data, where L_0 is a density
 
     >>> network = lambda x, timestep, context: x  # predicts the noise
     >>> terms = dict(variational_bound(Diffusion("linear"), network, torch.zeros(2, 3), steps=4))
@@ -112,7 +113,7 @@ def terms(
             true_mean = posterior_mean(x0, xt, t, s)
             yield s.t, bits(kl(true_mean, beta_tilde(t, s), mean, spread(t, s)))
         else:
-            # beta~ is 0 here: as in the paper's code, take that of the step before
+            # beta~ is 0 here, so use that of the previous step, as the paper's code does
             var = spread(t, s) or spread(points[-3], t)
             yield s.t, bits(-log_density(x0, mean, sqrt(var), colours))  # L_0
 
@@ -124,7 +125,7 @@ def kl(mean: Tensor, var: float, other_mean: Tensor, other_var: float) -> Tensor
 
 
 def log_density(x0: Tensor, mean: Tensor, std: float, colours: int | None) -> Tensor:
-    """log N(x0; mean, std²) for each dimension, or the log of its integral over x0's colour."""
+    """log N(x0; mean, std²) for each dimension, or its integral's log over x0's colour bin."""
     normal = torch.distributions.Normal(mean.cpu().double(), std)
     x0_ = x0.cpu().double()
     if colours is None:
@@ -136,5 +137,5 @@ def log_density(x0: Tensor, mean: Tensor, std: float, colours: int | None) -> Te
 
 
 def bits(nats: Tensor) -> Tensor:
-    """The mean over all but the batch's dimension, in bits: (B,)."""
+    """The mean over all dimensions of each sample, in bits: (B,)."""
     return nats.flatten(1).mean(1) / log(2)

@@ -1,4 +1,4 @@
-"""Noise by the sample: with a generator of its own, each keeps its noise in any batch."""
+"""Noise: with its own generator, each sample gets the same noise in a batch of any size."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,9 +9,9 @@ from course_lib.common.checks import require, torch_seeds
 
 
 def generators(seeds: Sequence[int], device: str | torch.device = "cpu") -> list[torch.Generator]:
-    """One random generator for each sample; those on "cpu" are the same on every machine.
+    """One random generator for each sample; on "cpu" they give the same noise on every machine.
 
-    seeds: from 0 to 2**32 - 1. ValueError beyond, where torch would repeat the noise of others.
+    seeds: from 0 to 2**32 - 1; ValueError for others, for which torch could repeat noise.
 
     >>> [first, second] = generators([0, 1])
     """
@@ -35,7 +35,7 @@ def initial_noise(generators: Sequence[torch.Generator], shape: Sequence[int]) -
 def noise_source(
     x: Tensor, generators: Sequence[torch.Generator] | None = None
 ) -> Callable[[], Tensor]:
-    """A function that draws noise like x: each sample's from its generator, or all from torch's.
+    """A function that draws noise like x, from each sample's generator or from torch's default.
 
     >>> noise = noise_source(torch.zeros(2, 3))
     >>> noise().shape

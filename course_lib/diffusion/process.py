@@ -1,8 +1,8 @@
 """The diffusion process: noising, what a network predicts, and the loss.
 
 A prediction type is a pair of coefficients, `prediction = a * x0 + b * eps`. Together with
-`xt = alpha * x0 + sigma * eps` that makes two equations, and one 2x2 solve gives (x0, eps) back
-from any prediction.
+`xt = alpha * x0 + sigma * eps` that makes two equations, so one 2x2 solve recovers (x0, eps) from
+any prediction.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,10 @@ def simple(process: "Diffusion", t: Time) -> Tensor:
 
 
 def min_snr(process: "Diffusion", t: Time) -> Tensor:
-    """min(SNR, 5) on the error of x0 (Hang et al. 2023): sigma / det times the prediction's."""
+    """Weights the error of x0, which is sigma / det times the prediction's, by min(SNR, 5).
+
+    Hang et al. 2023.
+    """
     alpha, sigma = process.schedule(t)
     return (alpha / sigma).square().clamp(max=5) * (sigma / process.determinant(t)).square()
 
@@ -81,7 +84,7 @@ class Diffusion:
         return broadcast(alpha, x).to(x), broadcast(sigma, x).to(x)
 
     def timestep(self, t: Time, x: Tensor) -> Tensor:
-        """What the network is told instead of t: (B,)."""
+        """What the network receives instead of t: (B,)."""
         return for_network(self.schedule.timestep(t), x)
 
     def add_noise(self, x0: Tensor, t: Time, eps: Tensor) -> Tensor:
@@ -99,9 +102,9 @@ class Diffusion:
         return solve(self.coefficients, prediction, xt, *self.at(t, xt))
 
     def determinant(self, t: Time) -> Tensor:
-        """Of the two equations: alpha for eps, -sigma for x0, alpha² + sigma² for v, ...
+        """The determinant of the two equations: alpha for eps, -sigma for x0, and so on.
 
-        ValueError where it is 0: there the prediction leaves x0 or eps unknown.
+        ValueError if it is 0, because the prediction then doesn't determine x0 and eps.
         """
         alpha, sigma = self.schedule(t)
         a, b = self.coefficients(alpha, sigma)
@@ -158,7 +161,7 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """(x0, eps) from `xt = alpha * x0 + sigma * eps` and `prediction = a * x0 + b * eps`.
 
-    The coefficients are divided by the determinant, and not the data: they are fewer numbers.
+    The determinant divides the coefficients instead of the data, because they are fewer numbers.
     """
     a, b = coefficients(alpha, sigma)
     det = alpha * b - sigma * a
@@ -167,12 +170,12 @@ def solve(
 
 
 def broadcast(values: Tensor, x: Tensor) -> Tensor:
-    """One value for each sample, (B,), or one for all, shaped to multiply x of (B, ...)."""
+    """Reshapes one value per sample, (B,), or one for all, so that it multiplies x (B, ...)."""
     return values.reshape(-1, *[1] * (x.dim() - 1))
 
 
 def for_network(timestep: Tensor | float, x: Tensor) -> Tensor:
-    """The timestep as networks take it: one for each sample, never in half precision."""
+    """The timestep in the form that networks expect: (B,), never in half precision."""
     to = dict(dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     if not isinstance(timestep, Tensor):
         return torch.full((len(x),), timestep, **to)

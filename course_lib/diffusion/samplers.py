@@ -1,11 +1,11 @@
-"""From noise to a picture: one step, seven samplers, one trajectory.
+"""From noise to data: one step, seven samplers, one trajectory.
 
     *path, x0 = trajectory(process, network, noise, context, steps=20, sampler="dpm++2m")
 
 A sampler is a function `(predict, x, t, s, history, noise) -> x_s` that takes x from the point t
-of the schedule to the cleaner point s. `predict(x, t)` is one call of the network and returns
-(x0, eps), `noise()` draws a fresh standard normal, and `history` is a list, empty at first, in
-which a multistep sampler keeps what it needs. Any such function may be given as `sampler`.
+of the schedule to the cleaner point s. `predict(x, t)` calls the network once and returns
+(x0, eps). `noise()` draws fresh standard normal noise. `history` is a list, empty at first, in
+which a multistep sampler keeps what it needs. You can pass any such function as `sampler`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +26,22 @@ from course_lib.diffusion.schedules import Schedule
 
 
 class Point(NamedTuple):
-    """A point of a schedule: all that a step needs to know about a time, in Python's float64."""
+    """A point of a schedule: all that a step needs to know about a time, as Python floats."""
 
     t: float
     alpha: float
     sigma: float
     log_snr: float
-    timestep: float  # what the network is told
+    timestep: float  # what the network receives
     schedule: Schedule
 
     @property
     def edm_sigma(self) -> float:
-        """sigma / alpha, the noise level of Karras et al. 2022: inf in pure noise."""
+        """sigma / alpha, the noise level of Karras et al. 2022; infinite in pure noise."""
         return self.sigma / self.alpha if self.alpha else inf
 
     def noisier(self, factor: float) -> "Point":
-        """Where sigma / alpha is that many times as large, or the noisy end if that is nearer."""
+        """The point where sigma / alpha is `factor` times as large, at most the noisy end."""
         return point(self.schedule, self.schedule.time_at(self.log_snr - 2 * log(factor)))
 
 
@@ -71,7 +71,7 @@ def point(schedule: Schedule, t: float) -> Point:
 def step_std(t: Point, s: Point, eta: float) -> float:
     """The standard deviation of a step's fresh noise (Song et al. 2021, eq. 16).
 
-    Its square is DDPM's beta~ at eta = 1.
+    For eta = 1 its square is DDPM's beta~.
     """
     return eta * s.sigma / t.sigma * sqrt(max(t.sigma**2 - (t.alpha / s.alpha * s.sigma) ** 2, 0))
 
@@ -81,8 +81,8 @@ def step(
 ) -> Tensor:
     """One step from t to the cleaner s (Song et al. 2021, eq. 12).
 
-    eta = 1 is DDPM's posterior, eta = 0 is DDIM, which on the straight schedule is Euler's step of
-    flow matching. At the clean end it returns x0.
+    eta = 1 samples from DDPM's posterior. eta = 0 is DDIM, which on the straight schedule is the
+    Euler step of flow matching. At the clean end it returns x0.
 
     >>> from course_lib.diffusion import straight
     >>> step(torch.zeros(2), torch.ones(2), *points(straight(), [0.5, 0.25]))
@@ -92,7 +92,7 @@ def step(
     return s.alpha * x0 + sqrt(max(s.sigma**2 - std**2, 0)) * eps + std * noise
 
 
-def eps_given(x0: Tensor, xt: Tensor, t: Point) -> Tensor:
+def eps_from_x0(x0: Tensor, xt: Tensor, t: Point) -> Tensor:
     """The noise in xt if the data in it is x0."""
     return (xt - t.alpha * x0) / t.sigma
 
@@ -107,7 +107,7 @@ Sampler = Callable[[Predict, Tensor, Point, Point, list, Noise], Tensor]
 def ddim(
     predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise, eta: float = 0.0
 ) -> Tensor:
-    """DDIM (Song et al. 2021, eq. 12); with eta = 1 DDPM's ancestral sampler (Ho et al. 2020)."""
+    """DDIM (Song et al. 2021, eq. 12); eta = 1 is DDPM's ancestral sampler (Ho et al. 2020)."""
     x0, eps = predict(x, t)
     return step(x0, eps, t, s, eta, noise() if eta * s.sigma > 0 else 0.0)
 
@@ -118,10 +118,10 @@ ancestral = partial(ddim, eta=1.0)
 def euler_ancestral(
     predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise
 ) -> Tensor:
-    """Euler's method to a lower noise level, then fresh noise up to that of s (k-diffusion).
+    """An Euler step below the noise level of s, then fresh noise up to it (k-diffusion).
 
-    Along the noise level, sigma / alpha, the slope of the ODE is eps. For the same noise it takes
-    the steps of `ancestral`.
+    With sigma / alpha as the time, the slope of the ODE is eps. Given the same noise, this is the
+    same step as `ancestral`.
     """
     x0, eps = predict(x, t)
     if s.sigma == 0:
@@ -134,7 +134,8 @@ def euler_ancestral(
 def heun(predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise) -> Tensor:
     """Heun's second-order step (Karras et al. 2022, algorithm 1): two calls of the network.
 
-    Divided by alpha + sigma every path is straight, with slope eps - x0: average the slopes.
+    Divided by alpha + sigma, every path is straight, with slope eps - x0. The slopes at both ends
+    are averaged.
     """
     x0, eps = predict(x, t)
     x_s = step(x0, eps, t, s)
@@ -160,9 +161,9 @@ def edm(
     """EDM's stochastic sampler (Karras et al. 2022, algorithm 2): add noise, then a Heun step.
 
     gamma: min(S_churn / N, sqrt(2) - 1) in the paper, used for noise levels in [s_min, s_max]
-    The raised noise level, (1 + gamma) times the level at t, lies between two entries of a table:
-    the network is told a fractional timestep. No level is raised beyond the schedule's noisy end,
-    so the step from pure noise adds none.
+    The raised noise level, (1 + gamma) times the level at t, is usually between two entries of a
+    table, so the network receives a fractional timestep. No level is raised beyond the schedule's
+    noisy end, so the step from pure noise adds no noise.
     """
     churn = gamma > 0 and s_min <= t.edm_sigma <= s_max and t.t < 1
     hat = t.noisier(1 + gamma) if churn else t  # the point of the raised noise level
@@ -190,7 +191,7 @@ def dpmpp_2m(
 def dpmpp_2m_sde(
     predict: Predict, x: Tensor, t: Point, s: Point, history: list, noise: Noise
 ) -> Tensor:
-    """The same with fresh noise: SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix B)."""
+    """DPM-Solver++(2M) with fresh noise: SDE-DPM-Solver++(2M) (Lu et al. 2022, appendix B)."""
     x0, _ = predict(x, t)
     x0 = extrapolated(x0, t, s, history)
     if s.sigma == 0:
@@ -201,9 +202,9 @@ def dpmpp_2m_sde(
 
 
 def extrapolated(x0: Tensor, t: Point, s: Point, history: list) -> Tensor:
-    """x0 half-way from t to s, on the line in the log-SNR through this and the last prediction.
+    """x0 half-way from t to s: a line in log-SNR through the current and the previous prediction.
 
-    The first step, the one after pure noise and the one to the clean end are first order.
+    The first step, the step after pure noise and the step to the clean end are first order.
     """
     history.append((x0, t.log_snr))
     if len(history) == 1 or s.sigma == 0:
@@ -240,9 +241,9 @@ def time_grid(
 ) -> list[float]:
     """The steps + 1 times of a trajectory, from noise to 0 (Lin et al. 2024, table 2).
 
-    On a table the times are entries. "leading" never visits t = 1, "trailing" and "linspace" do;
-    or `spacing` is the falling times themselves.
-    start < 1 squeezes them into [0, start], for a picture that is noised only that far.
+    On a table the times are entries. "trailing" and "linspace" start at t = 1, and "leading" never
+    reaches it. `spacing` may also be the falling times themselves. start < 1 compresses the times
+    into [0, start], for data that was noised only that far.
 
     >>> from course_lib.diffusion import linear
     >>> time_grid(linear(), 4)
@@ -275,13 +276,13 @@ def trajectory(
 ) -> Iterator[Tensor]:
     """Yields x_t from the noise (first) to the finished x0 (last): steps + 1 tensors.
 
-    noise:      (B, ...), of variance 1; or, for start < 1, data noised to the first of the times,
-                `time_grid(...)[0]`, which for "leading" lies a little before `start`
-    sampler:    the name of one in `SAMPLERS`, or your own function
+    noise:      (B, ...), of variance 1; for start < 1, data noised to the first of the times,
+                `time_grid(...)[0]`, which for "leading" is a little below `start`
+    sampler:    a name in `SAMPLERS`, or your own function
     spacing:    "leading", "trailing", "linspace", or the falling times themselves
-    eta:        for "ddim" and "ancestral", 0 deterministic ... 1 as random as DDPM
-    clip:       bound on |x0|, or a function x0 -> x0; eps follows, so that x_t does not change
-    generators: one for each sample, which then gets the same noise in any batch
+    eta:        for "ddim" and "ancestral", from 0 (deterministic) to 1 (as random as DDPM)
+    clip:       bound on |x0|, or a function x0 -> x0; eps is adjusted so that x_t stays the same
+    generators: one for each sample, which then gets the same noise in a batch of any size
 
     >>> process, network = Diffusion("straight", "flow"), lambda x, timestep, context: x
     >>> *path, x0 = trajectory(process, network, torch.ones(1, 2), steps=2)
@@ -307,7 +308,7 @@ def walk(
     points: Sequence[Point],
     noise: Noise,
 ) -> Iterator[Tensor]:
-    """The sampler from point to point, without gradients, which the caller keeps in between."""
+    """Runs the sampler from point to point, with gradients off only while it computes a step."""
     history = []
     yield x
     for t, s in pairwise(points):
@@ -322,7 +323,7 @@ def predictor(
     context: Tensor | None,
     clip: float | Callable[[Tensor], Tensor] | None,
 ) -> Predict:
-    """(x, t) -> (x0, eps), by one call of the network."""
+    """The function (x, t) -> (x0, eps) that calls the network once."""
     require(clip is None or callable(clip) or clip > 0, "clip", "a bound above 0 or function", clip)
 
     def predict(x: Tensor, t: Point) -> tuple[Tensor, Tensor]:
@@ -332,13 +333,13 @@ def predictor(
         if clip is None:
             return x0, eps
         x0 = clip(x0) if callable(clip) else x0.clamp(-clip, clip)
-        return x0, eps_given(x0, x, t)
+        return x0, eps_from_x0(x0, x, t)
 
     return predict
 
 
 def sample(process: Diffusion, network: Network, noise: Tensor, *args, **kwargs) -> Tensor:
-    """The end of the `trajectory` with these arguments: x0.
+    """x0, the end of the `trajectory` with these arguments.
 
     >>> network = lambda x, timestep, context: x  # predicts the noise
     >>> sample(Diffusion("linear", "eps"), network, torch.ones(1, 2), steps=10).shape

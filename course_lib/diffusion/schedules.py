@@ -1,7 +1,7 @@
 """Noise schedules: how much data and how much noise there is at time t.
 
 A schedule is a function t -> (alpha, sigma) for `xt = alpha * x0 + sigma * eps`, with t from
-0 (clean) to 1 (noise). All of it is float64 on the CPU; whoever uses the numbers casts them.
+0 (clean) to 1 (noise). Everything here is float64 on the CPU; the caller casts the numbers.
 
     linear, scaled_linear, cosine    tables of betas (DDPM, Stable Diffusion, improved DDPM)
     straight                         (1 - t, t), which is flow matching
@@ -29,7 +29,7 @@ class Schedule:
     >>> alpha, sigma = quarter_circle(0.5)
     """
 
-    timesteps = 1000  # how far the network's timestep goes while t goes from 0 to 1
+    timesteps = 1000  # the network's timestep runs from 0 to this while t runs from 0 to 1
 
     def __init__(self, path: Path):
         self.path = path
@@ -43,12 +43,12 @@ class Schedule:
         return 2 * (alpha.log() - sigma.log())
 
     def time_at(self, log_snr: float) -> float:
-        """The time at which the log-SNR has fallen this low; 1 if it never does."""
+        """The time at which the log-SNR falls to this value; 1 if it never does."""
         steps = 2**48
         return bisect_left(range(steps), -log_snr, key=lambda i: -self.log_snr(i / steps)) / steps
 
     def timestep(self, t: Time) -> Tensor:
-        """What published networks are told instead of t."""
+        """What published networks receive instead of t."""
         return self.timesteps * as_time(t)
 
     def time(self, timestep: Time) -> Tensor:
@@ -63,10 +63,10 @@ class Schedule:
 class Table(Schedule):
     """A table of betas (Ho et al. 2020): `betas`, `alphas`, `alpha_bars`, each (T,).
 
-    The clean end is put in front as an entry of its own: time (i + 1) / T is 0-based entry i, and
-    networks are told i = T t - 1. Between entries the log-SNR is linear in t; towards an infinite
-    one (the clean end, or a last entry of pure noise) the smaller of sigma/alpha and alpha/sigma
-    falls linearly to 0.
+    The clean end precedes the table as an extra entry: time (i + 1) / T is the 0-based entry i,
+    and networks receive i = T t - 1. Between entries the log-SNR is linear in t. Where it becomes
+    infinite (at the clean end, or at a last entry of pure noise), the smaller of sigma/alpha and
+    alpha/sigma falls linearly to 0.
 
     >>> alpha, sigma = Table(torch.tensor([0.19, 0.36]))(0.5)  # after the first of two steps
     >>> print(f"{alpha:.2f} {sigma:.2f}")
@@ -111,9 +111,9 @@ class Table(Schedule):
 class Straight(Schedule):
     """The straight path of flow matching (Lipman et al. 2023; Liu et al. 2023): (1 - t, t).
 
-    shift > 1 spends more of the time at the noisy end, where the layout is decided, by
-    sigma = shift t / (1 + (shift - 1) t) (Esser et al. 2024, eq. 23): data in which many numbers
-    say the same thing can be recognised through more noise. Networks are told 1000 sigma.
+    shift > 1 spends more of the time at high noise, where the layout is decided: sigma is
+    shift t / (1 + (shift - 1) t) (Esser et al. 2024, eq. 23). The more redundant the data, the
+    more noise it takes to hide it. Networks receive 1000 sigma.
     """
 
     def __init__(self, shift: float = 1.0):
@@ -135,7 +135,7 @@ class Straight(Schedule):
 
 
 def shifted(t: Tensor, shift: float) -> Tensor:
-    """0 and 1 stay; in between, sigma / alpha is `shift` times t / (1 - t)."""
+    """Keeps 0 and 1; in between, sigma / alpha is `shift` times t / (1 - t)."""
     return shift * t / (1 + (shift - 1) * t)
 
 
@@ -151,7 +151,7 @@ def linear(timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.
 def scaled_linear(
     timesteps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012
 ) -> Table:
-    """Stable Diffusion's betas, linear in their square root (CompVis calls this one "linear").
+    """Stable Diffusion's betas, whose square roots are linear (CompVis calls this "linear").
 
     >>> alpha, sigma = scaled_linear()(1.0)  # some signal is left at the noisy end
     >>> print(f"{alpha:.3f} {sigma:.3f}")
@@ -183,8 +183,8 @@ def straight(shift: float = 1.0) -> Straight:
 def zero_terminal_snr(schedule: Schedule) -> Schedule:
     """The schedule rescaled to end in pure noise (Lin et al. 2024, algorithm 1).
 
-    sqrt(alpha_bar) is shifted so that the last is 0 and scaled so that the first stays. A schedule
-    that already ends there is returned unchanged.
+    sqrt(alpha_bar) is shifted so that the last is 0 and scaled so that the first stays the same.
+    A schedule that already ends in pure noise is returned unchanged.
 
     >>> float(zero_terminal_snr(scaled_linear())(1.0)[0])
     0.0
@@ -204,7 +204,7 @@ def spaced(timesteps: int, start: float, end: float, extra: int = 0) -> Tensor:
 
 
 def as_time(t: Time) -> Tensor:
-    """t as float64 on the CPU, on which every schedule relies."""
+    """t as float64 on the CPU, which every schedule relies on."""
     require(getattr(t, "dtype", torch.float64).is_floating_point, "t", "a float, not an index", t)
     t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
     require(((t >= 0) & (t <= 1)).all(), "t", "a time in [0, 1], from clean to noise", t)

@@ -1,4 +1,4 @@
-"""What is in a picture, in words: the regions that stand out, named as far as they can be named."""
+"""What is in a picture, in words: names for the regions that stand out, where possible."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from course_lib.evaluation import shapes
 from course_lib.evaluation.segmentation import SEEN, Regions, background_colour, find_regions
 
 COLOUR_BOUND = 0.30  # RGB distance in [-1, 1]; the two closest colours are 0.69 apart
-MISFIT_BOUND = 0.02  # share of a region's energy that may be left unexplained
-WORST_BOUND = 0.25  # the same at the worst place, as a fraction of the contrast
-RIVAL_BOUND = 2.0  # so much more the second best shape must leave unexplained
-SIZE_BOUND = 1.20  # radius, as a ratio; "large" is 1.61 times "small"
-TILT_BOUND = 1.5  # a relation holds along one axis: so many times the distance across it
+MISFIT_BOUND = 0.02  # share of a region's energy that may remain unexplained
+WORST_BOUND = 0.25  # the same at the worst pixel, as a fraction of the contrast
+RIVAL_BOUND = 2.0  # the second-best shape must leave this many times as much unexplained
+SIZE_BOUND = 1.20  # ratio of radii; "large" is 1.61 times "small"
+TILT_BOUND = 1.5  # in a relation, the distance along its axis is this many times that across it
 EDGES = ((LOW[1] + MIDDLE[0]) / 2, (MIDDLE[1] + HIGH[0]) / 2)  # between left, centre and right
 
 PALETTE = 2 * torch.tensor(list(COLOURS.values())) - 1  # (8, 3)
@@ -23,7 +23,7 @@ PALETTE = 2 * torch.tensor(list(COLOURS.values())) - 1  # (8, 3)
 
 @dataclass(frozen=True)
 class Detection:
-    """One object as seen; None for what can't be named. Centre in picture widths, y down."""
+    """One detected object; None for what can't be named. Centre in picture widths, y down."""
 
     size: str | None = None
     colour: str | None = None
@@ -32,20 +32,20 @@ class Detection:
 
     @property
     def named(self) -> Object | None:
-        """The object in words, if all of it can be named."""
+        """The object in words, or None if a property can't be named."""
         known = self.size and self.colour and self.shape
         return Object(self.size, self.colour, self.shape) if known else None
 
 
 @dataclass(frozen=True)
 class Detections:
-    """All that was seen in one picture."""
+    """Everything that was detected in one picture."""
 
     background: str | None = None
     detections: tuple[Detection, ...] = ()
 
     def scene(self) -> Scene | None:
-        """The picture in words, or None: nothing I know. A pair's left or upper object is first."""
+        """The picture as a scene, or None. In a pair, the left or upper object comes first."""
         objects = [detection.named for detection in self.detections]
         if not (self.background and objects and all(objects)):
             return None
@@ -63,7 +63,7 @@ class Detections:
 
 
 def place_of(detection: Detection) -> str | None:
-    """Which of the nine places."""
+    """Which of the nine places the object is in."""
     if detection.centre is None:
         return None
     column, row = ((at > EDGES[0]) + (at > EDGES[1]) for at in detection.centre)
@@ -72,7 +72,7 @@ def place_of(detection: Detection) -> str | None:
 
 
 def relation_of(first: Detection, second: Detection) -> str | None:
-    """Where the first lies, seen from the second; None if too far off both axes."""
+    """The position of the first relative to the second; None if too far off both axes."""
     if first.centre is None or second.centre is None:
         return None
     x, y = (a - b for a, b in zip(first.centre, second.centre, strict=True))
@@ -87,8 +87,8 @@ def relation_of(first: Detection, second: Detection) -> str | None:
 
 
 def detect(images: torch.Tensor) -> list[Detections]:
-    """Everything that can be seen in pictures (B, 3, W, W) in [-1, 1]."""
-    finite = images.isfinite().flatten(1).all(1)  # a diverged model's picture shows nothing
+    """Everything that can be detected in pictures (B, 3, W, W) in [-1, 1]."""
+    finite = images.isfinite().flatten(1).all(1)  # in a diverged model's picture, detect nothing
     images = torch.where(finite[:, None, None, None], images, 0).clamp(-1, 1)
     ground = background_colour(images)  # (B, 3)
     background = [_colour_name(colour) for colour in ground]
@@ -112,7 +112,7 @@ def _name(regions: Regions, ground: torch.Tensor, width: int) -> list[Detection]
     pose, strength = shapes.fit(along, regions.weight)
     share, worst = shapes.misfit(pose, strength, along, regions.own, blur)  # (N, S)
     mottled = shapes.smooth(across * regions.own[:, None], blur).square().sum((1, 2, 3))
-    mottled /= (along * regions.own).square().sum((1, 2))  # the part that is of another colour
+    mottled /= (along * regions.own).square().sum((1, 2))  # the share that has another colour
     best = share.argmin(1, keepdim=True)  # (N, 1)
     least, rival = share.topk(2, dim=1, largest=False).values.unbind(1)
     known = least + mottled < MISFIT_BOUND
@@ -132,8 +132,8 @@ def _name(regions: Regions, ground: torch.Tensor, width: int) -> list[Detection]
 
 
 def _split(colour: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """The direction (N, 3) from the background to the object's colour, how far each pixel has gone
-    along it (N, P, P), and how far off it (N, 3, P, P)."""
+    """The direction (N, 3) from the background to the object's colour, each pixel's component
+    along it (N, P, P), and the remainder (N, 3, P, P)."""
     colour = colour * weight[:, None]
     distance = colour.norm(dim=1, keepdim=True)
     direction = F.normalize((colour * distance * (distance > SEEN)).sum((2, 3)), dim=1)
@@ -142,7 +142,7 @@ def _split(colour: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, ..
 
 
 def _colour_name(colour: torch.Tensor) -> str | None:
-    """The nearest colour, or None if none is near; colour: (3,) in [-1, 1]."""
+    """The nearest named colour, or None if none is near enough; colour: (3,) in [-1, 1]."""
     distance, nearest = (PALETTE - colour).norm(dim=1).min(0)
     return list(COLOURS)[nearest] if distance < COLOUR_BOUND else None
 

@@ -1,8 +1,8 @@
-"""How far apart are two sets of pictures, given features of each? And how far are two real ones?
+"""Distances between two sets of pictures, given features, and the floor of each distance.
 
-A distance means nothing without its floor: what one set of real pictures scores against another
-of the same sizes. Both distances below shrink with the number of pictures or scatter around zero,
-so print `floor(...)` beside every number.
+A distance means nothing without its floor, which is what two sets of real pictures of the same
+sizes score. Both distances below depend on the number of pictures or scatter around zero, so print
+`floor(...)` next to every number.
 """
 
 from collections.abc import Callable
@@ -14,17 +14,20 @@ from course_lib.common.checks import finite, torch_seeds
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Fréchet distance of two Gaussians fitted to features (N, D) and (M, D) (Heusel et al. 2017):
+    """The Fréchet distance of Gaussians fitted to features (N, D), (M, D) (Heusel et al. 2017):
 
     |mean_a - mean_b|² + tr(cov_a + cov_b - 2 (cov_a cov_b)^½), in float64.
 
-    Biased upwards for few pictures: compare only at equal sizes. Raises ValueError for features of
-    different widths, fewer than two rows, or values that are not finite.
+    It is biased upwards for few pictures, so compare only at equal sizes. Raises ValueError for
+    features of different widths, fewer than two rows, or values that are not finite.
+
+    >>> round(frechet_distance(torch.eye(2), torch.eye(2) + 3))
+    18
     """
     a, b = _checked(a, b)
     apart = (a.mean(0) - b.mean(0)).square().sum()
     cov_a, cov_b = (torch.atleast_2d(torch.cov(x.T)) for x in (a, b))
-    # cov_a cov_b has the eigenvalues of this symmetric matrix, whose square root is safe to take
+    # this symmetric matrix has the eigenvalues of cov_a cov_b, and its square root is safe
     values, vectors = torch.linalg.eigh(cov_a)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     overlap = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
@@ -34,15 +37,18 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 def kernel_distance(a: Tensor, b: Tensor) -> float:
     """Squared maximum mean discrepancy with the kernel (x·y/D + 1)³ (Bińkowski et al. 2018, KID).
 
-    Unbiased, so around zero, and at times below, for sets of one distribution. Features (N, D) and
-    (M, D); raises ValueError as `frechet_distance` does.
+    It is unbiased, so for two sets from the same distribution it is around zero, sometimes below.
+    Features (N, D) and (M, D); raises ValueError as `frechet_distance` does.
+
+    >>> kernel_distance(torch.eye(2), torch.eye(2))
+    -2.375
     """
     a, b = _checked(a, b)
 
     def kernel(x, y):
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    def among(x):  # the mean over pairs of different pictures
+    def among(x):  # the mean over pairs of different pictures in one set
         k = kernel(x, x)
         return (k.sum() - k.trace()) / (len(x) * (len(x) - 1))
 

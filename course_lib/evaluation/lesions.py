@@ -1,9 +1,9 @@
-"""Is there a lesion in a picture of a phantom? A matched filter answers: disc minus ring.
+"""Is there a lesion in a picture of a phantom? A matched filter decides: disc minus ring.
 
-A lesion is the only small bright spot in a phantom, so the mean of a disc of its size less the mean
-of a ring around it is large there and nowhere else where a lesion may lie. The chapter prints how
-often this is right for true phantoms; what it says of a reconstruction is then the
-reconstruction's fault.
+A lesion is the only small bright spot in a phantom. So the mean over a disc of its size, minus the
+mean over a ring around it, is large at the lesion, and at no other place where a lesion may be.
+The chapter prints how often this is right for true phantoms, so that any further errors are due to
+the reconstruction.
 """
 
 import torch
@@ -15,7 +15,7 @@ THRESHOLD = 0.35  # half of what a lesion adds to a picture in [-1, 1]
 
 
 def contrast(images: Tensor) -> Tensor:
-    """The disc's mean less the ring's around each pixel: (B, 1, H, W).
+    """The disc's mean minus the ring's mean around each pixel: (B, 1, H, W).
 
     >>> contrast(torch.ones(1, 1, 16, 16))[0, 0, 8, 8].abs() < 1e-6
     tensor(True)
@@ -28,5 +28,10 @@ def contrast(images: Tensor) -> Tensor:
 
 
 def lesion_seen(images: Tensor, where: Tensor, threshold: float = THRESHOLD) -> Tensor:
-    """Whether a lesion shows at any of these pixels: (B,) of bool; where: (B, 1, H, W) of bool."""
+    """Whether a lesion is detected at any of these pixels: bool (B,); where: bool (B, 1, H, W).
+
+    >>> everywhere = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    >>> lesion_seen(torch.zeros(1, 1, 32, 32), everywhere)
+    tensor([False])
+    """
     return contrast(images).masked_fill(~where, -torch.inf).flatten(1).amax(1) > threshold

@@ -1,4 +1,4 @@
-"""What a measurement is: a figure with its meaning, its sample size and its confidence interval.
+"""Measurements: a number with its meaning, its sample size and its confidence interval.
 
 right = share("right", [True, True, False], kind="single", split="new pairs")
 right.value, right.interval          # 0.667, (0.208, 0.939)
@@ -15,13 +15,13 @@ Z = 1.96  # standard errors to either side: 95 % confidence
 
 @dataclass(frozen=True)
 class Metric:
-    """One measured figure of a model.
+    """One measured number for a model.
 
-    property: what was measured, such as "right" (everything that the caption says), "shape",
+    property: what was measured, for example "right" (everything that the caption says), "shape",
         "psnr" (dB) or "test_loss"
-    value, count: the figure, and the number of samples that it is a mean of
-    interval: where the true value lies with 95 % confidence, (low, high); None where not known
-    kind, split: of the samples, such as "pair" and "new combinations"; None for all of them
+    value, count: the mean, and the number of samples
+    interval: the 95 % confidence interval, (low, high), or None if unknown
+    kind, split: those of the samples, such as "pair" and "new combinations"; None for all
     """
 
     property: str
@@ -39,12 +39,12 @@ class Metric:
 
 
 def proportion(property: str, value: float, count: int, **where) -> Metric:
-    """A share of `count` samples, with Wilson's interval (Wilson 1927). where: kind, split."""
+    """A proportion of `count` samples, with Wilson's interval (1927). where: kind, split."""
     return Metric(property, value, count, wilson(value, count), **where)
 
 
 def share(property: str, hits: Sequence[bool] | Tensor, **where) -> Metric:
-    """The share of hits, as a `proportion`.
+    """The proportion of hits, as a Metric.
 
     >>> share("right", [True] * 9 + [False]).value
     0.9
@@ -54,14 +54,18 @@ def share(property: str, hits: Sequence[bool] | Tensor, **where) -> Metric:
 
 
 def wilson(value: float, count: int, z: float = Z) -> tuple[float, float]:
-    """The true shares that are at most z standard errors away from the one measured."""
+    """The true proportions that are at most z standard errors away from the measured one."""
     middle = (value + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * (value * (1 - value) / count + z**2 / (4 * count**2)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def mean(property: str, values: Sequence[float] | Tensor, **where) -> Metric:
-    """The mean of values that scatter, with the interval of the central limit theorem."""
+    """The mean of the values, with the interval from the central limit theorem.
+
+    >>> mean("psnr", [30.0, 32.0]).value
+    31.0
+    """
     values = torch.as_tensor(values, dtype=torch.float64)
     value, half = values.mean().item(), Z * (values.std() / len(values) ** 0.5).item()
     return Metric(property, value, len(values), (value - half, value + half), **where)
@@ -89,7 +93,11 @@ def clustered(
 
 
 def find(metrics: Iterable[Metric], property: str, **where) -> Metric:
-    """The metric of that property, kind and split; ValueError where there is none."""
+    """The metric with that property, kind and split; ValueError if there is none.
+
+    >>> find([Metric("psnr", 31.0, 2, kind="pair")], "psnr", kind="pair").value
+    31.0
+    """
     for metric in metrics:
         if metric.property == property and all(getattr(metric, k) == v for k, v in where.items()):
             return metric
@@ -97,18 +105,18 @@ def find(metrics: Iterable[Metric], property: str, **where) -> Metric:
 
 
 def mean_share(metrics: Iterable[Metric], property: str) -> float:
-    """The mean of all metrics of that property, over kinds and splits."""
+    """The mean of all metrics with that property, over kinds and splits."""
     values = [metric.value for metric in metrics if metric.property == property]
     return sum(values) / len(values)
 
 
 def to_card(metrics: Iterable[Metric]) -> list[dict]:
-    """As a checkpoint's card keeps them: what is None is left out."""
+    """The metrics as a checkpoint's card stores them, without the fields that are None."""
     return [{k: v for k, v in asdict(metric).items() if v is not None} for metric in metrics]
 
 
 def from_card(card: dict) -> list[Metric]:
-    """The metrics of a card; ValueError where they are not in this form."""
+    """The metrics of a card; ValueError if they don't have the form of `to_card`."""
     try:
         return [
             Metric(**fields | {"interval": tuple(fields["interval"])})

@@ -11,9 +11,12 @@ def nearest_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """Root-mean-square difference per pixel to the k nearest training pictures, and their indices.
 
-    images (B, ...) and training (N, ...) of one shape. Returns two tensors (B, k), nearest first.
-    A copy has distance 0; what is near is only known by doing the same for real test pictures.
-    Raises ValueError for shapes that differ or a k not in 1 to N.
+    images (B, ...) and training (N, ...) have the same shape apart from the batch. Returns two
+    tensors (B, k), nearest first. A copy has distance 0. To know which distances are small, do the
+    same for real test pictures. Raises ValueError for different shapes or a k that isn't in 1 to N.
+
+    >>> nearest_neighbours(torch.ones(1, 4), torch.tensor([[0.0] * 4, [1.0] * 4]))
+    (tensor([[0.]]), tensor([[1]]))
     """
     if images.shape[1:] != training.shape[1:]:
         shapes = f"{tuple(images.shape[1:])} and {tuple(training.shape[1:])}"
@@ -30,7 +33,7 @@ def nearest_neighbours(
 
 
 def _nearest(images: Tensor, training: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Choose by |x|² - 2 x·y + |y|², which is fast, a few more than k; rank these exactly."""
+    """Selects a few more than k by |x|² - 2 x·y + |y|², which is fast, and ranks them exactly."""
     x, y = images.flatten(1).float(), training.flatten(1).float()
     some = torch.cdist(x, y).topk(min(k + 8, len(y)), largest=False).indices  # (B, k + 8)
     distances = torch.stack([(x - y[which]).square().mean(1) for which in some.T], dim=1).sqrt()

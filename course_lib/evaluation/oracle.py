@@ -1,10 +1,10 @@
-"""The prompt oracle: reads a picture, pixels only, and says which words of its caption hold.
+"""The prompt oracle: reads only the pixels, and says which words of the caption are true of them.
 
-It shares the shapes' outlines with the renderer of the training pictures, and nothing with the
-generator that it judges; it learns nothing. A picture is a plain background with regions on it
-(`segmentation`). A region is the shape that, drawn over it, leaves the least unexplained
-(`shapes`), unless that is still too much or another shape explains it nearly as well
-(`detection`). What it can't name it refuses to name: a blob is not a circle.
+It shares the shapes' outlines with the renderer of the training pictures, but nothing with the
+generator that it judges, and it isn't trained. First it separates the regions from the background
+(`segmentation`). Then it draws each shape over each region, and the best fit names the region
+(`shapes`), unless the fit is too poor or another shape fits nearly as well (`detection`). It does
+not guess: a blob is not a circle.
 
     oracle = PromptOracle()
     oracle.read(images)             # [Scene(kind='single', ...), None, ...]
@@ -20,14 +20,14 @@ from course_lib.datasets.scenes.captions import parse
 from course_lib.datasets.scenes.grammar import Object, Scene
 from course_lib.evaluation.detection import Detection, Detections, detect, place_of, relation_of
 
-CHUNK = 32  # pictures looked at together: what their drawings need stays in the cache
+CHUNK = 32  # pictures processed together; few enough to stay in the CPU's cache
 
 
 class PromptOracle:
     """Reads and judges pictures (B, 3, W, W) in [-1, 1], 32 or 64 pixels wide.
 
-    Its bounds were frozen before any training. `python tests/evaluation/test_oracle.py` measures
-    it on 1,000 pictures of each kind (single, pair, count), unlike any it was made with:
+    Its bounds were fixed before any model was trained. `python tests/evaluation/test_oracle.py`
+    measures it on 1,000 new pictures of each kind (single, pair, count):
 
                                               64 pixels    32 pixels    bar
         clean renders read right                 100 %        100 %    99.5 %
@@ -35,14 +35,19 @@ class PromptOracle:
         captions with one word wrong refused     100 %        100 %      99 %
         blends of two pictures refused           100 %        100 %      99 %
 
-    A circle may be squashed by a tenth; half a shape, a ring with a gap or a circle with waves
-    of a fifth of its radius has no name. 500 pictures take 3 to 5 seconds on one core.
+    A circle may be squashed by a tenth. Half a shape, a ring with a gap, or a circle with waves
+    of a fifth of its radius gets no name. 500 pictures take 3 to 5 seconds on one core.
     Raises ValueError for pictures of another size or dtype.
+
+    >>> from course_lib.datasets.scenes import Scenes
+    >>> images, _ = Scenes(kind="pair").batch([0])
+    >>> PromptOracle().read(images)[0].kind
+    'pair'
     """
 
     @torch.inference_mode()
     def detect(self, images: torch.Tensor) -> list[Detections]:
-        """All that is seen in each picture, named as far as it can be named."""
+        """Everything that is detected in each picture, with names where possible."""
         if images.ndim != 4 or images.shape[1:] not in ((3, 32, 32), (3, 64, 64)):
             shape = tuple(images.shape)
             raise ValueError(f"pictures are (B, 3, 64, 64) or (B, 3, 32, 32), not {shape}")
@@ -52,16 +57,17 @@ class PromptOracle:
         return [sight for chunk in chunks for sight in detect(chunk)]
 
     def read(self, images: torch.Tensor) -> list[Scene | None]:
-        """The scene that each picture shows, or None: nothing I know."""
+        """The scene that each picture shows, or None if it can't be read completely."""
         return [sight.scene() for sight in self.detect(images)]
 
     def judge(self, images: torch.Tensor, captions: Sequence[str]) -> list[dict[str, bool]]:
         """For each picture, whether each property that its caption states holds.
 
-        "number" and "background"; of the object "size", "colour" and "shape", in a pair each with
-        "first" or "second" in front; "place" of a single object, "relation" of a pair. What the
-        caption leaves open is left out. "all": every one of them holds, and the whole picture can
-        be read. Raises ValueError for a caption outside the grammar, or too many or too few.
+        The properties are "number" and "background"; "size", "colour" and "shape" of the object,
+        or in a pair "first size", "second size" and so on; "place" for a single object, "relation"
+        for a pair. Properties that the caption doesn't mention are omitted. "all" is True if all
+        the others are and the whole picture can be read. Raises ValueError for a caption outside
+        the grammar, or if there are not as many captions as pictures.
         """
         if len(images) != len(captions):
             raise ValueError(f"{len(images)} pictures, but {len(captions)} captions")
@@ -70,9 +76,9 @@ class PromptOracle:
 
 
 def compare(sight: Detections, wanted: Scene) -> dict[str, bool]:
-    """Property by property: is what was seen what was asked for?
+    """For each property of the wanted scene, whether the picture has it.
 
-    If more objects are seen than were asked for, those that fit best are compared.
+    If there are more objects than wanted, the best-matching ones are compared.
     """
     verdict = {"number": len(sight.detections) == wanted.count}
     if wanted.background:

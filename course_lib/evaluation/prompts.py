@@ -1,7 +1,7 @@
-"""How well a model of the scenes follows its captions, measured on what training never showed.
+"""How well a model of the scenes follows captions, measured on scenes that training never shows.
 
-"new combinations" are a tenth of all combinations, "new pairs" whole (shape, colour) pairs. A model
-is given as a function, so that anything that draws can be measured:
+"new combinations" are a tenth of all combinations; "new pairs" are (shape, colour) pairs that never
+occur in training. The model is passed as a function, so you can measure anything that makes images:
 
     prompt_metrics(lambda captions, seeds: text_to_image(pipeline, captions, seeds), count=500)
 """
@@ -23,15 +23,15 @@ Draw = Callable[[Sequence[str], Sequence[int]], Tensor]  # (captions, seeds) -> 
 
 
 def held_out(count: int) -> Iterator[tuple[dict, Tensor, list[str]]]:
-    """({kind, split}, pictures, captions that leave nothing open), for each kind and split."""
+    """({kind, split}, pictures, captions that state every property), for each kind and split."""
     for split, kind in product(SPLITS[1:], KINDS):
         scenes = Scenes(64, split, kind, seed=1, unsaid=0)
         yield dict(kind=kind, split=split), *scenes.batch(range(count))
 
 
 def faithful(images: Tensor, captions: Sequence[str], **where) -> list[Metric]:
-    """What the oracle finds: the share of pictures in which all that the caption says is "right";
-    and each property's share, of the pictures whose captions say it."""
+    """The oracle's verdict: "right" is the share of pictures in which the whole caption is true;
+    each property's share is among the pictures whose captions mention it."""
     verdicts = PromptOracle().judge(images, captions)
     names = {name.removeprefix("first ").removeprefix("second ") for v in verdicts for name in v}
     metrics = [share("right", [verdict["all"] for verdict in verdicts], **where)]
@@ -42,9 +42,9 @@ def faithful(images: Tensor, captions: Sequence[str], **where) -> list[Metric]:
 
 
 def prompt_metrics(draw: Draw, count: int) -> list[Metric]:
-    """Of `count` prompts of each kind and split: how many pictures are right in everything.
+    """The share of pictures that are right, for `count` prompts of each kind and split.
 
-    For new combinations also how many are right in each property.
+    For new combinations, also the share for each property.
     """
     metrics = []
     for where, _, captions in held_out(count):
@@ -54,11 +54,11 @@ def prompt_metrics(draw: Draw, count: int) -> list[Metric]:
 
 
 def distance_metrics(draw: Draw, classifier, size: int, count: int) -> list[Metric]:
-    """Fréchet distance of `count` pictures to as many real ones, in a classifier's features.
+    """The Fréchet distance between `count` pictures and as many real ones, in classifier features.
 
-    The captions are new ones of the training's kind. The floor is what `count` real pictures score
-    against as many others: no model can be expected below it. Smaller pictures are enlarged for the
-    classifier, the real ones too.
+    The captions are new, but from the training distribution. The floor is what `count` real
+    pictures score against as many others, so no model can be expected to score lower. Smaller
+    pictures are enlarged for the classifier, and so are the real ones.
     """
     data, device = Scenes(size, "train", seed=1), next(classifier.parameters()).device
 
@@ -89,6 +89,6 @@ def reconstruction_metrics(vae, count: int) -> list[Metric]:
 
 
 def in_batches(function: Callable, *lists) -> Tensor:
-    """function(lists[0][:64], ...), then the next 64, and so on, as one tensor on the CPU."""
+    """function(lists[0][:64], ...), then the next 64, and so on, joined in one CPU tensor."""
     starts = range(0, len(lists[0]), BATCH)
     return torch.cat([function(*(each[i : i + BATCH] for each in lists)).cpu() for i in starts])

@@ -1,4 +1,4 @@
-"""Find what stands out from a plain background, by colour distance and connected regions."""
+"""Finds the regions that stand out from a plain background, by colour distance."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 SEEN = 0.34  # colour distance that stands out: half of that between the two closest colours
-SMALLEST = 0.010  # area of an object, in pictures: 40 % of the smallest that is ever drawn
-LARGEST = 0.55  # width of an object, in pictures: 25 % above the largest that is ever drawn
-SPECK = 0.002  # area, in pictures, of a region that is overlooked
-MOST = 6  # objects; a picture with more is not one of ours
+SMALLEST = 0.010  # area of an object, as a share of the picture: 40 % of the smallest one drawn
+LARGEST = 0.55  # width of an object, in picture widths: 25 % above the largest one drawn
+SPECK = 0.002  # regions of a smaller area, as a share of the picture, are ignored
+MOST = 6  # objects; a picture with more is not a scene
 
 _NEIGHBOURS = np.zeros((3, 3, 3), dtype=int)  # pixels join above, below, left and right;
 _NEIGHBOURS[1] = [[0, 1, 0], [1, 1, 1], [0, 1, 0]]  # pictures of a batch never join
@@ -25,7 +25,7 @@ class Regions:
     corner: torch.Tensor  # (N, 2) x, y of the patch's corner in the picture, in pixels
     colour: torch.Tensor  # (N, 3, P, P) difference from the background
     weight: torch.Tensor  # (N, P, P) 0 where another region is, otherwise 1
-    own: torch.Tensor  # (N, P, P) 1 on the region and its fringe
+    own: torch.Tensor  # (N, P, P) 1 on the region and its soft edge
 
 
 def background_colour(images: torch.Tensor) -> torch.Tensor:
@@ -35,14 +35,14 @@ def background_colour(images: torch.Tensor) -> torch.Tensor:
 
 
 def find_regions(images: torch.Tensor, ground: torch.Tensor) -> Regions | None:
-    """Where pictures (B, 3, W, W) differ from their background (B, 3); None if nowhere.
+    """The regions where pictures (B, 3, W, W) differ from their background (B, 3), or None.
 
-    Nothing is returned of a picture that holds something too small, too large or too many.
+    A picture with an object that is too small or too large, or with too many, has no regions.
     """
     patch = images.shape[-1] // 2
     away = images - ground[:, :, None, None]  # (B, 3, W, W)
     labels, regions = _regions(away)
-    padding = (patch,) * 4  # beyond the edge all is background
+    padding = (patch,) * 4  # outside the picture everything is background
     away, labels = F.pad(away, padding), F.pad(_with_fringe(labels), padding)
     picture, corner, number, colour, territory = [], [], [], [], []
     for b, label, rows, columns in regions:
@@ -66,7 +66,7 @@ def find_regions(images: torch.Tensor, ground: torch.Tensor) -> Regions | None:
 
 
 def _regions(away: torch.Tensor) -> tuple[torch.Tensor, list[tuple]]:
-    """Number the connected regions; list (picture, number, rows, columns) of each that counts."""
+    """Labels the connected regions; lists (picture, label, rows, columns) of the valid ones."""
     labels, _ = ndimage.label((away.norm(dim=1) > SEEN).numpy(), _NEIGHBOURS)
     width = labels.shape[-1]
     area = np.bincount(labels.ravel()) / width**2
@@ -85,7 +85,7 @@ def _regions(away: torch.Tensor) -> tuple[torch.Tensor, list[tuple]]:
 
 
 def _with_fringe(labels: torch.Tensor) -> torch.Tensor:
-    """Regions grown by two pixels: their soft edges, too faint to stand out."""
+    """The regions, grown by two pixels to include their soft edges, which are too faint."""
     for _ in range(2):
         grown = F.max_pool2d(labels[:, None], 3, stride=1, padding=1)[:, 0]
         labels = torch.where(labels > 0, labels, grown)

@@ -1,7 +1,7 @@
 """Which shape is this region? Analysis by synthesis: draw every shape over it and keep the best.
 
-Position, radius, softness of the edge and strength of each shape are fitted by least squares
-(Levenberg-Marquardt); what the drawing leaves unexplained says whether the region is that shape.
+The position, the radius, the softness of the edge and the strength of each shape are fitted by
+least squares (Levenberg-Marquardt). The residual decides whether the region is that shape.
 """
 
 import torch
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from course_lib.datasets.scenes.dataset import SIGNED_DISTANCE
 from course_lib.datasets.scenes.grammar import SHAPES
 
-STEPS = 5  # of Levenberg-Marquardt: the first guess is close, and clean pictures need three
-NUDGE = 0.4  # pixels, for the finite differences: less, and edges that lie on a pixel border stick
+STEPS = 5  # of Levenberg-Marquardt; the first guess is close, and clean pictures need three
+NUDGE = 0.4  # pixels, for finite differences; with less, edges on a pixel border get stuck
 
 
 def draw(pose: torch.Tensor, width: int) -> torch.Tensor:
@@ -31,7 +31,7 @@ def draw(pose: torch.Tensor, width: int) -> torch.Tensor:
 def fit(regions: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit every shape to every region.
 
-    regions: (N, P, P), how far each pixel has gone from the background to the object's colour, up
+    regions: (N, P, P), how far each pixel is from the background towards the object's colour, up
         to a factor, the strength.
     weight: (N, P, P), 0 where a pixel belongs to something else, otherwise 1.
     Returns pose (N, S, 4) and strength (N, S).
@@ -70,11 +70,11 @@ def misfit(
     own: torch.Tensor,
     blur: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the fitted shapes leave unexplained, smoothed so that noise and soft edges cancel.
+    """The residual of the fitted shapes, smoothed so that noise and soft edges cancel.
 
-    own: (N, P, P), 1 on the region and its fringe; blur: width of the smoothing, 1 to 3 pixels.
-    Returns two numbers per shape, (N, S) each: the share of the shape's energy that is
-    unexplained, and the worst place, as a fraction of the strength.
+    own: (N, P, P), 1 on the region and its soft edge; blur: width of the smoothing, 1 to 3 pixels.
+    Returns two numbers per shape, (N, S) each: the residual's share of the shape's energy, and its
+    largest value, as a fraction of the strength.
     """
     cover = draw(pose, regions.shape[-1])
     height = strength[..., None, None]
@@ -85,7 +85,7 @@ def misfit(
 
 
 def smooth(images: torch.Tensor, blur: float) -> torch.Tensor:
-    """Average (..., H, W) over a square of `blur` pixels, 1 to 3, not necessarily whole."""
+    """Averages (..., H, W) over a square of `blur` pixels, from 1 to 3, also fractional."""
     side = torch.tensor([(blur - 1) / 2, 1, (blur - 1) / 2]) / blur
     return F.conv2d(images.flatten(0, -3)[:, None], torch.outer(side, side)[None, None], padding=1)[
         :, 0
@@ -93,7 +93,7 @@ def smooth(images: torch.Tensor, blur: float) -> torch.Tensor:
 
 
 def _moments(shape: str) -> tuple[float, float]:
-    """Area in square radii, and how far below its centre the centre of mass lies, in radii."""
+    """Area in square radii, and how far the centre of mass is below the centre, in radii."""
     grid = torch.linspace(-1.2, 1.2, 961, dtype=torch.float64)
     inside = SIGNED_DISTANCE[shape](*torch.meshgrid(grid, grid, indexing="xy")) < 0  # (y, x)
     area = inside.sum() * (grid[1] - grid[0]) ** 2
@@ -104,11 +104,11 @@ MOMENTS = torch.tensor([_moments(shape) for shape in SHAPES])  # (S, 2)
 
 
 def _first_guess(regions: torch.Tensor, width: int) -> torch.Tensor:
-    """Centre from the centre of mass and radius from the area, as if each shape were right."""
+    """The centre from the centre of mass and the radius from the area, for every shape."""
     square = regions.unflatten(2, (width, width))  # (N, 1, P, P)
     pixel = torch.arange(width) + 0.5
     mass = regions.sum(2).clamp(min=1e-6)  # (N, 1)
-    strength = regions.square().sum(2) / mass  # the mean weighted by itself: edges hardly count
+    strength = regions.square().sum(2) / mass  # a self-weighted mean: edges hardly count
     radius = (mass / strength / MOMENTS[:, 0]).sqrt()  # (N, S)
     x = (square.sum(2) * pixel).sum(2) / mass
     y = (square.sum(3) * pixel).sum(2) / mass - MOMENTS[:, 1] * radius
@@ -117,7 +117,7 @@ def _first_guess(regions: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _sensible(theta: torch.Tensor, width: int) -> torch.Tensor:
-    """Centre inside the patch, radius 1/10 to 1/2 of it, edge half a pixel to 1/8 of it soft."""
+    """Clamps: centre inside the patch, radius 1/10 to 1/2 of it, softness 0.5 pixels to 1/8."""
     low = torch.tensor([0, 0, width / 10, 0.5, 1e-3])
     high = torch.tensor([width, width, width / 2, width / 8, 10])
     return theta.clamp(low, high)

@@ -1,8 +1,8 @@
-"""The capstones: the reader writes a whole thing, and a number says whether it works.
+"""The capstones: the reader writes a whole component, and a number says whether it works.
 
-Each reference has reached its bound under at least three seeds; the comment at the bound gives
-what they reached, on 2 CPU cores. How an answer is used and measured doesn't need the reference:
-the student edition has all of this file except the references.
+Each reference reaches its bound with at least three seeds; the comment at the bound has the results
+on 2 CPU cores. Running and measuring an answer doesn't need the reference, because the student
+edition has all of this file except the references.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ALPHA_BARS = (1 - BETAS).cumprod(0)
 
 
 def shaped(value: object, shape: tuple[int, ...], what: str) -> Tensor:
-    """The value, if it is a tensor of that shape; Unusable, which the reader sees, otherwise."""
+    """The value, if it is a tensor of that shape; otherwise Unusable, which the reader sees."""
     got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if got != shape:
         raise Unusable(f"{what}: expected a tensor of shape {shape}, got {got}.")
@@ -47,7 +47,7 @@ SCHEDULES = (50, 1e-3, 0.3), (1000, 0.00085, 0.012)
 
 
 def jumps(answer: Callable) -> list[tuple[Tensor, Tensor]]:
-    """A picture without noise and noise without a picture, at each t of two schedules."""
+    """The answer's results for a picture without noise and for noise alone, at each t."""
     found = []
     for steps, first, last in SCHEDULES:
         process, t = answer(steps, first, last), torch.arange(1, steps + 1)
@@ -57,7 +57,7 @@ def jumps(answer: Callable) -> list[tuple[Tensor, Tensor]]:
 
 
 def largest_error_of_the_jump(found: list[tuple[Tensor, Tensor]]) -> float:
-    """Against the mean and the noise that single steps leave."""
+    """Compared with the mean and the noise that single steps give."""
     worst = 0.0
     for (steps, first, last), jump in zip(SCHEDULES, found, strict=True):
         picture, noise = (shaped(x, (steps, 1, 2, 2), "noise(x0, t, eps)") for x in jump)
@@ -155,7 +155,7 @@ STD = 0.25
 
 
 def exact_noise(x: Tensor, index: int | Tensor, means: Tensor = MEANS) -> Tensor:
-    """The best prediction of the noise for equal Gaussians around `means`: no training needed."""
+    """The optimal prediction of the noise for equal Gaussians around `means`."""
     bar = ALPHA_BARS[int(torch.as_tensor(index).flatten()[0])]
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     variance = alpha**2 * STD**2 + sigma**2
@@ -177,8 +177,8 @@ def ddim(network, noise, alpha_bars, steps):
 
 
 def exact_flow(network: Callable, noise: Tensor) -> Tensor:
-    """Where the noise flows to, in 1000 steps: with y = x / alpha and s = sigma / alpha, the
-    probability-flow ODE is dy/ds = eps (Song et al. 2021, DDIM, eq. 14)."""
+    """The end points of the flow from this noise, in 1000 steps. With y = x / alpha and
+    s = sigma / alpha, the probability-flow ODE is dy/ds = eps (Song et al. 2021, DDIM, eq. 14)."""
     alphas = ALPHA_BARS.double().sqrt()
     s = [0.0, *((1 - alphas**2).sqrt() / alphas).tolist()]
     y = noise.double() / alphas[-1]
@@ -240,7 +240,7 @@ class SmallVAE(nn.Module):
 
 
 def encoded_and_decoded(answer: Callable) -> dict[str, Tensor]:
-    """What a VAE makes of held-out digits after a short training, with variance 0.1."""
+    """A VAE's results for held-out digits after a short training, with variance 0.1."""
     vae, variance = answer(64, 16), 0.1
     train_set, held_out = (digits(8, split)[0].flatten(1) for split in ("train", "test"))
     optimizer = torch.optim.Adam(vae.parameters(), lr=2e-3)
@@ -258,7 +258,7 @@ def encoded_and_decoded(answer: Callable) -> dict[str, Tensor]:
 
 
 def held_out_negative_elbo(found: dict[str, Tensor]) -> float:
-    """In nats for each picture, without the constant, by a formula of its own."""
+    """In nats for each picture, without the constant, computed independently of the answer."""
     held_out = digits(8, "test")[0].flatten(1)
     mu, logvar = (shaped(found[name], (256, 16), name) for name in ("mu", "logvar"))
     q = torch.distributions.Normal(mu, (0.5 * logvar).exp())
@@ -268,9 +268,10 @@ def held_out_negative_elbo(found: dict[str, Tensor]) -> float:
 
 
 def terms_of_the_loss(answer: Callable) -> tuple[float, float]:
-    """The KL and the squared error as the answer's loss counts them, over what they are.
+    """The KL and the squared error in the answer's loss, divided by their true values.
 
-    The loss is error / (2 · variance) + KL: a huge variance leaves the KL, a tiny one the error.
+    The loss is error / (2 · variance) + KL, so a huge variance leaves only the KL, and a tiny one
+    only the error.
     """
     vae, x = answer(64, 16), 2 * torch.rand(2000, 64) - 1
     with torch.no_grad():
@@ -339,8 +340,8 @@ class CrossAttention(nn.Module):
 
 
 def questions(count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Each position asks for a key, eight words hold a key and a value each: (B, 6, 32),
-    (B, 8, 16), and the values asked for, (B, 6)."""
+    """Positions that each ask for a key, (B, 6, 32), words that each have a key and a value,
+    (B, 8, 16), and the right values, (B, 6)."""
     keys = torch.stack([torch.randperm(8) for _ in range(count)])  # (B, 8)
     values, asked = torch.randint(8, (count, 8)), torch.randint(8, (count, 6))
     words = torch.cat([F.one_hot(keys, 8), F.one_hot(values, 8)], 2).float()  # (B, 8, 16)
@@ -349,7 +350,7 @@ def questions(count: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def values_looked_up(answer: Callable) -> Tensor:
-    """A network around the block learns to look words up; the values it names for new questions."""
+    """Trains a network around the block to look words up; returns its values for new questions."""
     new, words_of_new, _ = questions(500)
     block, head = answer(32, 16, 2), nn.Linear(32, 8)
     shaped(block(torch.randn(3, 5, 32), torch.randn(3, 7, 16)), (3, 5, 32), "the block's output")
@@ -394,7 +395,7 @@ def positions_mixed(answer: Callable) -> bool:
 
 
 def exact_noise_of_a_class(x: Tensor, index: int | Tensor, labels: Tensor) -> Tensor:
-    """As `exact_noise`, for the Gaussian of each label; label 3 means any of the three."""
+    """Like `exact_noise`, for the Gaussian of each label; label 3 means any of the three."""
     each = torch.stack([exact_noise(x, index, mean[None]) for mean in MEANS])  # (3, B, 2)
     known = each[labels.clamp(max=2), torch.arange(len(x))]
     return torch.where((labels == 3)[:, None], exact_noise(x, index), known)

@@ -1,4 +1,4 @@
-"""Chapter 02: the DDPM loss. A toy network with one weight stands in for a U-Net."""
+"""Chapter 02: the DDPM loss. A toy network with one weight replaces the U-Net."""
 
 from math import log
 
@@ -163,7 +163,7 @@ def cut_from_the_graph(network, x0, t, eps, alpha_bars):
 def training_steps():
     bars = torch.tensor([0.64, 0.36])
     table = (1 - torch.linspace(0.05, 0.4, 8)).cumprod(0)
-    t = torch.tensor([1, 3, 7, 5])  # not the last: one entry later must lie in the table
+    t = torch.tensor([1, 3, 7, 5])  # not the last: one entry later must be in the table
     return [
         (ToyNetwork(), torch.ones(1, 1), torch.tensor([1]), torch.full((1, 1), 2.0), bars),
         (ToyNetwork(), torch.randn(4, 3), t, torch.randn(4, 3), table),

@@ -386,14 +386,14 @@ CHANNELS, DEPTH, TIME_DIM = 16, 2, 64
 
 
 def level_of(answer: Callable) -> nn.Module:
-    """One of the reader's; first without memory, in case it contains itself without an end."""
+    """The reader's level; built first without memory, in case it contains itself endlessly."""
     with torch.device("meta"):
         answer(CHANNELS, DEPTH, TIME_DIM)
     return answer(CHANNELS, DEPTH, TIME_DIM)
 
 
 class WholeUNet(nn.Module):
-    """What surrounds the reader's levels: a time embedding, the first and the last convolution."""
+    """The reader's levels, with a time embedding, a first and a last convolution."""
 
     def __init__(self, level: nn.Module):
         super().__init__()

@@ -347,7 +347,7 @@ def wrong_pairs_with_a_plus(images, captions, logit_scale, bias):
 
 
 def signs_turned(images, captions, logit_scale, bias):
-    """Your signs are turned: right pairs, on the diagonal, have +1, wrong ones -1."""
+    """Your signs are reversed: right pairs, on the diagonal, have +1, wrong ones -1."""
     return of_logits_turned(logit_scale.exp() * cosines(images, captions) + bias)
 
 

@@ -1,7 +1,7 @@
 """Chapter 06's capstone: contrastive training of two small towers on pictures with captions.
 
-The tests for mistakes watch both towers for a step or two: which pairs they are given, and which
-gradient arrives at what they return.
+The tests for mistakes watch both towers for a step or two: which pairs they receive, and which
+gradient reaches their outputs.
 """
 
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def inverse_temperature() -> nn.Parameter:
 
 
 class Watched(nn.Module):
-    """A tower that remembers what it was given and what it returned."""
+    """A tower that records its inputs and its outputs."""
 
     def __init__(self, tower: nn.Module):
         super().__init__()
@@ -114,7 +114,7 @@ class Watched(nn.Module):
         return features
 
     def gradient(self) -> Tensor:
-        """By what the tower returned in the first step."""
+        """The gradient with respect to the tower's output in the first step."""
         return self.outputs[0].grad
 
 

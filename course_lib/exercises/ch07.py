@@ -1,4 +1,4 @@
-"""Chapter 07: cross-attention, by hand. A layer of PyTorch's stands in for the block's own."""
+"""Chapter 07: cross-attention, by hand. A PyTorch layer replaces that of the block."""
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def scores_of_the_padding_zero(q, k, v, lengths):
 
 
 def words_hidden_and_padding_read(q, k, v, lengths):
-    """Your mask is turned round: it hides the words and keeps the padding."""
+    """Your mask is inverted: it hides the words and keeps the padding."""
     scores = q @ k.transpose(1, 2) / q.shape[2] ** 0.5
     return scores.masked_fill(~padding_of(k, lengths), -torch.inf).softmax(dim=2) @ v
 
@@ -291,7 +291,7 @@ def sign_forgotten(weights):
 
 
 def softmax_over_the_positions(weights):
-    """You took a softmax over the positions. The weights are no scores any more: divide by the sum
+    """You took a softmax over the positions. But these are weights, not scores: divide by the sum
     instead."""
     shares = weights.softmax(2)
     return (-torch.xlogy(shares, shares).sum(2)).exp()

@@ -53,7 +53,7 @@ def drawn(answer: Callable) -> dict[str, Tensor]:
 
 
 def share_right(found: dict[str, Tensor]) -> float:
-    """Of the pictures drawn for 24 held-out captions, those in which all that is said holds."""
+    """The share of pictures for 24 held-out captions in which the whole caption is true."""
     must_be_as_expected(found)
     _, _, captions, _ = model_and_captions()
     pictures = shaped(found["pictures"], (24, 3, 64, 64), "draw(...)")
@@ -78,7 +78,7 @@ def loss_and_two_pictures(answer, images, captions, noise) -> dict[str, Tensor]:
 @from_key
 @torch.no_grad()
 def expected() -> dict[str, Tensor]:
-    """What the reference gives."""
+    """The reference's results."""
     model, *rest = model_and_captions()
     ours = LatentDiffusion(model.vae, model.clip, model.unet, model.process)
     return loss_and_two_pictures(ours, *rest)
@@ -93,7 +93,7 @@ def must_be_as_expected(found: dict[str, Tensor]) -> None:
         raise Unusable(f"draw(...) with DDIM's 4 steps is off by {difference:.3f} per pixel.")
 
 
-# ---- known mistakes, on tiny parts that tell all of them apart -----------------------------------
+# ---- known mistakes, on tiny components that distinguish all of them -----------------------------
 
 
 class TinyVAE:
@@ -118,7 +118,7 @@ class TinyCLIP:
 
 
 def outcome(answer: Callable, method: str) -> Tensor:
-    """What one of its methods gives with the tiny parts, under a fixed seed."""
+    """The result of one of its methods with the tiny components, with a fixed seed."""
     torch.manual_seed(0)
     model = answer(TinyVAE(), TinyCLIP(), TinyNetwork(), Diffusion("cosine", "v"))
     images, noise = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 3, 2, 2)
@@ -130,7 +130,7 @@ def outcome(answer: Callable, method: str) -> Tensor:
 
 
 def makes(name: str) -> Callable[[Callable], bool]:
-    """A test: does an answer give what this variant of the reference gives?"""
+    """A test: does an answer give the same result as this variant of the reference?"""
     told, method, wrong = wrong_outcomes()[name]
 
     def test(answer: Callable) -> bool:
@@ -143,7 +143,7 @@ def makes(name: str) -> Callable[[Callable], bool]:
 
 @from_key
 def wrong_outcomes() -> dict[str, tuple[str, str, Tensor]]:
-    """For each mistake, what a reader is told, the method it is in, and what that gives."""
+    """For each mistake, its message for the reader, its method, and that method's result."""
     methods = {each: "loss" if "loss" in vars(each) else "draw" for each in MISTAKES}
     return {
         each.__name__: (inspect.getdoc(each), method, outcome(each, method))

@@ -1,4 +1,4 @@
-"""Exercise 13.6, chapter 13's capstone: a strict loader, tried on intact and damaged weights."""
+"""Exercise 13.6, chapter 13's capstone: a strict loader, tested on intact and damaged weights."""
 
 from collections.abc import Callable
 from functools import cache
@@ -60,7 +60,7 @@ def as_convolution(name: str, weight: Tensor) -> Tensor:
 
 
 def spoiled(name: str, value: float) -> Weights:
-    """One number of the last entry is no number any more, or infinite."""
+    """The weights with this value, NaN or infinite, in their last entry."""
     weight = intact()[name].clone()
     weight.view(-1)[-1] = value
     return intact() | {name: weight}
@@ -100,7 +100,7 @@ def damaged() -> dict[str, tuple[str, Weights]]:
 
 
 def outcome(answer: Callable, weights: Weights) -> tuple[Exception | None, Weights]:
-    """What the answer raised, and the network's weights afterwards, under their names."""
+    """The error that the answer raised, and the network's weights afterwards, by name."""
     network, error = small_unet(), None
     try:
         answer(network, {name: weight.clone() for name, weight in weights.items()}, their_name)
@@ -117,7 +117,7 @@ Outcome = tuple[str, str, Weights]  # the error's class or "", its text, and the
 
 
 def handled(answer: Callable) -> list[Outcome]:
-    """What comes of each checkpoint, first of the sound ones and then of the damaged."""
+    """The outcome for each checkpoint, first the sound ones and then the damaged ones."""
     found = []
     for weights in (*sound().values(), *(each for _, each in damaged().values())):
         error, after = outcome(answer, weights)
@@ -129,7 +129,7 @@ def handled(answer: Callable) -> list[Outcome]:
 
 
 def share_handled(found: list[Outcome]) -> float:
-    """Read exactly, or refused by a ValueError that names the weight, with nothing changed."""
+    """The share that is read exactly, or refused with a ValueError that names the weight."""
     before, right = {their_name(n): p for n, p in small_unet().named_parameters()}, 0
     read, refused = found[: len(sound())], found[len(sound()) :]
     for (kind, _, after), weights in zip(read, sound().values(), strict=True):

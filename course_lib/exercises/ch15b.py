@@ -32,8 +32,8 @@ def noise_forgotten(mean, covariance, ray, value, noise_std):
 
 
 def value_for_surprise(mean, covariance, ray, value, noise_std):
-    """You corrected the mean by the measured value. Only what the mean did not predict, value minus
-    ray · mean, is news."""
+    """You corrected the mean by the measured value. Only the part that the mean didn't predict,
+    value minus ray · mean, is new information."""
     along = covariance @ ray
     gain = along / (ray @ along + noise_std**2)
     return mean + gain * value, covariance - torch.outer(gain, along)
@@ -63,7 +63,7 @@ def rays():
     return [(*small, touch, 2.0, 0.5), (*wide, -1.3, 0.7), (*small, across, 0.4, 2.0)]
 
 
-# ---- 15b.2 debug: how often the truth lies within the spread -----------------------------------
+# ---- 15b.2 debug: how often the truth is within the spread -------------------------------------
 
 
 def coverage(samples, truth):
@@ -172,7 +172,7 @@ def mask_forgotten(denoise, xt, alpha, sigma, mask, y, noise_std):
 
 
 class Mixing(nn.Module):
-    """A denoiser whose every output depends on every pixel, and not linearly."""
+    """A denoiser whose outputs all depend on all pixels, non-linearly."""
 
     def __init__(self, matrix: Tensor):
         super().__init__()
@@ -205,7 +205,7 @@ PRIOR = torch.tensor([0.3, -0.2]), torch.tensor([[1.0, 0.72], [0.72, 0.8]])
 
 
 def exact_noise(x: Tensor, index: int, mean: Tensor = PRIOR[0], covariance: Tensor = PRIOR[1]):
-    """The perfect prediction of the noise for that Gaussian: no training needed."""
+    """The optimal prediction of the noise for that Gaussian."""
     bar = ALPHA_BARS[int(torch.as_tensor(index).flatten()[0])]
     alpha, sigma = bar.sqrt(), (1 - bar).sqrt()
     of_xt = alpha**2 * covariance + sigma**2 * torch.eye(len(mean))
@@ -233,7 +233,7 @@ MATRIX, Y, NOISE_STD = torch.tensor([[1.0, -0.4]]), torch.tensor([0.9]), 0.5
 
 
 def distance_from_the_exact_posterior(answer) -> float:
-    """The Wasserstein-2 distance of two Gaussians, that of the samples and the exact posterior."""
+    """The Wasserstein-2 distance between the samples' Gaussian and the exact posterior."""
     noise = torch.randn(2000, 2)
     noise = noise - noise.mean(0)
     noise = noise @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov())).T  # exactly N(0, 1)

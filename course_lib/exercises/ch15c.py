@@ -178,7 +178,7 @@ def generate(images, labels, wanted):
 
 
 def right_and_new(answer):
-    """The share of 200 digits with the right label that are no copies, from 50 real per class."""
+    """The share of 200 digits that have the right label and aren't copies, from 50 per class."""
     (images, labels), wanted = few_digits(50, seed=20), torch.arange(200) % 10
     drawn = shaped(answer(images, labels, wanted), (200, 1, 8, 8), "the digits")
     everything, theirs = digits(8, "train")

@@ -2,10 +2,10 @@
 
     python -m course_lib.experiments.digit_augmentation "10 per class" 0
 
-Each run takes so many real digits of each class, trains a diffusion model on them and on nothing
-else, and then one classifier for each way to enlarge the data. All classifiers make the same number
-of steps on batches of the same size. Runs with 10 per class also vary the number of synthetic
-digits and the guidance scale. Chapter 15c shows the results.
+Each run takes a few real digits of each class, trains a diffusion model on them alone, and then one
+classifier for each way to enlarge the data. All classifiers train for the same number of steps on
+batches of the same size. Runs with 10 per class also vary the number of synthetic digits and the
+guidance scale. Chapter 15c shows the results.
 """
 
 import torch
@@ -87,7 +87,7 @@ def trained(real: Labelled, synthetic: Labelled, seed: int) -> float:
 
 
 def row(scale: float, amount: int, synthetic: Labelled, real: Labelled, score: float) -> dict:
-    """One entry of each column of the sweep."""
+    """One entry for each column of the sweep."""
     held_out = digits(SIZE, "test")[0]
     return {
         "guidance": [scale],

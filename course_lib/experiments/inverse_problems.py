@@ -1,15 +1,15 @@
-"""What a prior adds to too few measurements, and what it makes up: chapter 15b.
+"""What a prior contributes to too few measurements, and what it invents: chapter 15b.
 
     python -m course_lib.experiments.inverse_problems "Fourier 4" 0
 
-A variant is a way to measure and how many times fewer measurements there are than pixels. Each run
-draws its own phantoms, each without and with a lesion, its own frequencies and its own noise. All
-methods get the same measurements: zero filling (the pseudo-inverse), total variation at the
-strength that is best on other phantoms, and posterior sampling with each of the three priors.
+A variant is a type of measurement and a ratio of pixels to measurements. Each run draws its own
+phantoms, each without and with a lesion, its own frequencies and its own noise. All methods get the
+same measurements: zero filling (the pseudo-inverse), total variation with the strength that is best
+on other phantoms, and posterior sampling with each of the three priors.
 
 The curve has a row for each picture: first the healthy phantoms, then the same ones with a lesion.
-"lesion seen, METHOD" is the share of the method's reconstructions that show one where it is (or,
-in a healthy phantom, would be), "anywhere" the share that show one at all.
+"lesion seen, METHOD" is the share of the method's reconstructions that show a lesion at its place
+(in a healthy phantom: where it would be); "anywhere" is the share that show one at any place.
 """
 
 import torch
@@ -33,7 +33,7 @@ from course_lib.recipes.phantoms import (
 
 PAIRS = 8  # of phantoms in a run
 SAMPLES = {"healthy": (HEALTHY, 1), "lesion": (LESION, 1), "either": (EITHER, 4)}
-STRENGTHS = [0.002, 0.004, 0.008, 0.016, 0.032, 0.064]  # of total variation
+STRENGTHS = [0.002, 0.004, 0.008, 0.016, 0.032, 0.064]  # of the total-variation penalty
 SHOWN = 4  # pictures, with a row of reconstructions each
 
 
@@ -51,12 +51,12 @@ def measured(operator: Operator, images: Tensor, generator: torch.Generator) -> 
 
 
 def psnr(images: Tensor, truth: Tensor) -> Tensor:
-    """In dB, for each picture (..., 1, H, W); they span 2."""
+    """In dB, for each picture (..., 1, H, W) in [-1, 1]."""
     return 10 * (4 / (images - truth).square().mean((-3, -2, -1))).log10()
 
 
 def best_strength(operator: Operator, generator: torch.Generator) -> float:
-    """Of total variation: that of the least error on eight phantoms, four with a lesion."""
+    """The total-variation strength with the lowest error on eight phantoms, four with a lesion."""
     drawn = phantoms(4, generator, SIZE)
     truth = torch.cat([drawn.healthy, drawn.lesion])
     y = measured(operator, truth, generator)
@@ -64,13 +64,13 @@ def best_strength(operator: Operator, generator: torch.Generator) -> float:
 
 
 def ranks(samples: Tensor, truth: Tensor, where: Tensor) -> list[int]:
-    """How many pixels have 0, 1, ..., K of the K samples below the truth: K + 1 counts."""
+    """The number of pixels with 0, 1, ..., K of the K samples below the truth: K + 1 counts."""
     below = (samples < truth).sum(0)[where]
     return torch.bincount(below, minlength=len(samples) + 1).tolist()
 
 
 def run(variant: str, seed: int) -> Outcome:
-    """Measure the phantoms of that seed and reconstruct them by every method."""
+    """Measure that seed's phantoms and reconstruct them with every method."""
     recipe, model = PhantomPrior(), load_checkpoint(UNet, "phantoms")
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(10_000 + seed)

@@ -4,8 +4,8 @@
     python -m course_lib.experiments.NAME VARIANT          # one variant, with each seed
     python -m course_lib.experiments.NAME VARIANT SEED     # one run
 
-Each run writes a file of its own (`teaching.results.Result`), so several can train at the same
-time and a study that was stopped carries on with what is missing. To repeat a run, delete its file.
+Each run writes its own file (`teaching.results.Result`), so several can train at the same time, and
+a study that was stopped continues with the missing runs. To repeat a run, delete its file.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""The networks of the course. They know no noise schedule and no dataset.
+"""The networks of the course. They don't depend on any noise schedule or dataset.
 
-Their parts have the names of diffusers' and transformers' models where they are the same parts.
+Parts that diffusers' or transformers' models have, too, have the same names there.
 """
 
 from course_lib.models.attention import attention_maps, heat_map

@@ -1,4 +1,4 @@
-"""Attention: one layer, the transformer blocks made of it, and a look at its maps."""
+"""Attention: the layer, the transformer blocks built from it, and its attention maps."""
 
 import math
 from collections import defaultdict
@@ -16,8 +16,8 @@ from course_lib.models.layers import grid, norm, tokens, zeroed
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """softmax(QKᵀ/√d)·V: queries (..., N, d), keys and values (..., L, d) -> (..., N, d).
 
-    On a CPU bf16 is widened: there PyTorch's bf16 kernel is no faster than the one for float32,
-    and its gradient many times slower (tests/benchmarks).
+    On a CPU bf16 is converted to float32, because PyTorch's bf16 kernel is no faster there, and
+    its gradient is many times slower (tests/benchmarks).
 
     >>> attend(torch.zeros(1, 2, 4), torch.zeros(1, 3, 4), torch.ones(1, 3, 4)).shape
     torch.Size([1, 2, 4])
@@ -31,8 +31,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
 class Attention(nn.Module):
     """softmax(QKᵀ/√d)·V with several heads (Vaswani et al. 2017, eq. 1), batch first.
 
-    Queries come from x (B, N, dim); keys and values from context (B, L, context_dim), or from x
-    itself where `context_dim` is None. `causal` lets token n see tokens 0..n only.
+    Queries come from x (B, N, dim); keys and values come from context (B, L, context_dim), or from
+    x itself if `context_dim` is None. If `causal`, token n attends to tokens 0..n only.
 
     >>> Attention(16, context_dim=8, heads=4)(torch.zeros(1, 9, 16), torch.zeros(1, 5, 8)).shape
     torch.Size([1, 9, 16])
@@ -76,7 +76,7 @@ class Attention(nn.Module):
 
 
 class ImageAttention(Attention):
-    """Self-attention between all pixels of a feature map, normalised, around a skip."""
+    """Self-attention between all pixels of a feature map: a residual branch with a norm first."""
 
     def __init__(self, channels: int, heads: int = 1, eps: float = 1e-6):
         super().__init__(channels, heads=heads, bias=True)
@@ -88,7 +88,7 @@ class ImageAttention(Attention):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers, with half of the inner units gating the other (GEGLU, Shazeer 2020)."""
+    """Two linear layers; half of the inner units gate the other half (GEGLU, Shazeer 2020)."""
 
     def __init__(self, dim: int, inner: int):
         super().__init__()
@@ -101,7 +101,11 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention if there is a context, feed-forward; each around a skip."""
+    """Self-attention, cross-attention if there is a context, feed-forward; each is residual.
+
+    >>> TransformerBlock(16, context_dim=8)(torch.zeros(1, 9, 16), torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 9, 16])
+    """
 
     def __init__(
         self, dim: int, heads: int = 4, context_dim: int | None = None, mlp_ratio: float = 4
@@ -121,7 +125,12 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks on the pixels of a feature map (Rombach et al. 2022, §3.3)."""
+    """Transformer blocks on the pixels of a feature map (Rombach et al. 2022, §3.3).
+
+    >>> layer = SpatialTransformer(16, context_dim=8)
+    >>> layer(torch.zeros(1, 16, 4, 4), torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 16, 4, 4])
+    """
 
     def __init__(
         self,
@@ -148,9 +157,9 @@ class SpatialTransformer(nn.Module):
 
 @contextmanager
 def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Collects every cross-attention map of `model` while the block runs.
+    """Collects every cross-attention map of `model` inside the `with` block.
 
-    The dict goes from each layer's name to a list with one (B, heads, H*W, L) tensor a call.
+    The dict maps each layer's name to a list with one (B, heads, H*W, L) tensor per call.
 
     >>> block = TransformerBlock(8, context_dim=6)
     >>> with attention_maps(block) as maps:
@@ -173,7 +182,7 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 
 
 def heat_map(maps: dict[str, list[Tensor]], size: int) -> Tensor:
-    """Mean of collected maps over layers, heads and calls, as images: (B, L, size, size).
+    """The mean of collected maps over layers, heads and calls, as images: (B, L, size, size).
 
     One image for each token of the context, as in Tang et al. 2023 (DAAM, §3).
 

@@ -1,4 +1,4 @@
-"""A small classifier, whose last layer but one serves as features for Fréchet distances."""
+"""A small classifier whose last hidden layer provides the features for Fréchet distances."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,9 +14,9 @@ from course_lib.models.layers import Downsample, ResnetBlock, conv, keeps_kwargs
 class Classifier(nn.Module):
     """Yes-or-no questions about images: (B, in_channels, size, size) -> logits (B, questions).
 
-    `features` is what the logits are computed from: (B, dim), never negative. Two channels of
-    coordinates are added to the pixels (CoordConv, Liu et al. 2018), so that the mean over all
-    positions keeps where something is.
+    The logits are computed from `features`: (B, dim), never negative. Two coordinate channels are
+    appended to the patches (CoordConv, Liu et al. 2018), so that the mean over all positions still
+    contains where things are.
 
     >>> Classifier(3, size=16, channels=(8, 8))(torch.zeros(2, 3, 16, 16)).shape
     torch.Size([2, 3])

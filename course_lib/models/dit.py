@@ -1,4 +1,4 @@
-"""DiT, a transformer in the U-Net's place: an image is a row of tokens, and nothing convolves."""
+"""DiT, a transformer instead of the U-Net: an image is a sequence of tokens, no convolutions."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from course_lib.models.layers import (
 
 
 def patchify(x: Tensor, patch_size: int) -> Tensor:
-    """Squares of pixels as tokens, row by row: (B, C, H, W) -> (B, N, C·patch_size²).
+    """Each square patch becomes a token, row by row: (B, C, H, W) -> (B, N, C·patch_size²).
 
     >>> patchify(torch.zeros(1, 3, 8, 8), 2).shape
     torch.Size([1, 16, 12])
@@ -26,18 +26,18 @@ def patchify(x: Tensor, patch_size: int) -> Tensor:
 
 
 def unpatchify(x: Tensor, patch_size: int, side: int) -> Tensor:
-    """The image whose patches these are, `side` in a row: (B, N, C·patch_size²) -> (B, C, H, W)."""
+    """The inverse, with `side` patches in a row: (B, N, C·patch_size²) -> (B, C, H, W)."""
     return F.pixel_shuffle(x.mT.unflatten(2, (side, side)), patch_size)
 
 
 def positions(side: int, dim: int) -> Tensor:
-    """Sinusoids of each token's row, then of its column: (side², dim)."""
+    """Sinusoids of each token's row, followed by those of its column: (side², dim)."""
     waves = sinusoids(torch.arange(side), dim // 2)  # (side, dim/2)
     return torch.cat([waves.repeat_interleave(side, dim=0), waves.repeat(side, 1)], dim=1)
 
 
 class AdaLNZero(nn.Module):
-    """A layer around a skip, modulated by the time: adaLN-Zero (Peebles & Xie 2023, §3.2).
+    """A residual layer, modulated by the time: adaLN-Zero (Peebles & Xie 2023, §3.2).
 
     The time embedding shifts and scales the layer's input, and gates its output.
     """
@@ -45,7 +45,7 @@ class AdaLNZero(nn.Module):
     def __init__(self, dim: int, layer: nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
-        self.modulation = zeroed(nn.Linear(dim, 3 * dim))  # gates of 0: it starts as the identity
+        self.modulation = zeroed(nn.Linear(dim, 3 * dim))  # the gate is 0: starts as the identity
         self.layer = layer
 
     def forward(self, x: Tensor, temb: Tensor, *context: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class AdaLNZero(nn.Module):
 class DiTBlock(nn.Module):
     """Self-attention, cross-attention if there is a context, feed-forward; each with adaLN-Zero.
 
-    The paper knows class labels only; a context is read as in PixArt-α (Chen et al. 2023, §2.3).
+    The paper has class labels only; cross-attention is as in PixArt-α (Chen et al. 2023, §2.3).
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DiT(nn.Module):
     """The diffusion transformer (Peebles & Xie 2023): patches in, blocks of one width, patches out.
 
     `prediction = dit(x, timestep, context)`: x and prediction (B, in/out_channels, size, size),
-    timestep (B,), context (B, L, context_dim) if it was built with one, else None; ValueError for
+    timestep (B,), context (B, L, context_dim), or None if `context_dim` is None; ValueError for
     inputs that do not fit. Half the `patch_size` means four times the tokens.
 
     >>> dit = DiT(size=8, dim=16, layers=2)
@@ -112,7 +112,7 @@ class DiT(nn.Module):
 
         self.time_embedding = TimeEmbedding(dim, dim)
         self.proj_in = nn.Linear(in_channels * patch_size**2, dim)
-        self.pos_embed = nn.Parameter(positions(self.side, dim))  # where its training starts
+        self.pos_embed = nn.Parameter(positions(self.side, dim))  # the initial values
         self.transformer_blocks = nn.ModuleList(
             DiTBlock(dim, heads, context_dim, mlp_ratio) for _ in range(layers)
         )

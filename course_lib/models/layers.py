@@ -1,4 +1,4 @@
-"""The layers that every network of the course is built from, smallest first."""
+"""The layers that all networks of the course are built from, smallest first."""
 
 import functools
 import inspect
@@ -14,7 +14,7 @@ from course_lib.common.checks import WHOLE, check_tensor, require
 
 
 def keeps_kwargs(init: Callable) -> Callable:
-    """Decorates `__init__`: `Model(**model.kwargs)` builds the same model again."""
+    """A decorator for `__init__`, so that `Model(**model.kwargs)` builds the same model again."""
     signature = inspect.signature(init)
 
     @functools.wraps(init)
@@ -32,9 +32,10 @@ def conv(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
-    """Group normalisation (Wu & He 2018): 32 groups, or as many as leave 4 channels in each.
+    """Group normalisation (Wu & He 2018): 32 groups, or fewer, to leave 4 channels in each.
 
-    A group of one channel would erase whatever is added to a whole channel, such as the time.
+    A group of a single channel would erase whatever is added to the whole channel, such as the
+    time embedding.
     """
     most = min(32, max(channels // 4, 1))
     groups = next(g for g in range(most, 0, -1) if channels % g == 0)
@@ -42,7 +43,7 @@ def norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """Zero-init for the last layer of a residual branch: each block starts as the identity."""
+    """The layer with zero weights. At the end of a residual branch, the block is the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -50,7 +51,7 @@ def zeroed(layer: nn.Module) -> nn.Module:
 
 @contextmanager
 def capture(layer: nn.Module) -> Iterator[list]:
-    """Collects what a layer returns while the block runs, through a forward hook.
+    """Collects the outputs of a layer inside the `with` block, through a forward hook.
 
     >>> layer = nn.Linear(2, 3)
     >>> with capture(layer) as outputs:
@@ -88,7 +89,11 @@ def sinusoids(x: Tensor, channels: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B)."""
+    """Sinusoids of the timestep, then two linear layers (Ho et al. 2020, appendix B).
+
+    >>> TimeEmbedding(16, dim=32)(torch.tensor([500.0])).shape
+    torch.Size([1, 32])
+    """
 
     def __init__(self, channels: int, dim: int):
         super().__init__()
@@ -102,10 +107,13 @@ class TimeEmbedding(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Norm, SiLU, convolution, twice, around a skip (He et al. 2016); time enters in the middle.
+    """A residual block: norm, SiLU and convolution, twice, plus the skip (He et al. 2016).
 
-    The time embedding `temb` is added to every channel, or, with `film`, also multiplies it
-    (Dhariwal & Nichol 2021, adaptive group normalisation; Perez et al. 2018, FiLM).
+    In the middle, the time embedding `temb` is added to every channel and, with `film`, multiplies
+    it, too (Dhariwal & Nichol 2021, adaptive group normalisation; Perez et al. 2018, FiLM).
+
+    >>> ResnetBlock(8, 16, time_dim=4)(torch.zeros(1, 8, 4, 4), torch.zeros(1, 4)).shape
+    torch.Size([1, 16, 4, 4])
     """
 
     def __init__(
@@ -142,7 +150,7 @@ class ResnetBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the size: a convolution of stride 2. `even=False` pads right and bottom only (VAEs)."""
+    """Halves the size: a stride-2 convolution. `even=False` pads right and bottom only (VAEs)."""
 
     def __init__(self, channels: int, even: bool = True):
         super().__init__()
@@ -154,7 +162,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size: each pixel repeated, then a convolution (Odena et al. 2016)."""
+    """Doubles the size: repeats each pixel, then convolves (Odena et al. 2016)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -165,14 +173,14 @@ class Upsample(nn.Module):
 
 
 def check_inputs(network: nn.Module, x: Tensor, timestep: Tensor, context: Tensor | None) -> None:
-    """ValueError where something is not what this UNet or DiT was built for."""
+    """ValueError unless the inputs are what this UNet or DiT was built for."""
     weight = next(network.parameters())
     check_tensor("x", x, ("B", *network.input_shape), weight)
-    fits = timestep.shape in ((), (len(x),)) and timestep.device == x.device
-    require(fits, "timestep", f"({len(x)},), as many as x", timestep)
+    fits = timestep.shape in ((), x.shape[:1]) and timestep.device == x.device
+    require(fits, "timestep", f"({x.shape[0]},), as many as x", timestep)
     if network.classes:
-        check_tensor("context", context, (len(x),), weight, WHOLE, values=(0, network.classes))
+        check_tensor("context", context, x.shape[:1], weight, WHOLE, values=(0, network.classes))
     elif network.context_dim:
-        check_tensor("context", context, (len(x), "L", network.context_dim), weight)
+        check_tensor("context", context, (*x.shape[:1], "L", network.context_dim), weight)
     else:
         require(context is None, "context", "None, since context_dim is None", context)

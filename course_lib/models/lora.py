@@ -1,6 +1,6 @@
 """LoRA, low-rank adaptation (Hu et al. 2022): a small trainable update to frozen weights.
 
-adapted = LoRA(unet, rank=4)                      # freezes unet; only A and B are trained
+adapted = LoRA(unet, rank=4)                      # freezes unet; only A and B train
 prediction = adapted(x, timestep, context)        # as unet itself is called
 adapted.scale = 0.5                               # half of the update
 both = adapted + another                          # two updates of one network
@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from course_lib.common.checks import require, whole_numbers
 
-ATTENTION = r"\bto_(q|k|v|out)$"  # the layers of every attention; the paper adapts q and v (§7.1)
+ATTENTION = r"\bto_(q|k|v|out)$"  # all layers of each attention; the paper adapts q, v (§7.1)
 
 
 def adaptable(network: nn.Module) -> dict[str, Tensor]:
@@ -43,7 +43,7 @@ class LowRank(nn.Module):
         out, inner = weight.flatten(1).shape
         kind = dict(
             device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32)
-        )  # of bf16 weights the update is kept in float32
+        )  # the update is float32 even if the weights are bf16
         self.A = nn.Parameter(torch.randn(rank, inner, **kind) / sqrt(inner))  # (r, in)
         self.B = nn.Parameter(torch.zeros(out, rank, **kind))  # (out, r)
         self.alpha, self.shape = float(rank if alpha is None else alpha), weight.shape
@@ -60,10 +60,10 @@ class LowRank(nn.Module):
 class LoRA(nn.Module):
     """A network whose chosen layers have the weights W + scale · α/r · B·A; W itself is frozen.
 
-    It is called as the network is: `prediction = adapted(x, timestep, context)`.
-    rank, alpha: r and α (by default r), one for all layers, or a dict by the layer's name.
-    layers: a regular expression, searched for in the names; rank as a dict takes its place.
-    ValueError where no layer has such a name.
+    It is called like the network: `prediction = adapted(x, timestep, context)`.
+    rank, alpha: r and α (by default r), one for all layers, or a dict with one per layer name.
+    layers: a regular expression, searched for in the names; not used if rank is a dict.
+    ValueError if no layer has such a name.
 
     >>> LoRA(nn.Sequential(nn.Linear(8, 8)), rank=2, layers="0")(torch.zeros(1, 8)).shape
     torch.Size([1, 8])
@@ -93,7 +93,7 @@ class LoRA(nn.Module):
         return dict(zip(self.names, self.low_rank, strict=True))
 
     def adapted(self, scale: float) -> dict[str, Tensor]:
-        """W + scale · ΔW of each adapted layer, by the parameter's name."""
+        """W + scale · ΔW for each adapted layer, by the parameter's name."""
         weights = {name: self.network.get_submodule(name).weight for name in self.names}
         return {
             f"{name}.weight": (weights[name] + scale * update()).to(weights[name].dtype)
@@ -105,14 +105,14 @@ class LoRA(nn.Module):
         return functional_call(self.network, weights, inputs)
 
     def merge(self) -> nn.Module:
-        """Add the update to the network's own weights, once; returns the network."""
+        """Adds the update to the network's own weights and returns the network."""
         if self.merged is None:
             self.add_to_network(self.scale)
             self.merged = self.scale
         return self.network
 
     def unmerge(self) -> nn.Module:
-        """Take a merged update out again; returns the network."""
+        """Subtracts a merged update again and returns the network."""
         if self.merged is not None:
             self.add_to_network(-self.merged)
             self.merged = None

@@ -30,7 +30,7 @@ class MLP(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention, then an MLP, each normalised before and around a skip."""
+    """Self-attention, then an MLP; each is residual, with a norm first."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float = 4, causal: bool = False):
         super().__init__()
@@ -48,7 +48,7 @@ class TextEncoder(nn.Module):
     """CLIP's text transformer (Radford et al. 2021, §2.4): ids (B, L) -> context (B, L, dim).
 
     Causal: the vector of token n depends on tokens 0..n only. The last id, vocab_size - 1, is the
-    end of text. The parts have the names of transformers' CLIPTextModel.
+    end of text. Its parts are named as in transformers' CLIPTextModel.
 
     >>> TextEncoder(vocab_size=10, length=6, dim=8)(torch.tensor([[8, 1, 2, 9]])).shape
     torch.Size([1, 4, 8])
@@ -68,8 +68,8 @@ class TextEncoder(nn.Module):
         self.vocab_size, self.length, self.dim = vocab_size, length, dim
         self.token_embedding = nn.Embedding(vocab_size, dim)
         self.position_embedding = nn.Embedding(length, dim)
-        # CLIP starts at 0.02 and 0.01, and needs long until a word's own vector has an effect: a
-        # small encoder that is trained briefly would give the U-Net contexts without the words
+        # CLIP starts at 0.02 and 0.01, and then it takes long until a word's own vector has an
+        # effect: after a short training, a small encoder's context would hardly show the words
         nn.init.normal_(self.token_embedding.weight, std=1.0)
         nn.init.normal_(self.position_embedding.weight, std=0.5)
         self.layers = nn.Sequential(
@@ -84,7 +84,7 @@ class TextEncoder(nn.Module):
         return self.final_layer_norm(self.layers(x))
 
     def pool(self, ids: Tensor, context: Tensor) -> Tensor:
-        """The context at each caption's first end of text: (B, L, dim) -> (B, dim)."""
+        """The context at each caption's first end-of-text token: (B, L, dim) -> (B, dim)."""
         check_tensor("token ids", ids, context.shape[:2], context, WHOLE)
         ends = (ids == self.vocab_size - 1).int().argmax(dim=1)  # (B,)
         return context[torch.arange(len(ids), device=ids.device), ends]
@@ -99,7 +99,7 @@ class ImageEncoder(nn.Module):
     """A small vision transformer on a convolutional stem (Xiao et al. 2021).
 
     Images (B, in_channels, size, size) -> features (B, dim). The stem folds patches into channels
-    and halves the size once, so the transformer sees (size / patch_size / 2)² tokens.
+    and halves the size once, so the transformer has (size / patch_size / 2)² tokens.
 
     >>> ImageEncoder(size=16, channels=8, dim=8)(torch.zeros(2, 3, 16, 16)).shape
     torch.Size([2, 8])
@@ -145,7 +145,13 @@ class ImageEncoder(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """The text half of CLIP, all that a text-to-image model keeps of it: captions to contexts."""
+    """The text half of CLIP, all that a text-to-image model needs: captions to contexts.
+
+    >>> tokenizer = Tokenizer.train(["a red circle"], length=8)
+    >>> encoder = PromptEncoder(tokenizer, TextEncoder(len(tokenizer), length=8, dim=8))
+    >>> encoder.context(["a circle"]).shape
+    torch.Size([1, 8, 8])
+    """
 
     def __init__(self, tokenizer: Tokenizer, text_encoder: TextEncoder):
         super().__init__()
@@ -164,7 +170,7 @@ class CLIP(PromptEncoder):
     """Contrastive language-image pre-training (Radford et al. 2021), small.
 
     tokenizer, text, image: keywords of Tokenizer, TextEncoder (its vocabulary and length come from
-    the tokenizer) and ImageEncoder; dim is the width of the space that the two share.
+    the tokenizer) and ImageEncoder; dim: the dimension of the embedding space that they share.
 
     >>> words = Tokenizer.train(["a red circle"], length=8).kwargs
     >>> clip = CLIP(words, text=dict(dim=8), image=dict(size=16, channels=8, dim=8), dim=6)
@@ -194,7 +200,7 @@ class CLIP(PromptEncoder):
     def loss(
         self, images: Tensor, captions: Sequence[str], negatives: Sequence[str] | None = None
     ) -> Tensor:
-        """clip_loss of a batch of pairs; negatives: captions that are true of no image in it."""
+        """clip_loss of a batch of pairs; negatives: captions that describe no image in it."""
         negatives = self.embed_text(negatives) if negatives else None
         features = self.embed_image(images), self.embed_text(captions)
         return clip_loss(*features, self.logit_scale, negatives)
@@ -209,8 +215,9 @@ def clip_loss(
     """Symmetric cross-entropy of a batch of pairs (Radford et al. 2021, figure 3).
 
     Unit vectors (B, D) each; logit_scale: log of the inverse temperature, which is capped at 100.
-    negatives (M, D): hard negatives, captions with swapped objects or relations, true of no image
-    in the batch; without them the text encoder need not learn word order (Yuksekgonul et al. 2023).
+    negatives (M, D): hard negatives, captions with swapped objects or relations that don't describe
+    any image in the batch. Without them, the text encoder doesn't need to learn the order of words
+    (Yuksekgonul et al. 2023).
 
     >>> features = torch.eye(4)
     >>> clip_loss(features, features, torch.tensor(0.0))
@@ -231,7 +238,7 @@ def clip_loss(
 
 
 def retrieval(image_features: Tensor, text_features: Tensor) -> tuple[float, float]:
-    """Share of images that find their own caption first, and of captions their image.
+    """Recall at 1: the share of images whose nearest caption is their own, and vice versa.
 
     >>> retrieval(torch.eye(4), torch.eye(4)[[1, 0, 2, 3]])
     (0.5, 0.5)
@@ -245,7 +252,7 @@ def retrieval(image_features: Tensor, text_features: Tensor) -> tuple[float, flo
 
 
 def check_pairs(image_features: Tensor, text_features: Tensor) -> None:
-    """ValueError unless they are the features of one or more pairs, (B, D) each."""
+    """ValueError unless these are features of one or more pairs, (B, D) each."""
     check_tensor("image_features", image_features, ("B", "D"), image_features, FLOATS)
     check_tensor("text_features", text_features, image_features.shape, image_features)
 

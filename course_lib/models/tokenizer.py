@@ -1,4 +1,4 @@
-"""Tokenizer: from a caption to token ids of one fixed length, and back."""
+"""Tokenizer: from a caption to a fixed number of token ids, and back."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ WORD = tokenizers.Regex(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 
 
 class Tokenizer:
-    """Byte-pair encoding (Sennrich et al. 2016) as CLIP uses it, at one fixed length.
+    """Byte-pair encoding (Sennrich et al. 2016) as in CLIP, padded to one fixed length.
 
-    A caption becomes start, its tokens, end, and ends again up to `length`; "" is the null
-    caption. Lower-case. ValueError for a caption that is too long or has words that are not among
-    `words` (which BPE could spell, but no network has seen); `words=None` allows any. Punctuation
-    at the end that is not among `words` is dropped.
+    A caption becomes the start token, its tokens in lower case, and end tokens up to `length`; ""
+    is the null caption. ValueError for a caption that is too long or has words that are not in
+    `words` (BPE could spell them, but no network was trained on them); `words=None` allows any.
+    Final punctuation that is not in `words` is dropped.
     vocabulary: {token: id}, start and end last; merges: pairs of tokens, the earliest first.
 
     >>> tokenizer = Tokenizer.train(["a red circle", "a blue circle"], length=8)
@@ -44,9 +44,9 @@ class Tokenizer:
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int = 512, length: int = 24) -> "Tokenizer":
-        """A tokenizer that knows the words of these captions, in `vocab_size` tokens or fewer.
+        """A tokenizer for the words of these captions, with at most `vocab_size` tokens.
 
-        It has more tokens than that only if the captions have more different letters.
+        It has more only if the captions contain more different letters than that.
         """
         captions = list(captions)
         words = sorted({word for caption in captions for word in split(caption)})
@@ -54,7 +54,7 @@ class Tokenizer:
         last = {model.pre_tokenizer.pre_tokenize_str(word)[-1][0][-1] for word in words}
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 2,
-            special_tokens=sorted(letter + WORD_END for letter in last),  # else in random order
+            special_tokens=sorted(letter + WORD_END for letter in last),  # or the order is random
             end_of_word_suffix=WORD_END,
             show_progress=False,
         )
@@ -83,7 +83,7 @@ class Tokenizer:
         return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
 
     def tokens(self, caption: str) -> list[str]:
-        """What stands at each of the `length` positions, to label attention maps."""
+        """The token at each of the `length` positions, as labels for attention maps."""
         names = [self.bpe.id_to_token(i) for i in self(caption)[0].tolist()]
         return [name.removesuffix(WORD_END) for name in names]
 
@@ -98,7 +98,7 @@ class Tokenizer:
         return self.bpe.decode(kept).replace(WORD_END, " ").replace(" ,", ",").strip()
 
     def without_final(self, caption: str) -> str:
-        """The caption without its final punctuation, unless captions in training had it."""
+        """The caption without its final punctuation, unless training captions had it."""
         start = caption.rstrip(FINAL)
         end = caption[len(start) :].strip()
         known = self.words is None or (end in self.words and end != ",")  # none ends in a comma
@@ -114,7 +114,7 @@ class Tokenizer:
 
 
 def bpe(model: models.BPE) -> tokenizers.Tokenizer:
-    """CLIP's normalisation and splitting of text around a BPE model of the `tokenizers` library."""
+    """A tokenizer of the `tokenizers` library that normalises and splits text as CLIP does."""
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = NORMALIZER
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([SPLIT, pre_tokenizers.ByteLevel(False)])

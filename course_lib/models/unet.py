@@ -1,4 +1,4 @@
-"""The denoising network: UNet, TextUNet, and UNetBlock, which the course studies closely."""
+"""The denoising network: UNet, TextUNet, and UNetBlock, which the course studies in detail."""
 
 from collections.abc import Sequence
 
@@ -26,14 +26,14 @@ from course_lib.models.tokenizer import Tokenizer
 
 
 class NoAttention(nn.Module):
-    """Takes the place of a transformer at a resolution without attention: it changes nothing."""
+    """The identity, in place of a transformer at a resolution without attention."""
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
         return x
 
 
 def attentions(count: int, channels: int, transformer: dict | None) -> nn.ModuleList:
-    """A SpatialTransformer with these keywords for each of `count` residual blocks, or none."""
+    """A SpatialTransformer with these keywords, or NoAttention, for each of `count` blocks."""
     return nn.ModuleList(
         SpatialTransformer(channels, **transformer) if transformer else NoAttention()
         for _ in range(count)
@@ -41,10 +41,10 @@ def attentions(count: int, channels: int, transformer: dict | None) -> nn.Module
 
 
 class DownBlock(nn.Module):
-    """Residual blocks and attention at one resolution, then half of it.
+    """Residual blocks and attention at one resolution, then downsampling.
 
     resnet, transformer: keywords of ResnetBlock and SpatialTransformer. Each result is appended to
-    `skips`, for the way up.
+    `skips` for the UpBlocks.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class MidBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Residual blocks and attention at one resolution, then twice its size.
+    """Residual blocks and attention at one resolution, then upsampling.
 
-    Each residual block reads one of the `skips` beside what comes from below; the last one's has
+    Each residual block's input is joined with one of the `skips`, the last of which has
     `skip_channels`.
     """
 
@@ -127,15 +127,15 @@ class UNet(nn.Module):
     """The U-Net of diffusion models (Ho et al. 2020, app. B; Rombach et al. 2022, §3.3).
 
     `prediction = unet(x, timestep, context)`: x and prediction (B, in/out_channels, H, W),
-    timestep (B,), and the context is, as the network was built,
+    timestep (B,). The context depends on how the network was built:
     - with `context_dim`: (B, L, context_dim), read by cross-attention;
-    - with `classes`: (B,) integers 0..classes, added to the time embedding; `classes` itself
-      stands for "no class";
+    - with `classes`: integers 0..classes (B,), whose embedding is added to the time embedding;
+      `classes` itself stands for "no class";
     - otherwise None.
-    `multipliers` and `attention` list the resolutions from the top, each half of the one above;
-    `layers_per_block` counts the residual blocks at each, one more on the way up. H and W must be
-    multiples of 2**(resolutions - 1); ValueError for inputs that do not fit. The parts have the
-    names of diffusers' UNet2DConditionModel.
+    `multipliers` and `attention` have one entry for each resolution, from the highest down, each
+    half of the previous one. `layers_per_block` is the number of residual blocks at each, plus one
+    on the way up. H and W must be multiples of 2**(resolutions - 1); ValueError for inputs that do
+    not fit. Its parts are named as in diffusers' UNet2DConditionModel.
 
     >>> unet = UNet(4, channels=8, multipliers=(1, 2), attention=(False, True), context_dim=6)
     >>> unet(torch.zeros(1, 4, 8, 8), torch.tensor([500.0]), torch.zeros(1, 5, 6)).shape
@@ -154,7 +154,7 @@ class UNet(nn.Module):
         heads: int = 4,
         context_dim: int | None = None,
         classes: int | None = None,
-        transformer_layers: int = 1,  # transformer blocks at each place of attention
+        transformer_layers: int = 1,  # transformer blocks in each SpatialTransformer
         mlp_ratio: float = 4,  # inner width of their feed-forward networks, in multiples
         size: int | None = None,  # of x, if the network learns an embedding of each position
         film: bool = False,  # whether the time embedding multiplies as well as adds
@@ -170,7 +170,7 @@ class UNet(nn.Module):
         time_dim = 4 * channels
         resnet = dict(time_dim=time_dim, film=film)
         widths = [round(channels * m) for m in multipliers]
-        above = [channels, *widths[:-1]]  # the width that enters each block on the way down
+        above = [channels, *widths[:-1]]  # the input width of each block on the way down
         below = [*widths[1:], widths[-1]]  # and on the way up
         transformer = dict(heads=heads, context_dim=context_dim, layers=transformer_layers)
         transformer |= dict(mlp_ratio=mlp_ratio)
@@ -197,7 +197,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
         check_inputs(self, x, timestep, context)
-        temb = self.time_embedding(timestep.expand(len(x)))  # (B, time_dim)
+        temb = self.time_embedding(timestep.expand(x.shape[0]))  # (B, time_dim)
         if self.class_embedding is not None:
             temb = temb + self.class_embedding(context)
         h = self.conv_in(x)  # (B, channels, H, W)
@@ -213,11 +213,16 @@ class UNet(nn.Module):
 
 
 class TextUNet(nn.Module):
-    """A U-Net and the text encoder that learns with it: eq. 3 of Rombach et al. 2022.
+    """A U-Net and the text encoder that is trained with it (Rombach et al. 2022, eq. 3).
 
-    `prediction = network(x, timestep, ids)`: token ids (B, L) take the place of the context. unet
-    and text: keywords of UNet and TextEncoder; tokenizer: of the Tokenizer that makes the ids, if
-    there is no CLIP that brings it.
+    `prediction = network(x, timestep, ids)`, with token ids (B, L) instead of a context.
+    unet, text: keywords of UNet and TextEncoder; tokenizer: of the Tokenizer that makes the ids,
+    where no CLIP brings one.
+
+    >>> unet = dict(in_channels=4, channels=8, multipliers=(1,), attention=(True,), context_dim=8)
+    >>> network = TextUNet(unet, text=dict(vocab_size=10, length=6, dim=8))
+    >>> network(torch.zeros(1, 4, 8, 8), torch.tensor([500.0]), torch.tensor([[8, 1, 9]])).shape
+    torch.Size([1, 4, 8, 8])
     """
 
     @keeps_kwargs
@@ -231,10 +236,10 @@ class TextUNet(nn.Module):
 
 
 class UNetBlock(nn.Module):
-    """One block of a text-to-image U-Net, small enough to look into.
+    """One block of a text-to-image U-Net, small enough to study.
 
-    Convolution, time embedding, cross-attention from every pixel to every text token, convolution,
-    around a skip. x (B, in_c, H, W), time (B, time_emb_dim), text (B, L, text_emb_dim) ->
+    A residual block: convolution, time embedding, cross-attention from every pixel to every text
+    token, convolution. x (B, in_c, H, W), time (B, time_emb_dim), text (B, L, text_emb_dim) ->
     (B, out_c, H, W); with `return_maps=True` also the attention maps (B, heads, H*W, L).
 
     >>> block = UNetBlock(3, 8, time_emb_dim=6, text_emb_dim=5)

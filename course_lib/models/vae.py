@@ -1,4 +1,4 @@
-"""Variational autoencoders: a flat latent to learn from, a spatial latent to diffuse in."""
+"""Variational autoencoders: VAE, with a flat latent, and AutoencoderKL, with a spatial latent."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def reparameterize(mu: Tensor, logvar: Tensor) -> Tensor:
-    """A draw from N(mu, exp(logvar)) through which gradients flow (Kingma & Welling 2014, §2.4).
+    """A sample from N(mu, exp(logvar)) that gradients flow through (Kingma & Welling 2014, §2.4).
 
     >>> reparameterize(torch.zeros(2, 3), torch.zeros(2, 3)).shape
     torch.Size([2, 3])
@@ -80,7 +80,7 @@ class VAE(nn.Module):
         return self.decoder(z)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction through a draw from q(z | x), and that distribution: (x̂, mu, logvar)."""
+        """The reconstruction from a sample of q(z | x), and q's parameters: (x̂, mu, logvar)."""
         mu, logvar = self.encode(x)
         return self.decode(self.reparameterize(mu, logvar)), mu, logvar
 
@@ -88,7 +88,7 @@ class VAE(nn.Module):
         """Negative evidence lower bound per image, in nats up to a constant, and its two terms.
 
         The decoder's pixels are Gaussians of variance 1, so kl_weight is β-VAE's β (Higgins et al.
-        2017); a variance of v is kl_weight = v.
+        2017); kl_weight = v corresponds to a variance of v.
         """
         reconstruction, mu, logvar = self(x)
         error = 0.5 * (reconstruction - x).square().sum() / len(x)
@@ -100,9 +100,9 @@ class VAE(nn.Module):
 
 
 class Patchify(nn.Conv2d):
-    """Squares of pixels to one column of features each: a convolution whose kernel is its stride.
+    """Maps each square patch to one feature vector: a convolution whose stride is its kernel size.
 
-    It is written as the matrix product that it is: on a CPU with AMX units PyTorch's own bf16
+    It is computed as a matrix product, because on a CPU with AMX units PyTorch's own bf16
     convolution of stride 8 gave wrong numbers (tests/benchmarks/LOG.md).
     """
 
@@ -115,7 +115,7 @@ class Patchify(nn.Conv2d):
 
 
 class Unpatchify(nn.ConvTranspose2d):
-    """Columns of features to squares of pixels: the transposed convolution, as a matrix product."""
+    """Maps each feature vector to a square patch: a transposed convolution, as a matrix product."""
 
     def __init__(self, in_channels: int, out_channels: int, patch_size: int):
         super().__init__(in_channels, out_channels, patch_size, stride=patch_size)
@@ -127,7 +127,7 @@ class Unpatchify(nn.ConvTranspose2d):
 
 
 def from_pixels(in_channels: int, width: int, patch_size: int, stem_channels: int) -> nn.Module:
-    """Pixels to features: a convolution, or a few channels whose patches become columns."""
+    """Pixels to features: a convolution, or for patches a thin stem and then Patchify."""
     if patch_size == 1:
         return conv(in_channels, width)
     patches = Patchify(stem_channels, width, patch_size)
@@ -135,7 +135,7 @@ def from_pixels(in_channels: int, width: int, patch_size: int, stem_channels: in
 
 
 def to_pixels(width: int, out_channels: int, patch_size: int, stem_channels: int) -> nn.Module:
-    """Features to pixels, mirrored. The non-linearity at full size is what makes edges sharp."""
+    """Features to pixels, the mirror image. The non-linearity at full size makes edges sharp."""
     if patch_size == 1:
         return conv(width, out_channels)
     patches = Unpatchify(width, stem_channels, patch_size)
@@ -143,7 +143,7 @@ def to_pixels(width: int, out_channels: int, patch_size: int, stem_channels: int
 
 
 class MidBlock(nn.Module):
-    """The lowest resolution: residual block, attention unless it is left out, residual block."""
+    """The lowest resolution: residual block, optional attention, residual block."""
 
     def __init__(self, channels: int, attention: bool):
         super().__init__()
@@ -155,7 +155,7 @@ class MidBlock(nn.Module):
 
 
 def named(**layers: nn.Module) -> nn.Sequential:
-    """Layers one after the other, with names."""
+    """An nn.Sequential whose layers have these names."""
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -167,7 +167,7 @@ def resnets(in_channels: int, channels: int, layers: int) -> nn.Sequential:
 def encoder(
     conv_in: nn.Module, out_channels: int, widths: Sequence[int], layers: int, attention: bool
 ) -> nn.Sequential:
-    """From pixels down to the latent: at each width some residual blocks, then half the size."""
+    """From pixels to the latent: at each width, residual blocks and then downsampling."""
     blocks = [
         named(resnets=resnets(above, width, layers), downsamplers=nn.Sequential())
         for above, width in pairwise([widths[0], *widths])
@@ -187,7 +187,7 @@ def encoder(
 def decoder(
     in_channels: int, conv_out: nn.Module, widths: Sequence[int], layers: int, attention: bool
 ) -> nn.Sequential:
-    """The encoder's mirror, from the latent up to pixels; `widths` are in the encoder's order."""
+    """From the latent back to pixels, mirroring the encoder; `widths` in the encoder's order."""
     widths = widths[::-1]
     blocks = [
         named(resnets=resnets(below, width, layers), upsamplers=nn.Sequential())
@@ -209,11 +209,11 @@ class AutoencoderKL(nn.Module):
     """The spatial autoencoder of latent diffusion (Rombach et al. 2022, §3.1).
 
     Images (B, in_channels, H, W) in [-1, 1] <-> latents (B, latent_channels, H/factor, W/factor),
-    factor = patch_size · 2**(len(multipliers) - 1). With patch_size > 1 whole squares of pixels
-    become one column of features at once, and back (space to depth), with only `stem_channels` at
-    full size: that spares a small model nearly all work there. Latents leave shifted and scaled,
-    one shift and scale per channel, so that they have mean 0 and variance 1. The parts have the
-    names of diffusers' AutoencoderKL.
+    factor = patch_size · 2**(len(multipliers) - 1). With patch_size > 1, each square patch becomes
+    one feature vector and vice versa (space to depth), and only `stem_channels` channels exist at
+    full size, which saves a small model nearly all the work there. `encode` shifts and scales each
+    channel of the latents, so that it has mean 0 and variance 1. Its parts are named as in
+    diffusers' AutoencoderKL.
 
     >>> vae = AutoencoderKL(latent_channels=4, channels=8, multipliers=(1, 2))
     >>> z = vae.encode(torch.zeros(1, 3, 16, 16))
@@ -257,13 +257,13 @@ class AutoencoderKL(nn.Module):
         return mu, logvar.clamp(-30, 20)
 
     def encode(self, x: Tensor, sample: bool = False) -> Tensor:
-        """Scaled latents (B, latent_channels, h, w): the mean of q(z | x), or a draw from it."""
+        """Scaled latents (B, latent_channels, h, w): the mean of q(z | x), or a sample from it."""
         mu, logvar = self.encode_moments(x)
         z = reparameterize(mu, logvar) if sample else mu
         return (z - self.shift_factor.view(-1, 1, 1)) * self.scaling_factor.view(-1, 1, 1)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images (B, in_channels, H, W) of scaled latents; about [-1, 1], not clamped."""
+        """Images (B, in_channels, H, W) from scaled latents; about in [-1, 1], not clamped."""
         shape = "B", self.latent_channels, "h", "w"
         check_tensor("latents", z, shape, self.post_quant_conv.weight)
         scale, shift = self.scaling_factor.view(-1, 1, 1), self.shift_factor.view(-1, 1, 1)
@@ -273,7 +273,7 @@ class AutoencoderKL(nn.Module):
         return self.decoder(self.post_quant_conv(z))  # unscaled z
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction of x through the mean of its latent."""
+        """The reconstruction of x from the mean of its latent."""
         return self.decode(self.encode(x))
 
     def loss(
@@ -281,9 +281,9 @@ class AutoencoderKL(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error per pixel + kl_weight · mean KL per latent number, and the two terms.
 
-        noise: further noise on the latents before they are decoded, with a standard deviation drawn
-        for each image between 0 and `noise`, in units of the latents' own. The decoder becomes
-        robust to a denoiser's small errors, and the encoder gives large values to what matters
+        noise: adds noise to the latents before they are decoded. Its standard deviation is drawn
+        for each image, from 0 to `noise` times that of the latents. This makes the decoder robust
+        to a denoiser's small errors, and the encoder gives large values to important features
         (Yang et al. 2025, l-DeTok).
         """
         mu, logvar = self.encode_moments(x)
@@ -297,11 +297,10 @@ class AutoencoderKL(nn.Module):
 
     @torch.no_grad()
     def fit_scaling(self, images: Tensor | Iterable[Tensor]) -> None:
-        """Sets shift and scale so that draws from q(z | x) have mean 0 and variance 1 per channel.
+        """Sets shift and scale so that samples of q(z | x) have mean 0, variance 1 per channel.
 
         images: one batch (B, C, H, W) or an iterable of batches. The variance is that of the means
-        plus q's own, so that a channel without information keeps its mean near 0 and is not
-        amplified.
+        plus q's own, so that a channel without information isn't amplified.
         """
         batches = [images] if isinstance(images, Tensor) else images
         moments = [torch.stack(self.encode_moments(x)).cpu().double() for x in batches]
@@ -312,7 +311,7 @@ class AutoencoderKL(nn.Module):
 
 
 class Pixels(nn.Module):
-    """The autoencoder that changes nothing: latent diffusion with it is diffusion of pixels.
+    """An autoencoder that changes nothing, so latent diffusion with it is diffusion of pixels.
 
     >>> Pixels().encode(torch.zeros(1, 3, 8, 8)).shape
     torch.Size([1, 3, 8, 8])

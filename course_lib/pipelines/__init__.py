@@ -1,8 +1,8 @@
-"""Trained networks put together: text in, picture out; measurements in, picture out.
+"""Trained networks put together: a caption or measurements in, a picture out.
 
 text_to_image      a caption in, a picture out
 edit               image to image, inpainting
-inverse            measurements in, and what a diffusion model as the prior says of them
+inverse            measurements in, samples of the posterior out
 stable_diffusion/  published checkpoints
 """
 

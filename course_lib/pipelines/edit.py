@@ -3,7 +3,7 @@
     model = load_pipeline("scenes-latent")
     images = image_to_image(model, images, ["two small red circles"], strength=0.6)
 
-Images are (B, 3, H, W) in [-1, 1], captions and seeds as for `text_to_image`.
+Images are (B, 3, H, W) in [-1, 1]; captions and seeds are those of `text_to_image`.
 """
 
 import math
@@ -15,7 +15,13 @@ from torch import Tensor
 
 from course_lib.common.devices import autocast
 from course_lib.diffusion import initial_noise, sample, time_grid
-from course_lib.pipelines.text_to_image import LatentDiffusion, encode, given, prepare, usual
+from course_lib.pipelines.text_to_image import (
+    LatentDiffusion,
+    default_sampling,
+    encode,
+    prepare,
+    without_none,
+)
 
 
 @torch.no_grad()
@@ -32,13 +38,18 @@ def image_to_image(
     sampler: str | None = None,
     spacing: str = "trailing",
 ) -> Tensor:
-    """Pictures that start from `images`, noised as far as t = strength (Meng et al. 2022, SDEdit).
+    """Pictures that start from `images`, noised up to t = strength (SDEdit, Meng et al. 2022).
 
-    strength in (0, 1]: near 0 hardly anything changes, 1 keeps only what the schedule's noisiest
-    level keeps. That share of the steps is taken.
+    strength in (0, 1]: near 0 hardly anything changes; at 1 only as much remains as the schedule
+    leaves at its noisy end. It is also the share of the steps that are taken.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model, images = load_pipeline("scenes-latent"), torch.zeros(1, 3, 64, 64)
+    >>> image_to_image(model, images, ["a red circle"], strength=0.5, steps=4).shape
+    torch.Size([1, 3, 64, 64])
     """
     if not 0 < strength <= 1:
-        raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        raise ValueError(f"strength must be in (0, 1], got {strength}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     network, context, draws = prepare(model, captions, seeds, scale, negative)
@@ -66,17 +77,25 @@ def inpaint(
     steps: int = 20,
     **sampling,
 ) -> Tensor:
-    """`images` with new content where the mask covers them; every other pixel stays the same.
+    """`images` with new content inside the mask; all other pixels stay the same.
 
-    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step the known part of
-    x0 is put in place of the network's, so that the known part of x_t is its exact noising.
-    A latent cell is painted where the mask touches any of its pixels.
+    mask: (B, 1, H, W) or (1, 1, H, W), True (or 1) where to paint. At each step, the known part of
+    x0 replaces the network's, so that outside the mask x_t is an exact noising of the image. A
+    latent position is painted if the mask contains any of its pixels.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model, images = load_pipeline("scenes-latent"), torch.zeros(1, 3, 64, 64)
+    >>> mask = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    >>> mask[..., :32] = True  # the left half
+    >>> painted = inpaint(model, images, mask, ["a red circle"], steps=2)
+    >>> painted[..., 32:].abs().max()
+    tensor(0.)
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     known, mask = encode(model, images, len(context)), check_mask(mask, images).to(model.device)
     cells = F.max_pool2d(mask.float(), model.vae.factor) > 0  # (B, 1, h, w)
     noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = usual(model, steps) | given(sampling)
+    sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
         z = sample(
             *(model.process, network, noise, context, steps),
@@ -88,7 +107,7 @@ def inpaint(
 
 
 def check_mask(mask: Tensor, images: Tensor) -> Tensor:
-    """The mask as (B or 1, 1, H, W) of bool; ValueError unless it fits and holds 0 and 1 only."""
+    """The mask as bool (B or 1, 1, H, W); ValueError unless it fits and contains only 0 and 1."""
     batch, _, height, width = images.shape
     if tuple(mask.shape) not in {(b, 1, height, width) for b in (1, batch)}:
         wanted = (batch, 1, height, width)

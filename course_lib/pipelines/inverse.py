@@ -2,11 +2,11 @@
 
     operator = fourier(frequency_mask(32, acceleration=4))
     y = operator(x0) + noise_std * torch.randn(len(x0), operator.count)
-    network = posterior_network(process, network, operator, y, noise_std)   # any sampler takes it
+    network = posterior_network(process, network, operator, y, noise_std)   # for any sampler
 
-fourier, tomography   two ways to measure a picture: some of its frequencies, some of its shadows
-pseudo_inverse        what wasn't measured is zero
-total_variation       as few and as faint edges as the measurements allow
+fourier, tomography   two ways to measure a picture: some of its frequencies, or its projections
+pseudo_inverse        sets everything that wasn't measured to zero
+total_variation       keeps only the edges that the measurements require
 posterior_network     a diffusion model as the prior
 exact_posterior       for a Gaussian prior, by Bayes' rule
 """
@@ -24,7 +24,7 @@ from course_lib.diffusion.process import Diffusion, Network
 class Operator:
     """A linear measurement y = A x of pictures: the matrix A and its singular value decomposition.
 
-    matrix: (M, D) with M <= D, for pictures of D numbers each, in the shape (C, H, W).
+    matrix: (M, D) with M <= D, for pictures with D numbers each; shape: theirs, (C, H, W).
     Pictures are (B, C, H, W), measurements (B, M).
 
     >>> operator = Operator(torch.tensor([[1.0, 1.0]]), shape=(1, 1, 2))
@@ -45,7 +45,7 @@ class Operator:
         return x.flatten(1) @ self.matrix.T
 
     def to(self, like: torch.device | torch.dtype | Tensor) -> "Operator":
-        """The same measurement on another device, or in another precision."""
+        """The same operator on another device or in another precision."""
         return Operator(self.matrix.to(like), self.shape)
 
     def transpose(self, y: Tensor) -> Tensor:
@@ -57,16 +57,16 @@ class Operator:
         return y @ self.U / (noise_variance + variance * self.S**2) @ self.U.T
 
     def pseudo_inverse(self, y: Tensor, cutoff: float = 0.05) -> Tensor:
-        """The smallest picture that explains y: "zero filling" where A selects frequencies.
+        """The picture with the smallest norm that explains y; "zero filling" for frequencies.
 
-        Singular values below that share of the largest count as not measured: their noise would be
-        multiplied by more than 1 / cutoff.
+        Singular values below `cutoff` times the largest count as not measured, because their noise
+        would be amplified more than 1 / cutoff times.
         """
         inverse = torch.where(self.S / self.S[0] > cutoff, 1 / self.S, 0)
         return (y @ self.U * inverse @ self.Vh).view(-1, *self.shape)
 
     def nearest(self, x: Tensor, y: Tensor, step: float) -> Tensor:
-        """The picture z with the least |y − A z|²/2 + |z − x|²/(2 step)."""
+        """The picture z that minimises |y − A z|²/2 + |z − x|²/(2 step)."""
         z = (x + step * self.transpose(y)).flatten(1)
         measured = step * self.S**2 / (1 + step * self.S**2)
         return (z - z @ self.Vh.T * measured @ self.Vh).view_as(x)
@@ -78,10 +78,10 @@ class Operator:
 def frequency_mask(
     size: int, acceleration: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Which frequencies are measured: (size, size) of bool, ordered as by `torch.fft`.
+    """Which frequencies are measured: bool (size, size), in the order of `torch.fft`.
 
-    All of the lowest and a random choice of the others, the higher the fewer (Lustig et al. 2007).
-    A real picture's spectrum is symmetric, so k and −k are chosen together.
+    All of the lowest, and a random choice of the others, fewer and fewer towards high frequencies
+    (Lustig et al. 2007). A real picture's spectrum is symmetric, so k and −k are chosen together.
 
     >>> frequency_mask(8, acceleration=2)[0, 0]
     tensor(True)
@@ -96,14 +96,14 @@ def frequency_mask(
 
 
 def mirrored(spectrum: Tensor) -> Tensor:
-    """At k what stood at −k."""
+    """The value at −k, for each frequency k."""
     return spectrum.flip(0, 1).roll((1, 1), (0, 1))
 
 
 def fourier(mask: Tensor) -> Operator:
     """The frequencies in the mask as real numbers: M = mask.sum(), and A Aᵀ = 1.
 
-    Of a pair k, −k the real and the imaginary part are measured, √2 times as large; frequencies
+    For a pair k, −k the real and the imaginary part are measured, multiplied by √2. Frequencies
     that are their own mirror image have no imaginary part.
 
     >>> fourier(frequency_mask(8, acceleration=2)).count
@@ -123,10 +123,10 @@ def fourier(mask: Tensor) -> Operator:
 
 
 def tomography(size: int, views: int) -> Operator:
-    """Parallel-beam tomography: the picture's shadows from this many directions over 180°.
+    """Parallel-beam tomography: projections of the picture from `views` directions over 180°.
 
-    Each view has `size` rays, one pixel wide and one pixel apart, and each ray adds up what it
-    crosses, divided by √size: M = views · size.
+    Each view has `size` rays, one pixel wide and one pixel apart. A measurement is the sum along a
+    ray, divided by √size, so M = views · size.
 
     >>> tomography(8, views=4).count
     32
@@ -147,10 +147,10 @@ def tomography(size: int, views: int) -> Operator:
 
 
 def total_variation(operator: Operator, y: Tensor, strength: float, steps: int = 200) -> Tensor:
-    """The picture with the least |y − A x|²/2 + strength · (sum of |∇x|) (Rudin et al. 1992).
+    """The picture x that minimises |y − A x|²/2 + strength · (sum of |∇x|) (Rudin et al. 1992).
 
-    By the primal-dual method of Chambolle & Pock (2011, algorithm 1): p stands for the direction in
-    which each pixel's gradient points, and is at most `strength` long.
+    It is found by the primal-dual method of Chambolle & Pock (2011, algorithm 1). The dual variable
+    p has the direction of each pixel's gradient, and its length is at most `strength`.
 
     >>> two_pixels = Operator(torch.eye(2), shape=(1, 1, 2))  # a step from 0 to 1 shrinks
     >>> x = total_variation(two_pixels, torch.tensor([[0.0, 1.0]]), strength=0.2)
@@ -160,7 +160,7 @@ def total_variation(operator: Operator, y: Tensor, strength: float, steps: int =
     require(strength >= 0, "strength", "a number of at least 0", strength)
     whole_numbers(1, steps=steps)
     check_tensor("y", y, ("B", operator.count), operator.matrix)
-    balance = 0.1 / min(max(strength, 1e-3), 0.1)  # a short p asks for long steps of x
+    balance = 0.1 / min(max(strength, 1e-3), 0.1)  # the shorter p, the longer the steps of x
     of_p, of_x = 8**-0.5 / balance, 8**-0.5 * balance  # their product times |∇|² is 1
     x = ahead = operator.pseudo_inverse(y)
     p = torch.zeros_like(gradient(x))
@@ -173,7 +173,7 @@ def total_variation(operator: Operator, y: Tensor, strength: float, steps: int =
 
 
 def gradient(x: Tensor) -> Tensor:
-    """Differences to the pixel below and to the one on the right: (B, 1, H, W) -> (B, 2, H, W)."""
+    """Differences to the pixels below and on the right: (B, 1, H, W) -> (B, 2, H, W)."""
     down = F.pad(x.diff(dim=2), (0, 0, 0, 1))
     right = F.pad(x.diff(dim=3), (0, 1))
     return torch.cat([down, right], 1)
@@ -202,15 +202,16 @@ def posterior_network(
 ) -> Network:
     """The network's prediction, given y = A x0 + noise_std · noise: ΠGDM (Song et al. 2023).
 
-    Bayes' rule adds to the score the gradient of log p(y | xt). If x0 given xt is Gaussian around
-    the network's estimate, with r² times the unit matrix as its covariance, then y given xt is
-    Gaussian, too, and the gradient takes one backward pass through the network.
+    By Bayes' rule, the posterior's score is the prior's plus the gradient of log p(y | xt). If x0
+    given xt is Gaussian, with the network's estimate as its mean and r² times the unit matrix as
+    its covariance, then y given xt is Gaussian, too, and the gradient takes one backward pass
+    through the network.
 
-    variance: of the data. If they were independent Gaussian pixels, r² would be exact:
-        r² = variance σ² / (variance α² + σ²). With 0 it is 0, the likelihood of DPS
-        (Chung et al. 2023), which takes the estimate for certain.
-    y: (B, M), one measurement for each sample. ValueError at alpha = 0, where xt says nothing
-    about y: start a little before pure noise.
+    variance: that of the data, which gives r² = variance σ² / (variance α² + σ²). This is exact if
+        the pixels are independent Gaussians. 0 gives r² = 0, which is the likelihood of DPS
+        (Chung et al. 2023): it treats the estimate as certain.
+    y: (B, M), one measurement for each sample. ValueError at alpha = 0, where xt contains no
+    information about y: start a little before pure noise.
 
     >>> pixel, process = Operator(torch.eye(1), (1, 1, 1)), Diffusion("linear", "x0")
     >>> network = posterior_network(process, lambda x, *rest: 0 * x, pixel, torch.ones(2, 1), 0.1)

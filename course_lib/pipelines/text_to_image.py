@@ -3,10 +3,9 @@
     model = load_pipeline("scenes-latent")
     images = text_to_image(model, ["a large red circle on a blue background"], seeds=[0])
 
-Images are (B, 3, H, W) in [-1, 1]. Each sample has a seed of its own, so that it is the same
-picture in any batch; the noise is drawn on the CPU, so that it is the same on every device.
-What can be drawn but is unlike anything in training is drawn with a warning, in one line by
-Python's `logging`.
+Images are (B, 3, H, W) in [-1, 1]. Each sample has its own seed, so it is the same picture in a
+batch of any size. The noise is drawn on the CPU, so it is the same on every device. For a caption
+unlike those in training, there is a one-line warning from Python's `logging`.
 """
 
 import logging
@@ -38,11 +37,12 @@ logger = logging.getLogger(__name__)
 class LatentDiffusion:
     """The three components of latent diffusion (Rombach et al. 2022, figure 3) and their process.
 
-    size: the pictures' width and height in pixels; scale, sampler and spacing: the guidance, the
-    sampler of `trajectory`, and for a number of steps its spacing, used unless told otherwise.
-    scales: from which guidance to which it is useful; review(caption): what training never showed
-    of a caption, in words, or None, or ValueError for one with unknown words. Where these two are
-    not known, nothing is refused and nothing warned of.
+    size: width and height of the pictures in pixels.
+    scale, sampler, spacing: the defaults for sampling: the guidance scale, the sampler of
+        `trajectory`, and a function from the number of steps to its spacing.
+    scales: the useful range of the guidance scale.
+    review(caption): what is unlike training in a caption, in words, or None; ValueError for
+        unknown words. Without `scales` or `review`, there are no warnings and no refusals.
     """
 
     process: Diffusion
@@ -73,11 +73,11 @@ def load_published(
     size: int = 512,
     device: str | torch.device = "cpu",
 ) -> LatentDiffusion:
-    """Stable Diffusion 1 from a folder or a single file, ready to draw.
+    """Stable Diffusion 1 from a folder or a single file, ready for `text_to_image`.
 
-    The U-Net's weights are kept in bf16 where the hardware computes in it. Raises ValueError and
-    FileNotFoundError as `load_stable_diffusion` does, and for a size that is no multiple of 64;
-    RuntimeError for a device that is not there.
+    The U-Net's weights are bf16 if the hardware computes in it. Raises ValueError and
+    FileNotFoundError as `load_stable_diffusion` does, ValueError for a size that isn't a multiple
+    of 64, and RuntimeError if there is no such device.
     """
     check_size(size)
     device = pick_device(device)
@@ -88,7 +88,7 @@ def load_published(
 
 
 def check_size(size: int) -> None:
-    """Stable Diffusion halves its latents three times, and they are 8 times smaller: 64 in all."""
+    """ValueError unless size is a multiple of 64: latents are 8 times smaller, halved 3 times."""
     if size < 64 or size % 64:
         raise ValueError(f"size must be a multiple of 64 pixels, got {size}")
 
@@ -106,12 +106,16 @@ def text_to_image(
 ) -> Tensor:
     """A picture for each caption: (B, 3, H, W) in [-1, 1], on the model's device.
 
-    seeds: one for each caption, 0, 1, 2, ... by default; scale: of guidance, 1 is none;
-    negative: the caption to lead away from; sampling: sampler, spacing, eta of `trajectory`.
+    seeds: one for each caption, by default 0, 1, 2, ...; scale: the guidance scale, 1 for none;
+    negative: a negative prompt; sampling: sampler, spacing, eta of `trajectory`.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> text_to_image(load_pipeline("scenes-latent"), ["a red circle"], steps=2).shape
+    torch.Size([1, 3, 64, 64])
     """
     network, context, draws = prepare(model, captions, seeds, scale, negative)
     noise = initial_noise(draws, model.latent).to(model.device)
-    sampling = usual(model, steps) | given(sampling)
+    sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
         z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
@@ -129,7 +133,7 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
         raise ValueError("no captions were given")
     if len(seeds) != len(captions):
         raise ValueError(f"{len(seeds)} seeds were given for {len(captions)} captions")
-    remarks = look_over(model, captions, scale, negative)
+    remarks = warnings_for(model, captions, scale, negative)
     null = model.clip.context([negative])  # (1, L, D)
     unet = Captured(model.unet) if worth_capturing(model.unet) else model.unet
     guide, dtype = guided(unet, null, scale), next(model.unet.parameters()).dtype
@@ -143,8 +147,8 @@ def prepare(model: LatentDiffusion, captions, seeds, scale, negative):
     return network, context, generators(seeds)
 
 
-def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
-    """What of this training never showed, one line each; ValueError for unknown words."""
+def warnings_for(model: LatentDiffusion, captions, scale: float, negative: str) -> list[str]:
+    """What is unlike training in this request, one line each; ValueError for unknown words."""
     remarks = []
     for caption in dict.fromkeys([*captions, negative]):
         if reason := model.review(caption):
@@ -156,18 +160,18 @@ def look_over(model: LatentDiffusion, captions, scale: float, negative: str) -> 
     return remarks
 
 
-def usual(model: LatentDiffusion, steps: int) -> dict:
-    """The model's own way of sampling, as keywords of `trajectory`."""
+def default_sampling(model: LatentDiffusion, steps: int) -> dict:
+    """The model's default sampler and spacing, as keywords of `trajectory`."""
     return {"sampler": model.sampler, "spacing": model.spacing(steps)}
 
 
-def given(options: dict) -> dict:
-    """The options that say something: None stands for the model's own."""
+def without_none(options: dict) -> dict:
+    """The options that aren't None, which stands for the model's default."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def encode(model: LatentDiffusion, images: Tensor, count: int) -> Tensor:
-    """The images' latents (B, C, h, w); ValueError unless they are `count` of the model's size."""
+    """The latents (B, C, h, w) of the images; ValueError unless there are `count` of right size."""
     if tuple(images.shape) != (count, 3, model.size, model.size):
         wanted = (count, 3, model.size, model.size)
         raise ValueError(f"images are {tuple(images.shape)}, expected {wanted}, one a caption")

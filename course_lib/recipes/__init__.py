@@ -1,6 +1,6 @@
 """The course's named trainings: `course train NAME`, or `RECIPES[NAME]().begin(...)`.
 
-A family of recipes is one file here; its `RECIPES` lists those that have a name of their own.
+Each family of recipes is one file, whose `RECIPES` lists those that have a name.
 """
 
 from importlib import import_module
@@ -25,12 +25,15 @@ RECIPES: dict[str, type[Recipe]] = {
 
 
 def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
-    """The recipe of that name, on its own data or on a reader's captioned pictures.
+    """The recipe of that name, with its own data or with your captioned pictures.
 
-    folder: of pictures with metadata.jsonl (see `datasets.folder`), or of tar files (see `shards`).
+    folder: pictures with metadata.jsonl (see `datasets.folder`), or tar files (see `shards`).
 
-    Raises ValueError for an unknown name, and for a folder where a recipe needs other data: digits
-    are told apart by labels, and the features are learned from what is known of each scene.
+    Raises ValueError for an unknown name, and for a folder if the recipe needs other data: the
+    digits need labels, and the features need the properties of each scene.
+
+    >>> make_recipe("digits-ddpm").name
+    'digits-ddpm'
     """
     recipe = choose("recipe", name, RECIPES)
     if folder is None:
@@ -47,10 +50,12 @@ def make_recipe(name: str, folder: str | Path | None = None) -> Recipe:
 def load_pipeline(
     name: str = "scenes-latent", device: str | torch.device = "cpu"
 ) -> LatentDiffusion:
-    """The shipped text-to-image model of that name, ready to draw.
+    """The shipped text-to-image model of that name, ready for `text_to_image`.
 
-    Raises ValueError for a name that is no text-to-image recipe or a damaged checkpoint,
-    FileNotFoundError for a missing one, RuntimeError for a device that is not there.
+    Raises ValueError for a name that isn't a text-to-image recipe or a damaged checkpoint,
+    FileNotFoundError for a missing one, RuntimeError if there is no such device.
+
+    >>> model = load_pipeline("scenes-latent")
     """
     device = pick_device(device)
     able = {name: recipe for name, recipe in RECIPES.items() if recipe.draws_captions}

@@ -1,6 +1,6 @@
 """Three small models of scikit-learn's handwritten digits, each trained in minutes on a CPU.
 
-Their samples are measured by the plainest judge there is: the nearest training image.
+Their samples are evaluated in the simplest way: by the nearest training image.
 """
 
 import math
@@ -37,7 +37,7 @@ SMALL = dict(
 
 
 class Digits(Recipe):
-    """What the three share: the data."""
+    """The data, which the three recipes share."""
 
     def __init__(self):
         self.images, self.labels = digits(SIZE, "train")  # (1541, 1, 16, 16), (1541,)
@@ -48,7 +48,7 @@ class Digits(Recipe):
 
 
 class DigitsDDPM(Digits):
-    """Handwritten digits out of noise (Ho et al. 2020)."""
+    """Handwritten digits from noise (Ho et al. 2020)."""
 
     name = "digits-ddpm"
     goal = "like_real"
@@ -78,7 +78,7 @@ class DigitsDDPM(Digits):
 
 
 class DigitsClasses(Digits):
-    """The digit one asks for: its class joins the time embedding, guidance does the rest."""
+    """Digits of a given class, which is added to the time embedding; sampled with guidance."""
 
     name = "digits-classes"
     goal = "right_digit"
@@ -125,7 +125,7 @@ class DigitsVAE(Digits):
     settings: ClassVar = dict(
         steps=2000, optimizer=Optimizer(lr=2e-3), ema=0.995, scale=Scale(precision="auto")
     )
-    variance = 0.02  # of the decoder's pixels: how much a grey level may be off
+    variance = 0.02  # of the decoder's pixels: the tolerated squared error of a grey level
 
     def model(self) -> nn.Module:
         return VAE(in_channels=1, size=SIZE, channels=16, latent=16)
@@ -156,7 +156,7 @@ class DigitsVAE(Digits):
 
 
 def draw(process: Diffusion, network, seeds, device, context: Tensor | None = None) -> Tensor:
-    """A digit for each seed, by 50 DDIM steps: (B, 1, 16, 16) in [-1, 1]."""
+    """A digit for each seed, sampled in 50 DDIM steps: (B, 1, 16, 16) in [-1, 1]."""
     noise = initial_noise(generators(seeds), (1, SIZE, SIZE)).to(device)
     return sample(process, network, noise, context, steps=50, clip=1.0).cpu()
 
@@ -165,7 +165,7 @@ def draw(process: Diffusion, network, seeds, device, context: Tensor | None = No
 def diffusion_loss(
     process: Diffusion, model: nn.Module, images: Tensor, labels: Tensor | None = None
 ) -> Metric:
-    """The training loss on other images, four times each, at fixed times and with fixed noise."""
+    """The training loss on held-out images, four times each, with fixed times and noise."""
     device = where(model)
     with seeded(0, 0, device):
         images, count = images.repeat(4, 1, 1, 1), len(images)
@@ -175,19 +175,22 @@ def diffusion_loss(
 
 
 def nearest(images: Tensor, recipe: Digits) -> tuple[Tensor, Tensor]:
-    """Distance to the nearest training image, and that image's label: two of (B,)."""
+    """The distance to the nearest training image, and that image's label: (B,) each."""
     distances = torch.cdist(images.flatten(1), recipe.images.flatten(1)).min(dim=1)
     return distances.values, recipe.labels[distances.indices]
 
 
 def like_real(images: Tensor, recipe: Digits) -> float:
-    """The share as near to a training image as 99 % of the test images are: real ones get 0.99."""
+    """The share that is as near to a training image as 99 % of the test images are.
+
+    Real digits score 0.99.
+    """
     limit = nearest(recipe.test_images, recipe)[0].quantile(0.99)
     return (nearest(images, recipe)[0] <= limit).float().mean().item()
 
 
 def right_digit(images: Tensor, wanted: Tensor, recipe: Digits) -> float:
-    """The share whose nearest training image is the digit that was wanted."""
+    """The share whose nearest training image has the wanted class."""
     return (nearest(images, recipe)[1] == wanted).float().mean().item()
 
 

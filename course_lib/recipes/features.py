@@ -1,7 +1,7 @@
-"""The judge's eye: a classifier of scenes, in whose features Fréchet distances are taken.
+"""A classifier of scenes, which provides the features for Fréchet distances.
 
-It learns to say of a picture what is in it and where, and so keeps what matters and drops the rest.
-No generator sees it, and it sees no generated picture.
+It learns what is in a picture and where, so its features keep what matters and drop the rest. No
+generator is trained with it, and it is never trained on generated pictures.
 """
 
 from itertools import product
@@ -27,7 +27,7 @@ QUESTIONS = [
 
 
 def answers(scene: Scene, centres) -> Tensor:
-    """Which of the questions hold: (71,) of 0 and 1. centres: (N, 2) in picture widths."""
+    """The answers to all questions: (71,), each 0 or 1. centres: (N, 2) in picture widths."""
     hold = {f"on {scene.background}", f"{len(centres)} objects"}
     for thing in scene.objects:
         hold |= {f"{thing.colour} {thing.shape}", thing.size}
@@ -46,7 +46,7 @@ class ScenesFeatures(ScenesRecipe):
         ema=0.99,
         scale=Scale(precision="auto"),
     )
-    takes_folder = False  # it needs the answers, and these only a scene can give
+    takes_folder = False  # only scenes have answers to the questions
 
     def model(self) -> nn.Module:
         return Classifier(len(QUESTIONS), size=self.size)
@@ -77,7 +77,7 @@ class ScenesFeatures(ScenesRecipe):
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """Held-out pictures: answers right, and pictures of which every answer is right."""
+        """The share of right answers on held-out pictures, and of pictures with all right."""
         images, truth = self.examples(Scenes(self.size, "new combinations"), range(count))
         says = torch.cat([model(to(model, part)).cpu() > 0 for part in images.split(100)])
         right = says == (truth > 0.5)

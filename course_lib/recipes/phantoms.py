@@ -1,6 +1,6 @@
-"""A diffusion model of phantoms: the prior with which chapter 15b reconstructs pictures.
+"""A diffusion model of phantoms: the prior that chapter 15b uses to reconstruct pictures.
 
-One network holds three priors, by class: phantoms without a lesion, with one, and either.
+One network contains three priors, one for each class: without a lesion, with one, and either.
 """
 
 from typing import ClassVar
@@ -22,13 +22,13 @@ from course_lib.training import Optimizer, Scale
 SIZE = 32
 HEALTHY, LESION, EITHER = range(3)  # the classes; EITHER is half and half
 NOISE_STD = 0.05  # of a measurement
-VARIANCE = 0.25  # of a pixel, in the sampler's eyes: `posterior_network`
+VARIANCE = 0.25  # of a pixel, as `posterior_network` assumes it
 STEPS, START = 20, 0.97  # of the sampler
-HELD_OUT = 2**31  # a seed that no batch of a training with a small seed has
+HELD_OUT = 2**31  # a seed that doesn't occur in training
 
 
 class PhantomPrior(Recipe):
-    """Phantoms out of noise, half of them with a lesion."""
+    """Phantoms from noise, half of them with a lesion."""
 
     name = "phantoms"
     goal = "right_class"
@@ -81,7 +81,7 @@ class PhantomPrior(Recipe):
         samples: int = 1,
         steps: int = STEPS,
     ) -> Tensor:
-        """Samples of the posterior of each y (B, M): (samples, B, 1, 32, 32)."""
+        """Samples of the posterior for each y (B, M): (samples, B, 1, 32, 32)."""
         device, count = where(model), samples * len(y)
         y = y.repeat(samples, 1).to(device)
         network, operator = Patches(model), operator.to(device)
@@ -92,7 +92,7 @@ class PhantomPrior(Recipe):
         return x.cpu().unflatten(0, (samples, -1))
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """The loss on other phantoms, and how often a lesion is there if and only if asked for."""
+        """The loss on held-out phantoms, and how often there is a lesion exactly if requested."""
         generator = torch.Generator().manual_seed(HELD_OUT)
         images, labels = labelled(256, generator)
         wanted = torch.arange(count) % 2
@@ -105,7 +105,7 @@ class PhantomPrior(Recipe):
 
 
 class Patches(nn.Module):
-    """The U-Net on blocks of 2 × 2 pixels as positions with 4 channels: a quarter of the work.
+    """Runs the U-Net on patches of 2 × 2 pixels, as 4 channels each: a quarter of the work.
 
     >>> network = Patches(UNet(4, channels=8, multipliers=(1,), attention=(False,)))
     >>> network(torch.zeros(1, 1, 32, 32), torch.tensor([500.0])).shape
@@ -121,7 +121,7 @@ class Patches(nn.Module):
 
 
 def labelled(count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Phantoms (count, 1, 32, 32), each second one with a lesion, and their labels (count,)."""
+    """Phantoms (count, 1, 32, 32), every other one with a lesion, and their labels (count,)."""
     drawn, labels = phantoms(count, generator, SIZE), torch.arange(count) % 2
     return torch.where(labels.view(-1, 1, 1, 1) == LESION, drawn.lesion, drawn.healthy), labels
 

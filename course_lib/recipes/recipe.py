@@ -1,15 +1,15 @@
-"""What a recipe is: everything that a named, seeded training needs, on one screen.
+"""What a recipe is: everything that a named, seeded training needs.
 
     recipe = choose("recipe", "digits-ddpm", RECIPES)()
-    run = recipe.begin(folder="outputs/digits-ddpm")    # goes on where that folder ends
+    run = recipe.begin(folder="outputs/digits-ddpm")    # resumes the run in that folder
     for step in run:
         if step.index % recipe.sample_every == 0:
             images, titles = recipe.samples(run.ema)   # (N, C, H, W) in [-1, 1]
     recipe.publish(run)
 
-`begin(steps=…)` is the same recipe with its learning rate squeezed into fewer steps. To see only
-the first minute of the full one, begin it as it is and stop early: the numbers are those of the
-recorded training.
+`begin(steps=…)` is the same recipe with its learning-rate schedule compressed into fewer steps. To
+see only the first minute of the full training, begin it unchanged and stop early: the numbers are
+those of the recorded training.
 """
 
 import json
@@ -33,12 +33,12 @@ class Recipe(ABC):
 
     name: str  # of the recipe and of its checkpoint
     settings: ClassVar[dict]  # keywords of `train`
-    goal: str | None = None  # the property, a share, that says how good the model is
+    goal: str | None = None  # the metric, a share, that says how good the model is
     half = True  # publish matrices and kernels in float16
     save_every = 250  # steps between two saved states
-    sample_every = 250  # steps between two looks at `samples`
+    sample_every = 250  # steps between two sets of `samples`
     ships = True  # whether a trained model is part of the repository
-    takes_folder = False  # whether a `CaptionedFolder` may take the place of its data
+    takes_folder = False  # whether it can train on a `CaptionedFolder` instead
     draws_captions = False  # whether its model is a text-to-image model, with a `pipeline`
 
     @abstractmethod
@@ -47,7 +47,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def batch(self, index: int):
-        """A batch's data, drawn from torch's random numbers, which `train` seeds by its index."""
+        """A batch's data, drawn from torch's random numbers, which `train` seeds with the index."""
 
     @abstractmethod
     def loss(self, model: nn.Module, data) -> Tensor:
@@ -55,18 +55,18 @@ class Recipe(ABC):
 
     @abstractmethod
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
-        """What the model makes now: images (N, C, H, W) in [-1, 1], with a title for each."""
+        """The model's current samples: images (N, C, H, W) in [-1, 1], with a title for each."""
 
     @abstractmethod
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """The card's metrics, from `count` samples (of each kind and split)."""
+        """The card's metrics, from `count` samples (for each kind and split)."""
 
     def score(self, model: nn.Module, count: int = 32) -> float:
-        """The one share, 0 to 1, by which a training is judged: `course train --until`."""
+        """The share, 0 to 1, that `course train --until` compares."""
         return mean_share(self.measure(model, count), self.goal)
 
     def pipeline(self, model: nn.Module) -> LatentDiffusion:
-        """The text-to-image pipeline around this model of the recipe's."""
+        """The text-to-image pipeline with this model, trained by the recipe."""
         raise ValueError(f"{self.name} is not a text-to-image model")
 
     def begin(
@@ -74,8 +74,8 @@ class Recipe(ABC):
     ) -> Training:
         """The training, ready to iterate over.
 
-        folder: keeps its state and its log, and is resumed unless resume=False.
-        changes: override settings: steps, seed, device, optimizer, ema, scale.
+        folder: for the state and the log; an existing run is resumed unless resume=False.
+        changes: override the settings: steps, seed, device, optimizer, ema, scale.
         """
         settings = self.settings | changes
         warmup = min(settings["optimizer"].warmup, settings["steps"] // 10)
@@ -89,9 +89,9 @@ class Recipe(ABC):
         return train(model, self.loss, self.batch, folder=folder, **settings)
 
     def data_fingerprint(self) -> dict[str, str] | None:
-        """What else the batches depend on: names with checksums. A resumed training needs the same.
+        """Checksums of everything else that the batches depend on, which resuming compares.
 
-        "pictures" are a reader's own.
+        "pictures" are the reader's own.
         """
         return None
 
@@ -104,7 +104,7 @@ class Recipe(ABC):
     ) -> Path:
         """Measure the averaged model and write it, with its card, to `data/checkpoints`.
 
-        command: what was typed, if it was more than `course train NAME`.
+        command: the command line, if it was more than `course train NAME`.
         """
         facts = {
             "command": command or f"course train {self.name}",
@@ -115,12 +115,12 @@ class Recipe(ABC):
         return save_checkpoint(name_or_path or self.name, model, self.half, **run.card, **facts)
 
     def for_inference(self, model: nn.Module) -> nn.Module:
-        """What is published of a trained model: all but the heads that only training uses."""
+        """The model as it is published, without the heads that only training uses."""
         return model
 
 
 def curve(log: Path, points: int = 100) -> list[list[float]]:
-    """A training's log as [step, mean loss up to there] pairs: about `points` of them."""
+    """A training's log as about `points` pairs [step, mean loss since the previous pair]."""
     try:
         losses = torch.tensor([json.loads(line)["loss"] for line in log.read_text().splitlines()])
     except (ValueError, KeyError, TypeError) as error:

@@ -1,12 +1,12 @@
-"""The text-to-image model, in the three steps of Stable Diffusion, and its rival in pixel space.
+"""The text-to-image model, in the three steps of Stable Diffusion, and a model in pixel space.
 
     scenes-vae      pictures (3, 64, 64) <-> latents (12, 8, 8)
-    scenes-clip     captions <-> pictures in one space; its text encoder is what the U-Net reads
+    scenes-clip     captions and pictures in one embedding space; the U-Net uses its text encoder
     scenes-latent   the U-Net that turns noise into latents, guided by a caption; the text encoder
                     keeps training with it
-    scenes-pixel    the same job without the autoencoder
+    scenes-pixel    the same task without the autoencoder
 
-Every batch is new, made from the step's number, and no picture is seen twice; only `scenes-latent`
+Every batch is new and computed from its index, so no picture is used twice. Only `scenes-latent`
 keeps the latents that it has encoded, and reuses them after 38,400 scenes.
 """
 
@@ -65,11 +65,11 @@ LENGTH = 24  # tokens of a caption, with its start and end
 
 
 class ScenesRecipe(Recipe):
-    """What they share: the data, the captioned scenes, or a reader's own pictures."""
+    """The data, which these recipes share: captioned scenes, or your own pictures."""
 
     size = 64  # pixels
     batch_size = 64
-    kinds: ClassVar[dict] = {None: 1.0}  # of scene -> its part of a batch; None: as they come
+    kinds: ClassVar[dict] = {None: 1.0}  # kind of scene -> its share of a batch; None: all kinds
     takes_folder = True
 
     def __init__(self, data: Data | None = None):
@@ -96,9 +96,9 @@ class ScenesRecipe(Recipe):
         return torch.cat(images), captions
 
     def held_out(self, count: int) -> tuple[Tensor, list[str]]:
-        """New combinations, a third of each kind: pictures and captions that leave nothing unsaid.
+        """Pictures and complete captions of new combinations, a third for each kind of scene.
 
-        A reader's pictures hold nothing out: these themselves.
+        The reader's own pictures have no held-out part, so this returns them.
         """
         if not self.has_grammar:
             return self.data.batch(range(count))
@@ -111,7 +111,7 @@ class ScenesRecipe(Recipe):
         return torch.cat(images), captions
 
     def hard_negatives(self, captions: list[str], seed: Sequence[int]) -> list[str]:
-        """A caption like each of these that its picture refutes; none where no grammar is known."""
+        """A hard negative for each caption; none without a grammar."""
         if not self.has_grammar:
             return []
         rng = np.random.default_rng(seed)
@@ -121,12 +121,12 @@ class ScenesRecipe(Recipe):
 class ScenesVAE(ScenesRecipe):
     """The autoencoder: 16 times fewer numbers than pixels (Rombach et al. 2022, §3.1).
 
-    It trains with noise added to its latents, which makes them easy to diffuse: what matters is
-    encoded strongly, and the decoder tolerates small errors (data/checkpoints/README.md).
+    It trains with noise added to its latents, which makes diffusing them easier: important features
+    get large values, and the decoder tolerates small errors (data/checkpoints/README.md).
     """
 
     name = "scenes-vae"
-    goal = "right"  # read by the oracle as the original is
+    goal = "right"  # the oracle reads the reconstruction like the original
     settings = dict(
         steps=4200,
         optimizer=Optimizer("muon", lr=4e-3),
@@ -136,7 +136,7 @@ class ScenesVAE(ScenesRecipe):
     batch_size = 16
     kinds: ClassVar[dict] = {None: 1 / 2, "pair": 1 / 2}  # pairs are the hardest
     kl_weight = 2e-4
-    noise = 0.8  # of the standard deviation of the latents, at most
+    noise = 0.8  # at most, in standard deviations of the latents
 
     def model(self) -> nn.Module:
         return AutoencoderKL(
@@ -160,7 +160,7 @@ class ScenesVAE(ScenesRecipe):
         return torch.cat([real, model(to(model, real)).cpu()]), ["real"] * 15 + ["again"] * 15
 
     def publish(self, run: Training, *args, **kwargs):
-        """With shift and scale of the latents, from a thousand training pictures."""
+        """First fits the latents' shift and scale to a thousand training pictures."""
         run.ema.fit_scaling(to(run.ema, self.data.batch(range(1000))[0]))
         return super().publish(run, *args, **kwargs)
 
@@ -193,7 +193,7 @@ class ScenesCLIP(ScenesRecipe):
         count = len(self.data) if isinstance(self.data, CaptionedFolder) else 5000
         captions = [self.data.caption(index) for index in range(count)]
         tokenizer = Tokenizer.train(captions, 256, LENGTH)
-        tokenizer(captions)  # refuses one that is too long now, and not half-way through
+        tokenizer(captions)  # refuses captions that are too long now, not during training
         return CLIP(
             tokenizer=tokenizer.kwargs,
             text=dict(dim=128, layers=2, heads=4),
@@ -208,7 +208,7 @@ class ScenesCLIP(ScenesRecipe):
         return model.loss(*data)
 
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
-        """Pictures, each under the caption that the model finds for it."""
+        """Pictures, each with the caption that the model retrieves for it."""
         images, captions = self.held_out(24)
         with torch.no_grad():
             similarity = model.embed_image(to(model, images)) @ model.embed_text(captions).T
@@ -216,9 +216,9 @@ class ScenesCLIP(ScenesRecipe):
 
     @torch.no_grad()
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """How often the right one of 64 captions is found, and of two: it and a hard negative.
+        """How often the right caption is found among 64, and how often it beats a hard negative.
 
-        From whole sets of 64: `count` rounded down, at least one.
+        Measured on whole sets of 64: `count` is rounded down, to at least one set.
         """
         images, captions = self.held_out(max(64, count // 64 * 64))
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
@@ -238,18 +238,19 @@ class ScenesCLIP(ScenesRecipe):
 
 
 class ScenesDiffusion(ScenesRecipe):
-    """What the two diffusion models share: the process, the captions, and an autoencoder.
+    """The process, the captions and the autoencoder, which the two diffusion models share.
 
-    The text encoder starts as CLIP's and learns on with the U-Net. Contrasting whole captions, it
-    had no need to say which of two objects is the red one; a U-Net that paints both has.
+    The text encoder starts as CLIP's and keeps training with the U-Net. To match whole captions,
+    CLIP's encoder hardly needs to encode which of two objects is the red one, but a U-Net that
+    draws both needs to know.
     """
 
     process = Diffusion(straight(shift=2.0), "flow")
     time_sampling, weighting = "logit_normal", "simple"
     unet: ClassVar[dict]  # keywords of the U-Net
-    components: tuple[str | None, str | None]  # what it is built on: autoencoder and CLIP
+    components: tuple[str | None, str | None]  # the checkpoints that it uses: autoencoder and CLIP
     scale = 2.5  # of guidance
-    scales = -math.inf, math.inf  # from which guidance to which it is useful, where measured
+    scales = -math.inf, math.inf  # the useful range of the guidance scale, if measured
     words, review = WORDS, staticmethod(review)  # of the captions, and what is unusual in one
     sampler = "ancestral"  # fresh noise at each step corrects errors of earlier steps
     goal, draws_captions = "right", True
@@ -271,7 +272,7 @@ class ScenesDiffusion(ScenesRecipe):
         return model
 
     def data_fingerprint(self) -> dict[str, str]:
-        """The autoencoder and CLIP as well: others make other latents and contexts."""
+        """Includes the autoencoder and CLIP, because the latents and contexts depend on them."""
         parts = zip(self.components, (self.vae, self.clip), strict=True)
         sums = {name: part.card["sha256"] for name, part in parts if name}
         return (super().data_fingerprint() or {}) | sums
@@ -286,13 +287,13 @@ class ScenesDiffusion(ScenesRecipe):
 
     @torch.no_grad()
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """What the U-Net learns from: latents (B, 12, 8, 8) and token ids (B, 24)."""
+        """The U-Net's training data: latents (B, 12, 8, 8) and token ids (B, 24)."""
         images = images.to(self.vae.scaling_factor.device)
         with autocast(images.device):
             return self.vae.encode(images).float(), self.clip.tokenizer(captions)
 
     def loss(self, model: nn.Module, data: tuple[Tensor, Tensor], p=0.1) -> Tensor:
-        x0, ids = data  # ids (B, 24) are the condition, and those of "" its absence
+        x0, ids = data  # ids (B, 24) are the condition; those of "" are the null condition
         ids = drop_condition(ids, self.clip.ids([""]), p)
         how = dict(weighting=self.weighting, time_sampling=self.time_sampling)
         return self.process.loss(model, x0, ids, **how)
@@ -310,23 +311,23 @@ class ScenesDiffusion(ScenesRecipe):
         return self.vae.decode(z).clamp(-1, 1).cpu(), captions
 
     def pipeline(self, model: nn.Module) -> LatentDiffusion:
-        """Of CLIP it takes the tokenizer: its text encoder kept training, in the model."""
+        """Uses CLIP's tokenizer, but the model's own text encoder, which kept training."""
         parts = zip(self.components, (self.vae, self.clip), strict=True)
         check_components(model, {name: part for name, part in parts if name})
         device = next(model.parameters()).device
         tokenizer = model.tokenizer or self.clip.tokenizer
         words = PromptEncoder(tokenizer, model.text_encoder)
         how = dict(size=self.size, scale=self.scale, sampler=self.sampler)
-        if tokenizer.words == self.words:  # not a reader's captions, in other words
+        if tokenizer.words == self.words:  # that is, not the reader's own captions
             how |= dict(scales=self.scales, review=self.review)
         return LatentDiffusion(self.process, model.unet, self.vae.to(device), words, **how)
 
     def draw(self, model: nn.Module) -> Callable[[Sequence[str], Sequence[int]], Tensor]:
-        """(captions, seeds) -> pictures, as the pipeline draws them."""
+        """The function (captions, seeds) -> pictures that samples with the pipeline."""
         return functools.partial(text_to_image, self.pipeline(model))
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
-        """The test loss; and, where the data are scenes, what the oracle finds in new pictures."""
+        """The test loss and, if the data is scenes, the oracle's verdict on samples."""
         draw, device = self.draw(model), next(model.parameters()).device
         metrics = [self.test_loss(model, count)]
         if self.has_grammar:
@@ -352,9 +353,9 @@ class ScenesDiffusion(ScenesRecipe):
 class ScenesLatent(ScenesDiffusion):
     """Latent diffusion (Rombach et al. 2022): the three components working together.
 
-    While it trains, a projection head also maps the features in the U-Net's middle to those of
-    CLIP's image encoder for the clean picture, square by square (Yu et al. 2025, REPA); so the
-    U-Net learns early what goes where. Sampling has no use for the head: it is not published.
+    While it trains, a projection head also maps the features in the middle of the U-Net to those of
+    CLIP's image encoder for the clean picture, position by position (REPA, Yu et al. 2025). This
+    teaches the U-Net early what goes where. Sampling doesn't use the head, so it isn't published.
     """
 
     name = "scenes-latent"
@@ -362,7 +363,7 @@ class ScenesLatent(ScenesDiffusion):
     # Of 384 pictures the oracle found right (± 1 to 2.4 %), python tests/benchmarks/guidance.py:
     #   scale       0    1   1.5  2.5   4    5    6    7    8   10   12   15   20   40
     #   right, %    0   80   93   96   94   90   84   78   71   55   42   24   10    0
-    scales = 1.0, 6.0  # beyond 6 guidance does more harm than good
+    scales = 1.0, 6.0  # above 6, guidance does more harm than good
     settings = dict(
         steps=5000,
         optimizer=Optimizer("muon", lr=3e-3, warmup=30),
@@ -371,8 +372,8 @@ class ScenesLatent(ScenesDiffusion):
     )
     batch_size = 32
     kinds: ClassVar[dict] = {"single": 3 / 16, "pair": 5 / 8, "count": 3 / 16}
-    pool = 1200  # batches that are drawn and encoded; later ones are mixed from their scenes
-    alignment = 0.5  # the weight of that term
+    pool = 1200  # batches that are drawn and encoded; later ones are mixed from these scenes
+    alignment = 0.5  # the weight of the REPA loss
     unet = dict(
         in_channels=12,
         channels=128,
@@ -387,21 +388,21 @@ class ScenesLatent(ScenesDiffusion):
 
     def __init__(self, data: Data | None = None):
         super().__init__(data)
-        self.encoded = functools.cache(super().batch)  # a latent weighs 16 times less than pixels
+        self.encoded = functools.cache(super().batch)  # latents take 16 times less memory
 
     def batch(self, index: int) -> tuple[Tensor, ...]:
-        if isinstance(self.data, Shards):  # a stream: no picture is kept
+        if isinstance(self.data, Shards):  # a stream, so nothing is kept
             return super().batch(index)
         if index < self.pool:
             return self.encoded(index)
-        share = index % 2  # so that of two processes each keeps one half of the pool
+        share = index % 2  # so that each of two processes keeps only half of the pool
         chosen = torch.randint(self.pool // 2 * self.batch_size, (self.batch_size,)).tolist()
         places = [divmod(number, self.batch_size) for number in chosen]
         rows = ([part[n] for part in self.encoded(2 * b + share)] for b, n in places)
         return tuple(torch.stack(part) for part in zip(*rows, strict=True))
 
     def encode(self, images: Tensor, captions: list[str]) -> tuple[Tensor, ...]:
-        """Latents and token ids, and what CLIP sees in each sixteenth: (B, 128, 4, 4)."""
+        """Latents, token ids, and CLIP's features on a grid of 4 × 4: (B, 128, 4, 4)."""
         images = images.to(self.vae.scaling_factor.device)
         x0, ids = super().encode(images, captions)
         with torch.no_grad(), autocast(images.device):
@@ -439,10 +440,10 @@ class ScenesLatent(ScenesDiffusion):
 
 
 class ScenesPixel(ScenesDiffusion):
-    """The same job on the pixels themselves: three more stages above the U-Net's."""
+    """The same task in pixel space, with three more resolutions above those of the U-Net."""
 
     name = "scenes-pixel"
-    ships = False  # too large for what it can do after its few minutes
+    ships = False  # too large for what it achieves in a few minutes
     components = (None, "scenes-clip")
     settings = dict(
         steps=400,
@@ -463,7 +464,7 @@ class ScenesPixel(ScenesDiffusion):
 
 
 def projection_head(channels: int, dim: int) -> nn.Sequential:
-    """From a denoiser's features (B, channels, h, w) to another network's, (B, dim, h, w)."""
+    """Maps a denoiser's features (B, channels, h, w) to those of another network (B, dim, h, w)."""
     return nn.Sequential(nn.Conv2d(channels, 2 * dim, 1), nn.SiLU(), nn.Conv2d(2 * dim, dim, 1))
 
 

@@ -1,9 +1,9 @@
-"""What a chapter calls for its reader: figures, checks of exercises, recorded results.
+"""What chapters use: figures, checks of exercises, recorded results.
 
-check              is an answer right, and if not, why?   (answers are compared in `compare`)
-progress           which exercises are solved             (remembered by `solved`)
-style, plots       the course's figures and how they look
-explorable         figures that move, on a page without a kernel too
+check              is an answer right, and if not, why?   (`compare` compares answers)
+progress           which exercises are solved             (`solved` stores them)
+style, plots       the course's figures and their style
+explorable         interactive figures, which also work on a page without a kernel
 schematics         drawings of architectures (also `schematics_latent`, `schematics_text`, `shapes`)
 history            who published what when
 reference_runs     what good looks like
@@ -11,7 +11,7 @@ results            results of recorded studies, with their figures in `study_fig
 by_hand            chapter 04: code on a page, compared with the library's
 unet_costs         chapter 04: where a U-Net spends its multiplications
 unet_variants      chapter 04: networks with a part of the U-Net switched off
-caption_tests      chapter 06: questions to a model of captions, and captions that contradict
+caption_tests      chapter 06: zero-shot questions, and captions that contradict a picture
 quarters           chapter 07: a toy task
 interventions      chapter 07: captions whose context vectors are exchanged
 attention_figures  which position reads which word

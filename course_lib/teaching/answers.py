@@ -1,4 +1,4 @@
-"""Reading a reader's function: is it written, is it still the code that was given, what failed?"""
+"""Inspects a reader's function: is it written, is it still the given code, why did it fail?"""
 
 import ast
 import dis
@@ -13,7 +13,7 @@ from typing import Any
 
 from course_lib.teaching.plain import Failure
 
-EMPTY = {id(None), id(...)}  # what an untouched body returns
+EMPTY = {id(None), id(...)}  # the values that an untouched body returns
 
 
 def untouched(answer: Any) -> bool:
@@ -21,28 +21,28 @@ def untouched(answer: Any) -> bool:
 
 
 def left_open(outcome: Any) -> bool:
-    """Whether a `...` was returned or used in a calculation (`x[..., 0]` is neither)."""
+    """Whether a `...` was returned or used in a calculation (`x[..., 0]` doesn't count)."""
     return outcome is ... or (isinstance(outcome, Failure) and outcome.left_open)
 
 
 def failure(answer: Callable, error: Exception) -> Failure:
-    """An error of the reader's code as plain data."""
+    """An error in the reader's code as plain data."""
     return Failure(type(error).__name__, blame(answer, error), "ellipsis" in str(error).lower())
 
 
 def told(mistake: Callable) -> str:
-    """What the reader is told: the docstring in one line, without Markdown's asterisks."""
+    """The message for the reader: the docstring in one line, without Markdown's asterisks."""
     return re.sub(r"\*(\w[^*]*)\*", r"\1", " ".join(inspect.getdoc(mistake).split()))
 
 
 def body_digest(function: Callable) -> str | None:
-    """A hash of the function's code, without its name and docstring; None without its source."""
+    """A hash of the function's code, without its name and docstring; None if there is no source."""
     body = source_of_body(function)
     return body and hashlib.sha256(body.encode()).hexdigest()
 
 
 def source_of_body(function: Callable) -> str | None:
-    """The function's code without its name and docstring; None where the source isn't at hand."""
+    """The function's code without its name and docstring; None if there is no source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
@@ -54,7 +54,7 @@ def source_of_body(function: Callable) -> str | None:
 
 
 def blame(answer: Callable, error: Exception) -> str:
-    """One line on an exception: the reader's own line that raised it, if it was theirs."""
+    """One line about an exception, with the line of the reader's code that raised it, if any."""
     first = str(error).splitlines()[0] if str(error) else ""
     what = f"{type(error).__name__}: {first}".rstrip(":. ")
     files, line, trace = {code.co_filename for code in _codes(answer)}, "", error.__traceback__

@@ -1,7 +1,7 @@
 """Figures of attention: which position reads which word, and how much.
 
-In a heat map, brighter means a larger attention weight. The thin line is the outline of the
-objects in the picture, so that the map can be compared with what was drawn.
+In a heat map, brighter means a larger attention weight. A thin line outlines the objects in the
+picture, so that you can compare the map with the picture.
 """
 
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ def attention_figure(
     outline: bool = True,
     top: float | None = None,
 ) -> Figure:
-    """An image, then for each word a heat map of the weights with which positions read it.
+    """An image, and for each word a heat map of the weights with which positions read it.
 
     image (1, 3, H, W) in [-1, 1]; heat (len(words), h, w), at least 0. Each map goes from 0, dark,
-    to its own maximum, bright, or to `top`; its smallest and largest weight stand below it.
+    to its own maximum, bright, or to `top`; its smallest and largest weight are below it.
     """
     if len(words) != len(heat):
         raise ValueError(f"heat: expected a map for each of {len(words)} words, got {len(heat)}")

@@ -1,7 +1,7 @@
 """The parts of chapter 15c: few real digits, a diffusion model of them, and a classifier.
 
-Everything is small, since the study trains it a hundred times: digits of 8 × 8 pixels, a U-Net of
-91,000 parameters, a classifier of 38,000.
+Everything is small, because the study trains it a hundred times: digits of 8 × 8 pixels, a U-Net
+with 91,000 parameters, and a classifier with 38,000.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from course_lib.models import UNet
 from course_lib.training import Optimizer, train
 from course_lib.training.seeding import seeded
 
-SIZE = 8  # pixels, as the digits are stored
+SIZE = 8  # pixels, the digits' original size
 NULL = 10  # the class that stands for "any digit"
 MODEL_STEPS, CLASSIFIER_STEPS, SAMPLER_STEPS = 500, 300, 20
 PROCESS = Diffusion("cosine", "v")
@@ -28,7 +28,7 @@ Labelled = tuple[Tensor, Tensor]  # images (N, 1, 8, 8) in [-1, 1] and labels (N
 
 
 def few_digits(per_class: int, seed: int) -> Labelled:
-    """So many real training digits of each class; a larger number keeps those of a smaller one.
+    """This many real training digits of each class; a larger number includes a smaller one's.
 
     >>> few_digits(5, seed=0)[1].bincount().tolist()
     [5, 5, 5, 5, 5, 5, 5, 5, 5, 5]
@@ -40,7 +40,7 @@ def few_digits(per_class: int, seed: int) -> Labelled:
 
 
 def first_of_each(data: Labelled, per_class: int) -> Labelled:
-    """The first so many of each class."""
+    """The first `per_class` digits of each class."""
     images, labels = data
     chosen = torch.cat([(labels == digit).nonzero()[:per_class, 0] for digit in range(10)])
     return images[chosen], labels[chosen]
@@ -51,7 +51,7 @@ def batches(
 ) -> Callable[[int], Labelled]:
     """Batches with an equal share from each source, its images changed by `change`, if any.
 
-    The share is fixed: a source of 500 synthetic digits doesn't drown one of 50 real ones.
+    The share is fixed, so 500 synthetic digits don't outweigh 50 real ones.
     """
 
     def batch(index: int) -> Labelled:
@@ -80,7 +80,7 @@ def classifier() -> nn.Module:
 def train_classifier(
     batch: Callable[[int], Labelled], seed: int, steps: int = CLASSIFIER_STEPS
 ) -> nn.Module:
-    """A classifier trained on these batches; every arm of the study gets as many of them."""
+    """A classifier trained on these batches, whose number is the same in all arms of the study."""
 
     def loss(model: nn.Module, data: Labelled) -> Tensor:
         images, labels = data
@@ -92,7 +92,7 @@ def train_classifier(
 
 
 def train_model(data: Labelled, seed: int, steps: int = MODEL_STEPS) -> nn.Module:
-    """A class-conditional U-Net that learns from these digits alone, as in chapter 08."""
+    """A class-conditional U-Net, as in chapter 08, trained only on these digits."""
 
     def loss(model: nn.Module, batch: Labelled) -> Tensor:
         images, labels = batch
@@ -113,7 +113,7 @@ def finished(model: nn.Module, loss: Callable, batch: Callable, steps: int, seed
 
 
 def synthesize(model: nn.Module, per_class: int, scale: float = 1.0, seed: int = 0) -> Labelled:
-    """So many synthetic digits of each class, by 20 DDIM steps; scale 1 is without guidance."""
+    """Synthetic digits, `per_class` of each class, in 20 DDIM steps; scale 1: no guidance."""
     labels = torch.arange(10 * per_class) % 10
     noise = initial_noise(generators(range(seed * 10_000, seed * 10_000 + len(labels))), (1, 8, 8))
     network = guided(model, NULL, scale)
@@ -124,7 +124,7 @@ def synthesize(model: nn.Module, per_class: int, scale: float = 1.0, seed: int =
 
 @torch.no_grad()
 def accuracy(model: nn.Module, data: Labelled) -> float:
-    """The share of these digits that the classifier gets right."""
+    """The share of these digits that it classifies correctly."""
     images, labels = data
     return (model(images).argmax(1) == labels).float().mean().item()
 
@@ -135,15 +135,15 @@ def distances(images: Tensor, training: Tensor) -> Tensor:
 
 
 def copies(images: Tensor, training: Tensor, held_out: Tensor) -> float:
-    """The share nearer to a training digit than 99 % of real held-out ones: those score 0.01."""
+    """The share nearer to a training digit than 99 % of real held-out ones, which score 0.01."""
     limit = distances(held_out, training).quantile(0.01)
     return (distances(images, training) < limit).float().mean().item()
 
 
 def right_digit(data: Labelled) -> float:
-    """The share whose nearest digit among all 1,541 for training has the wanted label.
+    """The share whose nearest digit among all 1,541 training digits has the wanted label.
 
-    Only a referee: neither the model nor the classifier sees most of these digits.
+    It is only used for evaluation: model and classifier are trained on few of these digits.
     """
     everything, labels = digits(SIZE, "train")
     nearest = nearest_neighbours(data[0], everything)[1][:, 0]

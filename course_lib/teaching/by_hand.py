@@ -1,4 +1,4 @@
-"""Modules written by hand on a page, compared with the library's: same weights, same output."""
+"""Compares modules written by hand with the library's: same weights, same output."""
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Copy tensor by tensor in the order in which they were registered, whatever their names are.
+    """Copy tensor by tensor in the order of registration, whatever their names are.
 
-    ValueError if the two don't hold equally many; RuntimeError for two of different shapes.
+    ValueError if the numbers of tensors differ; RuntimeError if two shapes differ.
 
     >>> ours, theirs = nn.Sequential(nn.Linear(2, 3)), nn.Linear(2, 3)
     >>> copy_weights(theirs, ours)
@@ -29,6 +29,6 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
 
 @torch.no_grad()
 def assert_same(mine: nn.Module, theirs: nn.Module, *inputs: Tensor) -> None:
-    """AssertionError unless `mine`, given random weights of `theirs`, gives the same output."""
+    """AssertionError unless both modules give the same output with the same random weights."""
     copy_weights(randomised(theirs), mine)
     torch.testing.assert_close(mine(*inputs), theirs(*inputs), rtol=1e-3, atol=1e-4)

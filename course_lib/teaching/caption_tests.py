@@ -1,8 +1,8 @@
 """Chapter 06's tests of a model of captions and pictures, on the course's scenes.
 
-`QUESTIONS` are for zero-shot classification: the classes, and templates to word them with.
-`CONTRADICTIONS` change one thing in a scene, so that the new caption is false for the picture.
-`side_by_side` are pairs of objects for linear probes of which object is where.
+`QUESTIONS` are for zero-shot classification: the classes, and templates for the sentences.
+`CONTRADICTIONS` change one thing in a scene, so that the new caption is false of the picture.
+`side_by_side` makes pairs of objects, to probe linearly for which object is where.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ from course_lib.datasets.scenes.grammar import COLOURS, RELATIONS, SHAPES, SIZES
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask about a scene with one object.
+    """A question about a scene with one object.
 
-    truth: the right class of a scene; templates: for each wording, sentences with a gap {}.
+    truth: gives the right class of a scene; templates: for each wording, sentences with a gap {}.
     """
 
     classes: Sequence[str]
@@ -70,7 +70,7 @@ OPPOSITE = dict(zip(RELATIONS, ("right of", "left of", "below", "above"), strict
 
 
 def _another(value: str, options: Sequence[str], i: int) -> str:
-    """Another option than this value: the i-th of them, counted round and round."""
+    """The i-th of the other options, modulo their number."""
     others = [option for option in options if option != value]
     return others[i % len(others)]
 
@@ -95,7 +95,7 @@ def _exchange_colours(scene: Scene, i: int) -> Scene:
     return replace(scene, objects=(replace(a, colour=b.colour), replace(b, colour=a.colour)))
 
 
-# change(scene with two objects, i) -> the changed scene; i varies what is put in
+# change(scene with two objects, i) -> the changed scene; i selects the replacement
 CONTRADICTIONS: dict[str, Callable[[Scene, int], Scene]] = {
     "another background": lambda scene, i: replace(
         scene, background=_another(scene.background, tuple(COLOURS), i)
@@ -108,7 +108,7 @@ CONTRADICTIONS: dict[str, Callable[[Scene, int], Scene]] = {
     "the two objects exchanged": lambda scene, i: replace(scene, objects=scene.objects[::-1]),
     "the two exchange colours": _exchange_colours,
 }
-SAME_WORDS = tuple(CONTRADICTIONS)[4:]  # these name everything in the picture, put together wrongly
+SAME_WORDS = tuple(CONTRADICTIONS)[4:]  # these use the right words in a wrong combination
 
 
 # ---- two objects side by side ------------------------------------------------------------------
@@ -117,8 +117,8 @@ SAME_WORDS = tuple(CONTRADICTIONS)[4:]  # these name everything in the picture, 
 def side_by_side(number: int, seed: int = 5) -> tuple[Tensor, list[str], Tensor, Tensor]:
     """Scenes of two objects in different colours, one left of the other, from the training split.
 
-    Returns images (B, 3, 64, 64), captions in varying words, and two colours (B,) by their place
-    in COLOURS: that of the object which the caption names first, and that of the one on the left.
+    Returns images (B, 3, 64, 64), captions in varying words, and two colours (B,), as indices into
+    COLOURS: that of the object named first in the caption, and that of the one on the left.
     """
     data, colours = Scenes(64, "train", "pair", seed=seed, unsaid=0.0), list(COLOURS)
     every = ((i, data.scene(i)[0]) for i in count())

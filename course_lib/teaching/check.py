@@ -3,11 +3,12 @@
 The exercises of chapter 9 are in `exercises/ch09.py` as `EXERCISES = {"9.1": ..., ...}`, each one a
 `Code`, a `Choice`, a `Number` or, for a capstone, a `Target`; importing `course_lib.exercises`
 registers them here. A misconception is a small function that makes a typical mistake; its docstring
-is what a reader who made that mistake is told. So a new chapter adds one file.
+is the message for a reader who made that mistake. So a new chapter only adds one file.
 
-Every exercise has two halves. `attempt` uses the answer and returns what it does, as plain data;
-it knows nothing of the key. `judge` compares that with the key. So `judge` can work on recorded
-outcomes (the student edition, see `recorded_cases.py`), or in another process (`course grade`).
+Every exercise has two methods. `attempt` runs the answer and returns the outcome as plain data,
+without using the key. `judge` compares the outcome with the key. So `judge` can also work on
+recorded outcomes (in the student edition, see `recorded_cases.py`), or in another process
+(`course grade`).
 """
 
 import inspect
@@ -32,7 +33,7 @@ EXERCISES: dict[str, "Exercise"] = {}  # filled by course_lib.exercises
 
 
 def check(number: str, answer: Any) -> None:
-    """Print whether this answer is right, and if not, why; never raise, so the notebook runs on.
+    """Print whether this answer is right, and if not, why. It never raises an error.
 
     A right answer in the reader's own cell is recorded for `progress`.
 
@@ -73,10 +74,10 @@ def exercises(number: str) -> Mapping[str, "Exercise"]:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an answer does, as plain data: all that a verdict needs to know of it.
+    """What an answer does, as plain data: all that a verdict needs.
 
-    outcome: what came of running it; body: a hash of its code; mistake: the name of the quick test
-    that found one, in a capstone; fault: why there is nothing to run.
+    outcome: the result of running it; body: a hash of its code; mistake: in a capstone, the name of
+    the quick test that found one; fault: the verdict if there is nothing to run.
     """
 
     outcome: Any = None
@@ -86,7 +87,7 @@ class Attempt:
 
 
 class Runnable:
-    """What functions and capstones have in common: the answer is run."""
+    """An exercise whose answer is run: a function or a capstone."""
 
     def examine(self, answer: Any) -> Verdict:
         with torch.random.fork_rng(devices=[]):
@@ -114,14 +115,16 @@ class Runnable:
 
 
 def call(answer: Callable, *case: Any) -> Any:
-    """How an answer is used unless the exercise says otherwise: called on the inputs."""
+    """The default way to run an answer: call it with the inputs."""
     return answer(*case)
 
 
 @dataclass(frozen=True)
 class Known:
-    """An answer that is known: "right", "given" or "wrong", its name, and what it makes of the
-    inputs. told: what the reader is told; for given code, the hash of its body."""
+    """A known answer: its status ("right", "given" or "wrong"), its name, and its outcomes.
+
+    told: the message for the reader; for given code, the hash of its body.
+    """
 
     status: str
     name: str
@@ -130,9 +133,9 @@ class Known:
 
 
 class Compared(Runnable):
-    """An exercise whose answer is called on several inputs, and compared with known answers.
+    """An exercise whose answer is run on several inputs, and compared with known answers.
 
-    Subclasses have `run` and `tolerance`, and say what is known; inputs are tuples, the cases.
+    Subclasses have `run`, `tolerance` and the known answers; the inputs are tuples, the cases.
     """
 
     kind = "function"
@@ -144,11 +147,11 @@ class Compared(Runnable):
         raise NotImplementedError
 
     def parameters(self) -> list[str]:
-        """What the inputs are called."""
+        """The names of the inputs."""
         raise NotImplementedError
 
     def outcome(self, answer: Callable, case: tuple) -> Any:
-        """What the answer makes of its own copy of the inputs: a value, or the error it raised."""
+        """The result of running the answer on a copy of the inputs: a value, or an error."""
         torch.manual_seed(1)
         inputs = deepcopy(case)
         try:
@@ -214,13 +217,13 @@ class Compared(Runnable):
 class Code(Compared):
     """An exercise answered by a function (or, with `run`, by a class).
 
-    reference: the right function; its parameters name the inputs in what the reader is told.
-    cases: makes the inputs, tuples from the smallest to the largest, under a fixed seed. Numbers
-        that are equal, mirrored or symmetric hide mistakes: every wrong formula must show.
-    misconceptions: functions that make typical mistakes; the docstring is what the reader is told.
-    given: in a debugging exercise the function that was handed out, word for word.
-    run: how an answer is used, `run(answer, *case)`; by default it is called.
-    more: makes further cases for grading with a seed of its own, where `cases` draws nothing.
+    reference: the right function; messages use its parameters' names for the inputs.
+    cases: makes the inputs, tuples from the smallest to the largest, with a fixed seed. Equal,
+        mirrored or symmetric numbers hide mistakes, but every wrong formula must show.
+    misconceptions: functions that make typical mistakes; the docstring is the message.
+    given: in a debugging exercise, the function that the reader was given, unchanged.
+    run: runs an answer, `run(answer, *case)`; by default it is called.
+    more: makes further cases for grading with another seed, if `cases` draws nothing at random.
     """
 
     reference: Callable
@@ -233,7 +236,7 @@ class Code(Compared):
     more: Callable[[], Sequence[tuple]] | None = None
 
     def inputs(self, seed: int = 0) -> list[tuple]:
-        """The cases: 0 is the seed of all readers, another one that of a grading."""
+        """The cases. All readers have seed 0; grading uses another one."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return [*self.cases(), *(self.more() if self.more and seed else [])]
@@ -255,15 +258,15 @@ class Target(Runnable):
     """A capstone, answered by a function or class that trains or samples and must reach a number.
 
     reference: a solution that reaches it.
-    run: uses the answer, `run(answer)`, under a fixed seed and in at most 20 s, and returns what
-        is measured: samples, weights or predictions, as plain data. It raises `Unusable` with one
-        line for the reader where there is nothing to measure.
-    bound: the number to reach, from above (`most`) or below; the exercise says where it is from.
-    meaning: what the number is, as in "a held-out loss of".
-    misconceptions: quick tests of an answer, `test(answer) -> bool`, made before the run; one that
-        says True has found its mistake, and its docstring is what the reader is told.
-    measure: the number, from what `run` returned and under the same seed; it must not need the
-        reference, which the student edition lacks.
+    run: uses the answer, `run(answer)`, with a fixed seed and in at most 20 s, and returns what is
+        measured: samples, weights or predictions, as plain data. If there is nothing to measure, it
+        raises `Unusable` with one line for the reader.
+    bound: the target, an upper (`most`) or a lower bound; the exercise says where it comes from.
+    meaning: what the number is, for example "the held-out loss".
+    misconceptions: quick tests of an answer, `test(answer) -> bool`, before the run. If one returns
+        True, the answer has that mistake, and the test's docstring is the message for the reader.
+    measure: computes the number from what `run` returned, with the same seed. It must not need the
+        reference, because the student edition doesn't have it.
     """
 
     reference: Callable | None
@@ -318,7 +321,7 @@ class Target(Runnable):
         torch.manual_seed(seed)
         try:
             return bool(mistake(answer))
-        except Exception:  # a test that the answer doesn't survive finds nothing; the run tells why
+        except Exception:  # the answer fails in this test; running it will tell why
             return False
 
 
@@ -326,10 +329,10 @@ Exercise = Compared | Target | Choice | Number
 
 
 def with_gradients(name: str, **inputs: int) -> Callable:
-    """A `run` for what is trained: the answer's value, and the gradient of its sum by each input.
+    """A `run` for trainable answers: the value, and the gradient of its sum for each input.
 
-    inputs: what it is called -> its place in the case, a tensor or a network, whose parameters
-    are then taken. A missing gradient counts as one of 0.
+    inputs: the name -> the position in the case, of a tensor or a network (for its parameters). A
+    missing gradient counts as 0.
     """
 
     def run(answer: Callable, *case: Any) -> Any:
@@ -357,4 +360,4 @@ def with_gradients(name: str, **inputs: int) -> Callable:
 
 
 class Unusable(ValueError):
-    """A capstone's answer gives nothing to measure; the text is what the reader is told."""
+    """A capstone's answer gives nothing to measure; the text is the message for the reader."""

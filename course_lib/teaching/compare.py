@@ -1,4 +1,4 @@
-"""Comparing a reader's value with the right one, and saying in words how they differ."""
+"""Compares a reader's value with the right one, and describes in words how they differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from course_lib.teaching.plain import Failure
 
 def agree(got: Any, expected: Any, tolerance: float) -> bool:
     """Whether two values are equal up to `tolerance` (relative to the larger of 1 and the expected
-    value): numbers, arrays, tensors, texts and nestings of them. Errors agree by type.
+    value): numbers, arrays, tensors, texts and nested collections. Errors are compared by type.
 
     >>> agree([1.0, 2.0], torch.tensor([1.0, 2.00001]), tolerance=1e-4)
     True
@@ -68,9 +68,9 @@ def first_difference(got: Any, expected: Any, tolerance: float) -> str:
 
 
 def relation(gots: Sequence, expecteds: Sequence, tolerance: float) -> str:
-    """A hint where one simple step leads from *all* these wrong values to the right ones, else ''.
+    """A hint if one simple step turns *all* these wrong values into the right ones, else ''.
 
-    A step that works for one input alone is a coincidence, and a hint would mislead.
+    A step that works for only one input is a coincidence, and the hint would be misleading.
     """
     pairs = [_first_wrong_part(*pair, tolerance) for pair in zip(gots, expecteds, strict=True)]
     if not all(isinstance(x, Tensor) and x.numel() for pair in pairs for x in pair):
@@ -145,7 +145,7 @@ def _tensor(value: Any) -> Any:
 
 
 def _matched(got: Any, expected: Any) -> tuple[Any, Any]:
-    """Both plain; a tensor counts as the list of its rows, and a list of numbers as a tensor."""
+    """Both values, made comparable: a tensor as a list of its rows, or a list as a tensor."""
     got, expected = _plain(got), _plain(expected)
     if isinstance(expected, list) and isinstance(got, Tensor) and got.ndim:
         got = list(got)
@@ -159,7 +159,7 @@ def _as_many(got: Any, expected: tuple) -> bool:
 
 
 def _first_wrong_part(got: Any, expected: Any, tolerance: float) -> tuple[Any, Any]:
-    """Both values, or of two named collections the first entries that differ."""
+    """Both values, or the first entries that differ if they are named collections."""
     got, expected = _matched(got, expected)
     if isinstance(got, Mapping) and isinstance(expected, Mapping) and got.keys() == expected.keys():
         for name in expected:
@@ -169,13 +169,13 @@ def _first_wrong_part(got: Any, expected: Any, tolerance: float) -> tuple[Any, A
 
 
 def _floats_for_integers(got: Tensor, expected: Tensor) -> bool:
-    """Whether a tensor of whole numbers, such as labels, came back as one of floats."""
+    """Whether a tensor of floats was returned instead of whole numbers, such as labels."""
     whole = not (expected.is_floating_point() or expected.is_complex())
     return whole and expected.ndim > 0 and got.is_floating_point()
 
 
 def _wrong(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
-    """Where values of equal shape differ; nan agrees with nan alone."""
+    """Where values of equal shape differ; nan only agrees with nan."""
     if got.is_complex() or expected.is_complex():
         got, expected = got.to(torch.complex128), expected.to(torch.complex128)
     else:

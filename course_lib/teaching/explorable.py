@@ -1,8 +1,9 @@
-"""Explorables that need no kernel: every state is drawn beforehand and travels with the page.
+"""Explorables that need no kernel: all states are drawn in advance and stored in the page.
 
-The start state is a plain figure, as `show` puts it there. Below it stands a piece of HTML with one
-control for each argument and a few lines of JavaScript (`explorable.js`). Where scripts don't run,
-the figure stands alone. A state is stored as what differs from the start, laid over the figure.
+The first state is an ordinary figure, displayed by `show`. Below it is a piece of HTML with one
+control for each argument and a few lines of JavaScript (`explorable.js`). If scripts don't run,
+there is only the figure. Each state is stored as its difference from the first, which is laid over
+the figure.
 """
 
 import base64
@@ -36,20 +37,21 @@ def explorable(
 ) -> None:
     """Show `draw(name=value, ...)` above one control for each name; moving one changes the figure.
 
-    choices: for each argument of `draw` its values: a slider for numbers, a menu for texts.
-    start: the values at first (default: the first of each). alt: the figure in words, or a
-    function of the same arguments that says it for each state. Every combination is drawn at once,
-    so offer a few dozen. ValueError where the states need more than `limit` bytes.
+    choices: the values of each argument of `draw`: numbers get a slider, texts a menu.
+    start: the first state (default: the first value of each). alt: the figure in words, or a
+    function of the same arguments that describes each state. All combinations are drawn in advance,
+    so offer a few dozen. ValueError if the states need more than `limit` bytes.
     """
     start = _starting(choices, start or {})
     states = [
         dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
     ]
-    frames = _same_size([Picture.open(io.BytesIO(png(draw(**state), None))) for state in states])
+    figures = [draw(**state) for state in states]
+    frames = _same_size([Picture.open(io.BytesIO(png(figure, None))) for figure in figures])
     alts = [alt(**state) if callable(alt) else alt for state in states]
     first = states.index(start)
 
-    width = round(draw(**start).get_figwidth() * 90)
+    width = round(figures[first].get_figwidth() * 90)
     buffer = io.BytesIO()
     frames[first].save(buffer, format="png")
     page = page_of(frames, alts, first, choices, limit)  # refuses before anything is shown
@@ -81,7 +83,7 @@ def page_of(
     choices: dict[str, Sequence],
     limit: int = LIMIT,
 ) -> str:
-    """The controls, all states and the script as HTML, as finely coloured as the limit allows."""
+    """The controls, all states and the script as HTML, with as many colours as the limit allows."""
     numbers = np.unravel_index(first, [len(values) for values in choices.values()])
     controls = "".join(
         _control(name, values, int(i))
@@ -106,7 +108,7 @@ def page_of(
 
 
 def _control(name: str, values: Sequence, i: int) -> str:
-    """One labelled control, standing at the i-th value."""
+    """One labelled control, set to the i-th value."""
     label, texts = html.escape(name.replace("_", " ")), [html.escape(str(v)) for v in values]
     if isinstance(values[0], str):
         options = "".join(
@@ -123,10 +125,10 @@ def _control(name: str, values: Sequence, i: int) -> str:
 
 
 def differences(frames: Sequence[Picture.Image], first: int, levels: int) -> list[str]:
-    """For each frame a WebP data URI of where it differs from the first; "" for the first itself.
+    """A WebP data URI with each frame's difference from the first; "" for the first itself.
 
-    Red, green and blue are rounded to `levels` values each, which leaves white white and black
-    black. What stays the same is transparent.
+    Red, green and blue are rounded to `levels` values each, which doesn't change white or black.
+    Pixels that stay the same are transparent.
     """
     pixels = [np.asarray(frame) for frame in frames]  # (H, W, 3) in 0..255
     uris = []
@@ -145,5 +147,5 @@ def differences(frames: Sequence[Picture.Image], first: int, levels: int) -> lis
 
 
 def _widened(mask: np.ndarray) -> np.ndarray:
-    """Two pixels more on each side, so that no edge of the start shines through when scaled."""
+    """The mask, two pixels wider on each side, so that scaling doesn't show the first frame."""
     return np.asarray(Picture.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(5))) > 0

@@ -1,7 +1,7 @@
 """From adversarial networks to Stable Diffusion: what was published when, and what it reported.
 
 Dates are the months in arXiv's identifiers (2006.11239 is June 2020); some papers were presented at
-a workshop earlier. Stable Diffusion stands at the month in which its weights were released. Fréchet
+a workshop earlier. Stable Diffusion is placed at the month of its release. Fréchet
 distances are those that each paper reports for its own model on CIFAR-10. Papers measure in
 slightly different ways, so differences of a few tenths mean nothing.
 """

@@ -1,7 +1,7 @@
 """Interventions on a caption's context: exchange some of its vectors, and see what changes.
 
-Two captions differ in one thing. The picture is drawn for the first, with some of the context
-vectors taken from the second: what it then shows, these vectors carry.
+Two captions differ in one property. The picture is drawn for the first caption, but some of the
+context vectors come from the second. If the picture changes, these vectors carry the property.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from course_lib.datasets.scenes.captions import write
 from course_lib.datasets.scenes.grammar import COLOURS, Scene
 from course_lib.models import PromptEncoder
 
-CORNERS = ("top left", "top right", "bottom left", "bottom right")  # of equally many tokens
+CORNERS = ("top left", "top right", "bottom left", "bottom right")  # all have as many tokens
 
 
 def caption_pairs(what: str, count: int, seed: int = 1) -> tuple[list[str], list[str]]:
@@ -61,9 +61,9 @@ def token_kinds(ids: Tensor) -> dict[str, Tensor]:
 def exchanged(
     encoder: PromptEncoder, first: Sequence[str], second: Sequence[str]
 ) -> dict[str, Tensor]:
-    """The first captions' contexts (B, L, D) with some vectors of the second ones, by their name.
+    """The first captions' contexts (B, L, D) with some vectors from the second ones, by name.
 
-    What stands before the first word that differs is the same in both, since the encoder is causal.
+    Before the first different word both contexts are equal, because the encoder is causal.
     """
     ids, other_ids = encoder.ids(first), encoder.ids(second)
     context, other = encoder.context(first), encoder.context(second)

@@ -1,7 +1,7 @@
 """Figures and tables of chapter 15b, from the recorded study `inverse_problems`.
 
-Its variants are "Fourier 2" to "tomography 8": how pictures were measured, and how many times fewer
-measurements than pixels there were. Each run's curve has a row for each picture.
+Its variants are "Fourier 2" to "tomography 8": the type of measurement, and the ratio of pixels to
+measurements. Each run's curve has a row for each picture.
 """
 
 from collections.abc import Sequence
@@ -41,19 +41,19 @@ def errors(runs: Runs, method: str):
 
 
 def erased(runs: Runs, method: str) -> tuple[float, tuple[float, float], int]:
-    """Of the pictures with a lesion the share in which it is gone, interval and count."""
+    """The share of pictures with a lesion in which it is gone; interval and count."""
     there = column(runs, "lesion") == 1
     return share(1 - column(runs, f"lesion seen, {method}")[there])
 
 
 def invented(runs: Runs, method: str) -> tuple[float, tuple[float, float], int]:
-    """Of the pictures without one the share that show one somewhere, interval and count."""
+    """The share of pictures without a lesion that show one somewhere; interval and count."""
     there = column(runs, "lesion") == 1
     return share(column(runs, f"anywhere, {method}")[~there])
 
 
 def share(values: np.ndarray) -> tuple[float, tuple[float, float], int]:
-    """The mean of shares, one for each picture; the interval counts pictures, not samples."""
+    """The mean over pictures; the interval is based on the number of pictures, not of samples."""
     value = float(values.mean())
     return value, wilson(value, len(values)), len(values)
 
@@ -129,14 +129,14 @@ def danger_figure(runs: Runs) -> Figure:
 
 
 def rank_shares(runs: Runs) -> np.ndarray:
-    """The share of pixels of each rank: how many of the samples lie below the truth."""
+    """The share of pixels with each rank: the number of samples below the true value."""
     count = sum(name.startswith("rank ") for name in runs[0].metrics)
     ranks = np.array([[run.metrics[f"rank {k}"] for k in range(count)] for run in runs]).sum(0)
     return ranks / ranks.sum()
 
 
 def reliability(runs: Runs, method: str = "either") -> list[tuple[float, float, tuple, int]]:
-    """By the share of samples with a lesion: that share, how many have one, interval and count."""
+    """For each share of samples with a lesion: it, the share that has one, interval, count."""
     said, there = column(runs, f"anywhere, {method}"), column(runs, "lesion")
     bins = []
     for low, high in ((0, 0.01), (0.01, 0.34), (0.34, 0.67), (0.67, 0.99), (0.99, 1.01)):

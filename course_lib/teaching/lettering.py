@@ -1,4 +1,4 @@
-"""Text that someone typed, on a figure: in fonts that have its letters, or with a note instead."""
+"""Text that a user typed, on a figure: in fonts that have its letters, or else with a note."""
 
 import re
 import unicodedata
@@ -8,11 +8,11 @@ from matplotlib import rcParams
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.ft2font import FT2Font
 
-JOINERS = "\u200d\ufe0f"  # within an emoji that is made of several
+JOINERS = "\u200d\ufe0f"  # between the parts of an emoji
 
 
 def drawable(text: str) -> str:
-    """The text with a note for what no font here can draw: "a [no font for 2 characters]"."""
+    """The text, with a note for characters without a font: "a [no font for 2 characters]"."""
     text = "".join(" " if letter.isspace() else letter for letter in text)
     missing = {letter for letter in text if font_for(letter) is None}
     hidden = {letter for letter in missing if unicodedata.category(letter) in ("Cf", "Mn")}
@@ -29,19 +29,19 @@ def drawable(text: str) -> str:
 
 
 def families(text: str) -> list[str]:
-    """matplotlib's usual fonts, and after them those for letters that these do not have."""
+    """matplotlib's default fonts, then fonts for the letters that those don't have."""
     others = {name for letter in set(text) if (name := font_for(letter))}
     return [*rcParams["font.family"], *sorted(others)]
 
 
 def columns(text: str) -> int:
-    """The width of a line in letters of the usual width: 猫 and emoji take two."""
+    """The width of a line in letters of normal width: 猫 and emoji count as two."""
     return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 
 @cache
 def font_for(letter: str) -> str | None:
-    """The name of a font that draws it: "" is the usual one, None is none."""
+    """The name of a font that has this letter; "" is the default font, None means no font."""
     code = ord(letter)
     if code in letters(findfont(FontProperties())):
         return ""
@@ -57,8 +57,8 @@ def letters(path: str) -> frozenset[int]:
 
 
 def inks(name: str, code: int) -> bool:
-    """Whether the font draws it in outlines; in one of coloured emoji all of them are empty."""
+    """Whether the font has an outline for it; in fonts of coloured emoji all outlines are empty."""
     try:
         return FT2Font(findfont(FontProperties(family=name))).load_char(code).width > 0
-    except RuntimeError:  # FreeType's refusal
+    except RuntimeError:  # FreeType can't load it
         return False

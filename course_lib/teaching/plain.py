@@ -3,9 +3,9 @@
     data = dumps({"x": torch.ones(3), "steps": 4})     # bytes: a safetensors file
     value = loads(data)
 
-Outcomes of answers travel in this form: recorded in the student edition, and between processes
-when submissions are graded. Reading it runs no code. Only the course's own files may also hold
-networks, functions and objects of this package, by name (`objects=True`).
+Outcomes of answers are stored in this form in the student edition, and sent between processes in
+this form when submissions are graded. Reading it runs no code. Only the course's own files may also
+contain networks, functions and objects of this package, by name (`objects=True`).
 """
 
 import json
@@ -25,9 +25,9 @@ OURS = "course_lib."
 
 @dataclass(frozen=True)
 class Failure:
-    """Stands for the outcome of an answer that raised an error.
+    """The outcome of an answer that raised an error.
 
-    kind: the error's class, by which two are compared; told: one line for the reader.
+    kind: the error's class, which is what is compared; told: one line for the reader.
     """
 
     kind: str
@@ -36,12 +36,12 @@ class Failure:
 
 
 class ChangedInput:
-    """Stands for the outcome of a function that wrote into its arguments."""
+    """The outcome of a function that changed its arguments in place."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Stands for a value that is no plain data; it equals nothing that is."""
+    """Replaces a value that isn't plain data; it doesn't equal any plain value."""
 
     kind: str
 
@@ -52,7 +52,7 @@ class Unknown:
 def dumps(value: Any, objects: bool = False) -> bytes:
     """The value as the bytes of a safetensors file; its structure is JSON in the file's header.
 
-    Numbers, texts, tensors and nestings of them come back as they were, arrays as tensors.
+    Numbers, texts, tensors and nested collections are restored exactly, arrays as tensors.
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_plain(value, tensors, objects))
@@ -60,17 +60,17 @@ def dumps(value: Any, objects: bool = False) -> bytes:
 
 
 def loads(data: bytes, objects: bool = False) -> Any:
-    """The value that `dumps` was given; ValueError for bytes that it did not make."""
+    """The value that was passed to `dumps`; ValueError for other bytes."""
     try:
         length = int.from_bytes(data[:8], "little")
         structure = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["plain"])
         return _value(structure, load(data), objects)
-    except Exception as error:  # whatever a damaged or hostile file may lead to
+    except Exception as error:  # whatever a damaged or hostile file may cause
         raise ValueError(f"not plain data: {type(error).__name__}") from error
 
 
 def _plain(value: Any, tensors: dict[str, Tensor], objects: bool) -> Any:
-    """The value as JSON, its tensors put into `tensors`."""
+    """The value as JSON; its tensors are added to `tensors`."""
 
     def inner(each: Any) -> Any:
         return _plain(each, tensors, objects)
@@ -104,7 +104,7 @@ def _plain(value: Any, tensors: dict[str, Tensor], objects: bool) -> Any:
 
 
 def _value(plain: Any, tensors: Mapping[str, Tensor], objects: bool) -> Any:
-    """What `_plain` was given."""
+    """The value that was passed to `_plain`."""
 
     def inner(each: Any) -> Any:
         return _value(each, tensors, objects)
@@ -151,7 +151,7 @@ def _tensor(value: np.ndarray | np.generic) -> Any:
 
 
 def _kwargs(network: nn.Module) -> dict[str, Any]:
-    """What a network of that kind is made with."""
+    """The keyword arguments that build a network like this."""
     if isinstance(network, nn.MultiheadAttention):
         return {"embed_dim": network.embed_dim, "num_heads": network.num_heads}
     return getattr(network, "kwargs", {})
@@ -164,5 +164,5 @@ def _name(thing: type | Callable) -> str:
 def _named(name: str) -> Callable:
     module, _, path = name.partition(":")
     if not module.startswith((OURS, "torch.nn.")):
-        raise ValueError(f"{name} is not of this course")
+        raise ValueError(f"{name} is not part of this course")
     return getattr(import_module(module), path)

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from IPython.display import Image, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from course_lib.teaching.lettering import columns as columns_of
@@ -109,7 +111,7 @@ def grid_figure(
 
 
 def _wrap(text: str, width: int) -> str:
-    """The text in lines of so many letters; a wide one counts as two."""
+    """The text, wrapped to lines of `width` letters; a wide letter counts as two."""
     text = "".join(letter + "\0" * (columns_of(letter) - 1) for letter in drawable(str(text)))
     return "\n".join(textwrap.wrap(text, width)).replace("\0", "")
 
@@ -167,16 +169,30 @@ def curves_figure(
         axes.plot(xs, ys, color=COLOURS[i % 6], linestyle=DASHES[i % 4], label=name)
     axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
+    if log_y:
+        _plain_numbers(axes)
     axes.set_title(title, loc="left")
     if len(curves) > 1:
         axes.legend()
     return figure
 
 
+def _plain_numbers(axes: Axes) -> None:
+    """Label a logarithmic y axis 1, 2, 5, 10, ... where it spans less than two decades.
+
+    Matplotlib labels powers of ten only, or 2 × 10⁰, 3 × 10⁰ and so on, on such an axis.
+    """
+    lowest, highest = axes.get_ylim()
+    if highest < 100 * lowest:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def strip_figure(
     path: Sequence[Tensor], title: str, captions: Sequence[str] | None = None, columns: int = 8
 ) -> Figure:
-    """A trajectory as film strips: a row for each sample, `columns` steps from left to right.
+    """A trajectory as film strips: a row for each sample, with `columns` steps from left to right.
 
     path: the images (B, C, H, W) at each step, first to last; captions: B strings at the left.
     """

@@ -1,7 +1,7 @@
-"""Exercises of the kind "predict": the answer is a letter or a number.
+"""Exercises in which you predict something: the answer is a letter or a number.
 
-As every exercise, each has two halves: `attempt` says what the answer is or does, as plain data and
-without the key, and `judge` compares that with the key. `examine` is both.
+Like every exercise, they have two methods: `attempt` returns the answer as plain data, without the
+key, and `judge` compares it with the key. `examine` does both.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ UNTOUCHED = " yet. Replace the `...` above and run this cell again."
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: "right", "wrong" or "not attempted"; misconception: its name where known."""
+    """status: "right", "wrong" or "not attempted"; misconception: its name, if known."""
 
     status: str
     message: str
@@ -24,13 +24,13 @@ class Verdict:
 
 
 class Prediction:
-    """What letters and numbers have in common: the answer itself is what is judged."""
+    """An exercise in which the answer itself is judged: a letter or a number."""
 
     def examine(self, answer: Any) -> Verdict:
         return self.judge(self.attempt(answer))
 
     def inputs(self, seed: int = 0) -> None:
-        """A prediction has none."""
+        """A prediction has no inputs."""
 
     def attempt(self, answer: Any, inputs: None = None) -> Any:
         return answer
@@ -62,7 +62,7 @@ class Choice(Prediction):
 class Number(Prediction):
     """A prediction by number: right within a factor of 1 ± `within`.
 
-    misconceptions: the name of a mistake -> (the number it leads to, what the reader is told).
+    misconceptions: the name of a mistake -> (the number that it gives, the message).
     """
 
     right: float

@@ -21,7 +21,7 @@ HEADING = re.compile(r"### Exercise (\d+[a-z]?\.\d+) · (\w+) · ([★☆]+) · 
 
 @dataclass(frozen=True)
 class Heading:
-    """An exercise as its heading in the chapter announces it."""
+    """An exercise, with its heading in the chapter."""
 
     number: str
     kind: str = ""
@@ -30,7 +30,7 @@ class Heading:
 
 
 def progress(chapter: int | str) -> None:
-    """Print which exercises of a chapter are solved; never raise, so the notebook runs on."""
+    """Print which exercises of a chapter are solved. It never raises an error."""
     try:
         print("\n".join(table(str(chapter).zfill(2))))
     except (ValueError, TypeError, OverflowError, OSError) as error:

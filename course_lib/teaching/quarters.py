@@ -1,7 +1,8 @@
-"""Chapter 07's toy task, in which every colour must reach the quarter that the caption names.
+"""Chapter 07's toy task: each colour must appear in the quarter that the caption says.
 
-A picture has four quarters in six colours, and its caption names them in any order: "red upper
-left, blue lower right, ...". There is no noise and no time: only words, a block, and a picture.
+A picture has four quarters, each in one of six colours, and its caption lists them in any order:
+"red upper left, blue lower right, ...". There is no noise and no time, only words, a block, and a
+picture.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ RGB = 2 * torch.tensor([COLOURS[name] for name in NAMES]) - 1  # (6, 3) in [-1, 
 def examples(count: int, named: int = 4, seed: int | torch.Generator = 7) -> tuple[Tensor, Tensor]:
     """Captions (B, 2·named) as ids, colour, quarter, colour, quarter, ..., and their pictures.
 
-    Pictures are (B, 3, 6, 6) in [-1, 1], grey in the quarters that the caption does not name.
+    Pictures are (B, 3, 6, 6) in [-1, 1], grey in the quarters that the caption doesn't mention.
 
     >>> ids, pictures = examples(500, named=2)
     >>> ids.shape, pictures.shape
@@ -50,8 +51,8 @@ def caption_of(ids: Tensor) -> str:
 class ToyModel(nn.Module):
     """Words in, a picture out. `make` builds the block in between: block(x, time, context).
 
-    previous: each word's vector also holds the word before it, which is what a causal text encoder
-    could learn to write there. Without it, the context is a bag of words.
+    previous: each word's vector also contains the previous word, as a causal text encoder could
+    learn to do. Without it, the context is a bag of words.
     pooled: the block gets the mean of all words' vectors, one token.
     """
 
@@ -66,7 +67,7 @@ class ToyModel(nn.Module):
         self.block, self.pooled = make(), pooled
         self.word = nn.Embedding(len(WORDS), width)
         self.previous = nn.Embedding(len(WORDS) + 1, width) if previous else None
-        self.position = nn.Parameter(torch.randn(1, width, 6, 6))  # all that a pixel knows
+        self.position = nn.Parameter(torch.randn(1, width, 6, 6))  # the only input of a pixel
         self.to_rgb = nn.Conv2d(width, 3, 1)
 
     def context(self, ids: Tensor) -> Tensor:
@@ -88,17 +89,17 @@ def train(
     pooled: bool = False,
     named: int = 4,
     seed: int = 0,
-    steps: int = 200,
+    steps: int = 150,
 ) -> tuple[ToyModel, list[float]]:
     """A trained model, and its mean squared error at each step as a share of the variance."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, generator = ToyModel(make, previous, pooled), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
     variance, curve = examples(500, named)[1].var(0).mean(), []
     for _ in range(steps):
-        ids, pictures = examples(64, named, generator)
+        ids, pictures = examples(32, named, generator)
         loss = (model(ids) - pictures).square().mean()
         optimizer.zero_grad()
         loss.backward()

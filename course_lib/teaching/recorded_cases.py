@@ -1,13 +1,13 @@
-"""Exercises without their key: what the student edition has instead of references.
+"""Exercises without their key, which the student edition has instead of references.
 
     EXERCISES = {"2.1": recorded("2.1"), ...}
 
-`course edition student` writes them with `record`: for a function, the inputs and what the right
-answer, the given code and each misconception make of them. The texts for the reader are sealed
-with these outcomes, those of a prediction with the letter or number. One file for each chapter,
-`exercises/recorded/NN.safetensors`, is plain data; the verdicts come from the code in `check.py`
-that serves the full edition. Where a capstone is measured against its reference, a function
-marked `from_key` computes what is needed, and the student edition has its value.
+`course edition student` writes them with `record`: for a function, the inputs and the outcomes of
+the right answer, of the given code and of each misconception. The messages for the reader are
+encrypted with these outcomes, and those of a prediction with the letter or number. There is one
+file of plain data for each chapter, `exercises/recorded/NN.safetensors`. The verdicts come from
+`check.py`, as in the full edition. If a capstone is measured against its reference, a function
+marked `from_key` computes what is needed, and the student edition stores its value.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ VALUES = "values.safetensors"
 
 
 def file_of(number: str) -> str:
-    """The name of the file that an exercise is in.
+    """The name of the file that contains an exercise.
 
     >>> file_of("2.1")
     '02.safetensors'
@@ -51,7 +51,7 @@ def file_of(number: str) -> str:
 
 
 def recorded(number: str, run: Callable = call) -> "RecordedCode | RecordedPrediction":
-    """The exercise as it was recorded. run: how an answer is used, if it isn't just called."""
+    """The recorded exercise. run: how to run an answer, if it isn't simply called."""
     entry = read(FOLDER / file_of(number))[number]
     if "sealed" in entry:
         return RecordedPrediction(**entry)
@@ -59,8 +59,10 @@ def recorded(number: str, run: Callable = call) -> "RecordedCode | RecordedPredi
 
 
 def from_key(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Marks a function without arguments whose code needs the key: it is computed once, and the
-    student edition has the value, plain data, in place of the code."""
+    """Marks a function without arguments whose code needs the key.
+
+    It is computed once, and the student edition has its value, plain data, instead of its code.
+    """
 
     @cache
     @wraps(function)
@@ -108,10 +110,10 @@ def record(exercise: Code | Choice | Number) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RecordedCode(Compared):
-    """As `Code`, with recorded outcomes in place of functions.
+    """Like `Code`, with recorded outcomes instead of functions.
 
-    cases: the inputs; names: what they are called; answers: the known answers, the right one first,
-    each as its status, its outcomes, and its name and text, sealed with the outcomes.
+    cases: the inputs; names: their names; answers: the known answers, the right one first, each
+    with its status, its outcomes, and its name and text, encrypted with the outcomes.
     """
 
     run: Callable
@@ -133,7 +135,7 @@ class RecordedCode(Compared):
 
 @dataclass(frozen=True)
 class SealedKnown:
-    """As `Known`; its name and text are opened when they are asked for."""
+    """Like `Known`; its name and text are decrypted when they are read."""
 
     status: str
     outcomes: list
@@ -167,10 +169,10 @@ def digest(outcomes: list) -> str:
 
 @dataclass(frozen=True)
 class RecordedPrediction(Prediction):
-    """As `Choice` or `Number`, with each verdict sealed by the answer that it belongs to.
+    """Like `Choice` or `Number`, with each verdict encrypted with the answer that it belongs to.
 
-    letters: those to choose from, "" for a number; sealed: pairs of a grid and a sealed verdict.
-    A number is right within a factor, so what seals is its cell in a grid of such factors.
+    letters: those to choose from, "" for a number; sealed: pairs of a grid and an encrypted
+    verdict. A number is right within a factor, so the key is its cell in a grid of such factors.
     """
 
     letters: str
@@ -195,7 +197,7 @@ def _seal(verdict: Verdict, key: str) -> str:
 
 
 def _sealed(number: float, verdict: Verdict, within: float) -> tuple[tuple[float, float], str]:
-    """A grid in which all that is near enough to the number lies in one cell, and the verdict."""
+    """A grid that has all numbers that are near enough in one cell, and the encrypted verdict."""
     lowest, width = log(abs(number) * (1 - within)), log((1 + within) / (1 - within))
     grid = lowest % width, width  # tells where cells end, but not which one is right
     return grid, _seal(verdict, cell(number, *grid))

@@ -2,8 +2,8 @@
 
     what_good_looks_like("digits-ddpm", losses, samples)
 
-`python -m course_lib.experiments.reference_runs` records them. Where a recording was stopped
-before the end, it is the recipe's first minute, with the learning rate planned for all steps.
+`python -m course_lib.experiments.reference_runs` records them. A recording that stops before the
+end is the recipe's first minute, with the learning-rate schedule of the full training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,8 +31,8 @@ def what_good_looks_like(
 ) -> None:
     """Show the recorded trainings of that recipe, with the reader's own next to them.
 
-    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], of which one row is shown;
-    label: what made the pictures, as "yours, 100 steps".
+    losses: one per step, from step 1; pictures (N, C, H, W) in [-1, 1], the first row is shown;
+    label: where the pictures come from, for example "yours, 100 steps".
     ValueError: an unknown recipe, losses that are not finite numbers, pictures of another size.
 
         what_good_looks_like("digits-ddpm")                  # the recorded ones alone
@@ -62,7 +62,7 @@ def curve_steps(steps: int) -> list[int]:
 
 
 def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
-    """The mean loss of the last fifth of the steps up to each of these, of 100 steps at most.
+    """For each of these steps, the mean loss over the last fifth of the steps before it, up to 100.
 
     >>> smooth([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1, 6])
     [1.0, 5.5]
@@ -72,12 +72,12 @@ def smooth(losses: Sequence[float], steps: Sequence[int]) -> list[float]:
 
 
 def window(step: int) -> int:
-    """How many steps up to this one are averaged: a fifth of them, 100 at most."""
+    """The number of steps that are averaged, up to this one: a fifth of them, at most 100."""
     return min(100, -(-step // 5))
 
 
 def centres(steps: Sequence[int]) -> list[float]:
-    """Where those means are drawn: in the middle of their windows.
+    """The middle of each step's window, where its mean is drawn.
 
     >>> centres([1, 6])
     [1.0, 5.5]
@@ -89,7 +89,7 @@ def centres(steps: Sequence[int]) -> list[float]:
 
 
 def title(runs: Sequence[Result]) -> str:
-    """The recipe's name, and how far the recorded trainings went."""
+    """The recipe's name, and at which step the recorded trainings end."""
     steps, planned = (runs[0].settings[name] for name in ("steps", "planned_steps"))
     part = "all" if steps == planned else f"the first {steps:,} of"
     return f"{runs[0].variant}: {part} {planned:,} steps"
@@ -136,7 +136,7 @@ def checked(losses: Sequence[float]) -> list[float]:
 
 
 def summary(runs: Sequence[Result], losses: Sequence[float] | None = None) -> Iterator[str]:
-    """The metrics at the end with their range over the seeds, and the reader's loss beside them."""
+    """The final metrics with their range over the seeds, and the reader's loss."""
     last = runs[0].settings["steps"]
     yield f"After {last:,} steps, seeds {', '.join(str(run.seed) for run in runs)}:"
     for name in runs[0].metrics:
@@ -174,7 +174,7 @@ def samples_figure(
         blocks, labels = [own, white, *blocks], [label, *labels]
         captions = [[""] * columns, *captions]
     asked = {tuple(row) for row in captions if any(row)}
-    same = list(next(iter(asked))) if len(asked) == 1 else None  # for every row: said once, on top
+    same = list(next(iter(asked))) if len(asked) == 1 else None  # the same for all rows: only once
     return grid_figure(
         torch.cat(blocks),
         list(chain(*captions)) if len(asked) > 1 else None,

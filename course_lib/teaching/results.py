@@ -1,8 +1,8 @@
-"""Results of recorded studies: trainings too long for a chapter, run beforehand.
+"""Results of recorded studies: trainings that take too long for a chapter, run in advance.
 
 A study trains several variants, each with several seeds. Each of these runs is one file,
-`recorded/STUDY/VARIANT-SEED.json`, written by `python -m course_lib.experiments.STUDY`. Where a
-run draws samples, they stand beside it as a PNG. Chapters read the files with `load_results`.
+`recorded/STUDY/VARIANT-SEED.json`, written by `python -m course_lib.experiments.STUDY`. If a run
+draws samples, they are in a PNG file beside it. Chapters read the files with `load_results`.
 """
 
 import json
@@ -22,10 +22,10 @@ from course_lib.common.registry import choose
 class Result:
     """One run of a study: one variant, trained with one seed.
 
-    command: what repeats the run. hardware: where it ran; None if that was not recorded.
-    settings: how it was trained, with "steps" among them.
-    metrics: what was measured at the end. curve: what was measured on the way, as columns of equal
-    length, for example {"step": [1, 2], "loss": [1.0, 0.9]}.
+    command: the command that repeats the run. hardware: where it ran; None if not recorded.
+    settings: the training settings, including "steps".
+    metrics: measured at the end. curve: measured during the run, as columns of equal length, for
+    example {"step": [1, 2], "loss": [1.0, 0.9]}.
     captions: for each row of the samples, one text per image; empty if there are no samples.
     """
 
@@ -55,7 +55,7 @@ class Result:
 
 
 def result_path(study: str, variant: str, seed: int) -> Path:
-    """Where that run's result is kept.
+    """The path of that run's result.
 
     >>> result_path("unet_ablation", "no time", 1).name
     'no-time-1.json'
@@ -95,4 +95,4 @@ def read(path: Path) -> Result:
     try:
         return Result(**json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name} is no recorded result: {error}") from error
+        raise ValueError(f"{path.name} is not a recorded result: {error}") from error

@@ -23,9 +23,9 @@ def feature_maps(unet: UNet, size: int) -> list[tuple[int, int]]:
 
 @styled
 def unet_schematic(unet: UNet, size: int) -> Schematic:
-    """A UNet as it is built, for inputs of size × size pixels: each bar is one block's output.
+    """A schematic of this UNet for inputs of size × size: each bar is one block's output.
 
-    A network too large to build stands on PyTorch's "meta" device:
+    A network that is too large to build can be on PyTorch's "meta" device:
     `with torch.device("meta"): schematic = unet_schematic(UNet(**SD15_UNET), 64)`.
     """
     kwargs, maps = unet.kwargs, feature_maps(unet, size)
@@ -42,7 +42,7 @@ def unet_schematic(unet: UNet, size: int) -> Schematic:
         "convolution": GREY,
     }
 
-    ys = [0.0]  # rows from the top, then all moved so that the last one stands on the legend
+    ys = [0.0]  # rows from the top; then all are moved so that the last one is above the legend
     for above, below in zip(heights, [*heights[1:], heights[-1]], strict=True):
         ys.append(ys[-1] - (above + below) / 2 - 0.42)
     ys = [y - ys[-1] + heights[-1] / 2 + 1.0 for y in ys]
@@ -52,7 +52,7 @@ def unet_schematic(unet: UNet, size: int) -> Schematic:
         return bars * widths[level] + (bars - 1) * gap
 
     def rise(level: int) -> float:
-        """From a "cat" node to the middle bar behind it, which stands below the next node."""
+        """From a "cat" node to the middle bar behind it, which is below the next node."""
         return 0.36 + (layers + 1) // 2 * (widths[level] + gap) + widths[level] / 2
 
     left = 1.75
@@ -130,7 +130,7 @@ def _places(maps: list[tuple[int, int]], attention: list[bool]) -> str:
 
 @styled
 def unet_block_schematic(block: UNetBlock) -> Schematic:
-    """UNetBlock, line by line of its `forward`, with the widths it was built with."""
+    """A schematic of UNetBlock that follows its `forward` line by line, with its widths."""
     widths = block.kwargs
     inside, outside = widths["in_c"], widths["out_c"]
     sheet = Sheet(9.3, 2.95)

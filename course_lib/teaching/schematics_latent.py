@@ -12,7 +12,7 @@ from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, PINK, styled
 
 @styled
 def autoencoder_schematic(image: Sequence[int], latent: Sequence[int]) -> Schematic:
-    """The plain autoencoder. image, latent: their shapes, for example (1, 8, 8) and (16,)."""
+    """An ordinary autoencoder. image, latent: their shapes, for example (1, 8, 8) and (16,)."""
     sheet, y = Sheet(7.6, 2.0), 1.1
     x = sheet.feature_map(0.65, y, f"image x\n{times(image)}")
     encode = sheet.funnel(2.25, y, 1.4, (1.5, 0.7), "encoder", BLUE)
@@ -72,7 +72,7 @@ def latent_diffusion_schematic(
 ) -> Schematic:
     """Latent diffusion, sampled and (dashed) trained; each part names the chapter that builds it.
 
-    image, latent: their shapes. training=False leaves out what runs in training only.
+    image, latent: their shapes. training=False omits the parts that only run in training.
     """
     sheet = Sheet(9.6, 3.75 if training else 2.6)
     y, text_y = 1.75, 0.5

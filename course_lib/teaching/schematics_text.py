@@ -1,4 +1,4 @@
-"""Schematics of how text steers: CLIP, attention to words, guidance.
+"""Schematics of text conditioning: CLIP, attention to words, guidance.
 
 Each function returns the figure and its alt text: `show(*clip_schematic(dim=128))`.
 """
@@ -106,7 +106,7 @@ def cross_attention_schematic(
 
 @styled
 def guidance_schematic(scale: float = 3.0) -> Schematic:
-    """Classifier-free guidance as arrows, drawn for this scale: 2 to 4 reads best.
+    """Classifier-free guidance as arrows, drawn for this scale; 2 to 4 are easiest to read.
 
     guided = null + scale · (conditional − null) (Ho & Salimans 2022, eq. 6).
     """

@@ -1,17 +1,18 @@
-"""Texts that only the answer they belong to can open: nobody reads them off a file.
+"""Encrypts each text with the answer that it belongs to, so nobody can read it in a file.
 
     sealed = seal("right. Well done.", key="b")
     opened(sealed, "b"), opened(sealed, "a")        # ("right. Well done.", None)
 
-What is stored is a salted hash and a text encrypted with the answer. A letter or a number can be
-found by trying them all, as with `check` itself; each try costs some hundredths of a second.
+A file contains a salted hash, and the text encrypted with the answer. You can find a letter or a
+number by trying all of them, as with `check` itself, but each try takes some hundredths of a
+second.
 """
 
 import base64
 import hashlib
 import os
 
-ROUNDS, SALT, TAG = 20_000, 16, 16  # of the key's derivation; bytes
+ROUNDS, SALT, TAG = 20_000, 16, 16  # iterations of the key derivation; bytes; bytes
 
 
 def seal(text: str, key: str) -> str:
@@ -23,7 +24,7 @@ def seal(text: str, key: str) -> str:
 
 
 def opened(sealed: str, key: str) -> str | None:
-    """The text that was sealed with this key; None for another key."""
+    """The text that was encrypted with this key; None for another key."""
     data = base64.b64decode(sealed)
     salt, tag, secret = data[:SALT], data[SALT : SALT + TAG], data[SALT + TAG :]
     stream = _stream(key, salt, TAG + len(secret))
@@ -33,6 +34,6 @@ def opened(sealed: str, key: str) -> str | None:
 
 
 def _stream(key: str, salt: bytes, length: int) -> bytes:
-    """As many bytes as are asked for, which look random to whoever doesn't know the key."""
+    """`length` bytes, which look random to anyone who doesn't know the key."""
     stretched = hashlib.pbkdf2_hmac("sha256", key.encode(), salt, ROUNDS)
     return hashlib.shake_256(stretched).digest(length)

@@ -1,7 +1,7 @@
 """The shapes that all schematics are drawn with, so that they look alike.
 
-A `Sheet` measures in inches from its lower left corner. Each of its methods draws one shape around
-a centre (x, y) and returns it, and `arrow` joins the middles of their sides:
+The unit of a `Sheet` is the inch, and its origin is the lower left corner. Each method draws one
+shape around a centre (x, y) and returns it, and `arrow` joins the middles of two sides:
 
     sheet = Sheet(4, 1)
     x, network = sheet.feature_map(0.6, 0.5, "x"), sheet.box(2.5, 0.5, 1.4, 0.6, "U-Net", BLUE)
@@ -18,19 +18,19 @@ from matplotlib.path import Path
 
 from course_lib.teaching.style import BLUE, GREY, INK, styled
 
-SMALL, BODY = 8, 9  # points: nothing is set smaller
+SMALL, BODY = 8, 9  # points; no text is smaller
 LINE = 0.152  # inches from one small line to the next
 
 Point = tuple[float, float]
 
 
 def tint(colour: str, share: float = 0.16) -> tuple[float, ...]:
-    """The colour mixed with white: `share` of it, for the inside of a shape."""
+    """This share of the colour, mixed with white, for the inside of a shape."""
     return tuple(1 - share * (1 - part) for part in to_rgb(colour))
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape as it is read aloud: (4, 8, 8) -> "4 × 8 × 8", (16,) -> "16 numbers"."""
+    """A shape in words: (4, 8, 8) -> "4 × 8 × 8", (16,) -> "16 numbers"."""
     if len(shape) == 1:
         return f"{shape[0]} numbers"
     return " × ".join(str(size) for size in shape)
@@ -42,7 +42,7 @@ def legend_width(keys: Mapping[str, str]) -> float:
 
 
 class Shape(NamedTuple):
-    """Where something was drawn: its centre and its size, and the middles of its sides."""
+    """The place of a drawn shape: its centre, its size, and the middles of its sides."""
 
     x: float
     y: float
@@ -67,7 +67,7 @@ class Shape(NamedTuple):
 
 
 class Sheet:
-    """An empty drawing, `width` by `height` inches, and the shapes that can be put on it."""
+    """A drawing of `width` by `height` inches, empty at first, and methods to draw shapes on it."""
 
     @styled
     def __init__(self, width: float, height: float):
@@ -98,7 +98,7 @@ class Sheet:
         detail: str = "",
         dashed: bool = False,
     ) -> Shape:
-        """Something that computes: a layer or a whole network. Dashed: it runs in training only."""
+        """A layer or a whole network. Dashed: it only runs in training."""
         corner, style = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.08"
         patch = FancyBboxPatch(corner, width, height, boxstyle=style, linewidth=1.6)
         patch.set(facecolor=tint(colour, 0.1), edgecolor=colour)
@@ -118,7 +118,7 @@ class Sheet:
         detail: str = "",
         dashed: bool = False,
     ) -> Shape:
-        """A network that makes its input smaller or larger: `heights` at its left and right."""
+        """A network whose output is smaller or larger: `heights` at its left and right."""
         (a, b), half = heights, width / 2
         corners = [(x - half, y - a / 2), (x - half, y + a / 2)]
         corners += [(x + half, y + b / 2), (x + half, y - b / 2)]
@@ -130,7 +130,7 @@ class Sheet:
         return Shape(x, y, width, (a + b) / 2)
 
     def bar(self, x: float, y: float, width: float, height: float, colour: str = BLUE) -> Shape:
-        """One feature map in a row of them: as high as its resolution, as wide as its channels."""
+        """A feature map, drawn as high as its resolution and as wide as its number of channels."""
         corner = (x - width / 2, y - height / 2)
         patch = Rectangle(corner, width, height, linewidth=1.2)
         patch.set(facecolor=tint(colour, 0.35), edgecolor=colour)
@@ -140,7 +140,7 @@ class Sheet:
     def feature_map(
         self, x: float, y: float, text: str = "", colour: str = GREY, side: float = 0.5, deep=3
     ) -> Shape:
-        """A picture or feature map: `deep` sheets one behind the other, with its text beneath."""
+        """A picture or feature map: `deep` sheets behind each other, with a text below."""
         step = 0.07
         for i in reversed(range(deep)):
             shift = step * (i - (deep - 1) / 2)
@@ -163,9 +163,9 @@ class Sheet:
         upright: bool = False,
         depth: float | None = None,
     ) -> Shape:
-        """A row of vectors, one a cell (upright: a column), with their words inside.
+        """A row of vectors (upright: a column), each a cell with its word inside.
 
-        cell: a cell's size along the row; depth: across it.
+        cell: the size of a cell along the row; depth: across it.
         """
         depth = depth or cell
         for i in range(count):
@@ -194,7 +194,7 @@ class Sheet:
         return Shape(x, y, columns * cell, rows * cell)
 
     def node(self, x: float, y: float, symbol: str = "+", colour: str = INK) -> Shape:
-        """Where two things meet: "+" adds, "×" multiplies, "cat" concatenates."""
+        """Where two arrows meet: "+" adds, "×" multiplies, "cat" concatenates."""
         radius = 0.16 if len(symbol) > 1 else 0.12
         self.axes.add_patch(
             Circle((x, y), radius, facecolor="white", edgecolor=colour, linewidth=1.3)
@@ -208,7 +208,7 @@ class Sheet:
         self.axes.add_patch(Circle((x, y), 0.045, color=colour, zorder=3))
 
     def legend(self, x: float, y: float, keys: Mapping[str, str]) -> None:
-        """What each colour of bar stands for ({text: colour}), side by side from x to the right."""
+        """The meaning of each bar's colour ({text: colour}), side by side, starting at x."""
         for text, colour in keys.items():
             self.bar(x + 0.06, y, 0.12, 0.22, colour)
             self.label(x + 0.2, y, text, ha="left")
@@ -219,7 +219,7 @@ class Sheet:
     ) -> None:
         """An arrow from point to point, with `text` above its first stretch.
 
-        line: "dotted" for a skip, which passes layers by; "dashed" for what runs in training only.
+        line: "dotted" for a skip connection; "dashed" for parts that only run in training.
         """
         (x, y), (tip_x, tip_y) = points[-2:]
         share = 0.11 / max(0.11, abs(tip_x - x) + abs(tip_y - y))

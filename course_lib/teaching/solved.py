@@ -1,7 +1,7 @@
 """Which exercises this reader has solved, in one small file that nothing else depends on.
 
-The file is `data/progress.json`, which git ignores, or the one that COURSE_PROGRESS names. Without
-it, nothing is solved yet. If it is damaged or can't be written, the reader is told in one line and
+The file is `data/progress.json`, which git ignores, or the file COURSE_PROGRESS. If there is none,
+nothing is solved yet. If it is damaged or can't be written, the reader gets a one-line message, and
 the file stays unchanged.
 """
 
@@ -48,17 +48,17 @@ def write(numbers: set[str]) -> None:
 
 
 def _place(number: str) -> tuple[int, str, int]:
-    """Where an exercise stands in the course: "9.2" before "15a.1"."""
+    """An exercise's place in the course, to sort "9.2" before "15a.1"."""
     chapter, exercise = number.split(".")
     return int(re.match(r"\d+", chapter)[0]), chapter, int(exercise)
 
 
-def forget() -> None:
+def reset_progress() -> None:
     """Start over: remove the file, damaged or not."""
     PROGRESS.unlink(missing_ok=True)
 
 
 def readers_own(cell: FrameType) -> bool:
     """Whether this frame runs a cell that the reader wrote, not a solution and not a script."""
-    first = linecache.getline(cell.f_code.co_filename, 1)  # IPython keeps each cell's source there
+    first = linecache.getline(cell.f_code.co_filename, 1)  # IPython stores each cell's source there
     return get_ipython() is not None and not first.startswith("# Solution")

@@ -43,7 +43,7 @@ DPI, PNG_LIMIT = 144, 150_000
 
 
 def styled(function):
-    """A decorator: the function draws in the course's style, and matplotlib's settings stay."""
+    """A decorator: the function draws in the course's style; matplotlib's settings are kept."""
 
     @wraps(function)
     def inner(*args, **kwargs):
@@ -71,7 +71,7 @@ def canvas(rows: int = 1, columns: int = 1, size: tuple[float, float] = (7, 3.4)
 
 
 def png(figure: Figure, limit: int | None = PNG_LIMIT) -> bytes:
-    """The figure as an opaque PNG of at most `limit` bytes; None: of any size, which is faster."""
+    """The figure as an opaque PNG of at most `limit` bytes; None means any size, and is faster."""
     buffer = io.BytesIO()
     fast = {"compress_level": 1}  # `shrink` compresses it again
     figure.savefig(buffer, format="png", dpi=DPI, pil_kwargs=fast)
@@ -79,7 +79,7 @@ def png(figure: Figure, limit: int | None = PNG_LIMIT) -> bytes:
 
 
 def few_colours(image: Picture.Image) -> Picture.Image:
-    """With 256 colours, keeping rare ones; Pillow's default, median cut, loses a small circle."""
+    """The image in 256 colours, including rare ones; Pillow's median cut loses small circles."""
     return image.quantize(256, method=Picture.Quantize.MAXCOVERAGE, kmeans=1)
 
 
@@ -100,4 +100,4 @@ def shrink(picture: bytes, limit: int = PNG_LIMIT) -> bytes:
             version.save(buffer, format="png", optimize=True)
             if buffer.tell() <= limit:
                 return buffer.getvalue()
-    raise ValueError(f"figure: expected at most {limit} bytes, got {buffer.tell()} at the least")
+    raise ValueError(f"figure: expected at most {limit} bytes, got at least {buffer.tell()}")

@@ -17,8 +17,8 @@ def multiplications_by_stage(
 ) -> dict[str, list[float]]:
     """{kind of layer: its multiplications at each stage} for one input of side × side.
 
-    Stage 0 has the full size; the middle counts with the lowest stage. A network too large to
-    compute stands on PyTorch's "meta" device: `with torch.device("meta"): ...`.
+    Stage 0 has the full size; the middle counts as part of the lowest stage. A network that is too
+    large to compute can be on PyTorch's "meta" device: `with torch.device("meta"): ...`.
     """
     last = len(unet.down_blocks) - 1
     weight = unet.conv_in.weight
@@ -35,7 +35,7 @@ def multiplications_by_stage(
 
 
 def parameters_by_stage(unet: UNet) -> list[int]:
-    """The parameters of each stage, down and up; the middle counts with the lowest."""
+    """The parameters of each stage, down and up; the middle counts as part of the lowest."""
     ways = zip(unet.down_blocks, reversed(unet.up_blocks), strict=True)
     held = [parameters(down) + parameters(up) for down, up in ways]
     held[-1] += parameters(unet.mid_block)

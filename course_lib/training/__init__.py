@@ -1,4 +1,4 @@
-"""Training: the loop, the average of the weights, the optimisers, and the folder of a run."""
+"""Training: the loop, EMA, the optimisers, and the folder of a run."""
 
 from course_lib.training.ema import EMA
 from course_lib.training.folder import Folder

@@ -1,7 +1,7 @@
-"""An exponential moving average of a model's weights: the model that one samples from.
+"""An exponential moving average (EMA) of a model's weights: the model to sample from.
 
-The last weights jitter with every batch; their average over the last 1 / (1 - decay) steps does
-not, and gives visibly better pictures (Ho et al. 2020 sample from it, with decay 0.9999).
+The weights jitter with every batch. Their average over about the last 1 / (1 - decay) steps
+doesn't, and it gives visibly better pictures (Ho et al. 2020 use a decay of 0.9999).
 """
 
 import copy
@@ -13,22 +13,26 @@ from course_lib.common.checks import like, require
 
 
 class EMA:
-    """`model` is a frozen copy that follows the trained one.
+    """`model` is a frozen copy that follows the trained model.
 
     Each update is average = decay * average + (1 - decay) * weights. At step n the decay is
-    min(decay, (1 + n) / (10 + n)): a young average forgets the random initial weights quickly,
-    so that short trainings can use it too.
+    min(decay, (1 + n) / (10 + n)), so at first the average forgets the random initial weights
+    quickly, and short trainings can use it, too.
+
+    >>> network = nn.Linear(2, 2)
+    >>> ema = EMA(network, decay=0.99)
+    >>> ema.update(network, step=1)  # after each optimiser step
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.999):
         if not 0 <= decay < 1:
-            raise ValueError(f"the EMA's decay must lie in [0, 1), not {decay}")
+            raise ValueError(f"the EMA's decay must be in [0, 1), not {decay}")
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Follow `model` after its optimiser step number `step`, the first being 1."""
+        """Update the average after optimiser step number `step`, which starts at 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, weights = list(self.model.parameters()), list(model.parameters())
         for average, weight in zip(averages, weights, strict=True):

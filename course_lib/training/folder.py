@@ -1,22 +1,24 @@
-"""A training's folder: the state, replaced now and then, and a log with a line for each step."""
+"""A training's folder: the state, saved regularly, and a log with one line for each step."""
 
 import json
 from pathlib import Path
 
 from course_lib.common.checks import whole_numbers
-from course_lib.common.files import clear, make_folder, write_files
+from course_lib.common.files import make_folder, remove_temporary, write_files
 from course_lib.training.scale.state import load_training, save_training
 
 
 class Folder:
-    """Keeps `state.safetensors` and `log.jsonl` at `path`, and resumes what is there.
+    """Writes `state.safetensors` and `log.jsonl` in `path`, and resumes from them.
 
-    save_every: steps between two states; the last step is always kept.
-    resume: False starts over and removes the state that is there.
-    data: what the batches are made of, where that is worth telling apart, as a name or as names
-        with checksums (`Recipe.data_fingerprint`): the state of a run on other data is refused.
+    save_every: steps between two saved states; the last step is always saved.
+    resume: False starts over and deletes an existing state.
+    data: identifies the training data, by a name or by names with checksums
+        (`Recipe.data_fingerprint`); the state of a run on other data is refused.
 
-        run = train(model, loss, batch, steps=3000, folder=Folder("outputs/digits", save_every=100))
+    >>> folder = Folder("outputs/digits", save_every=100)  # for train(..., folder=folder)
+    >>> folder.log.name
+    'log.jsonl'
     """
 
     def __init__(
@@ -38,12 +40,12 @@ class Folder:
         return self.path / "log.jsonl"
 
     def open(self, training) -> None:
-        """Load the state, if there is one to resume; cut the log to the steps that it covers."""
+        """Load the state, if there is one to resume, and cut the log after its last step."""
         make_folder(self.path)
         if self.resume and self.state.exists():
             load_training(training, self.state)
         if training.is_main:
-            clear(self.state, self.log)
+            remove_temporary(self.state, self.log)
             if not self.resume:
                 self.state.unlink(missing_ok=True)  # before its log: they belong together
             lines = self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
@@ -52,7 +54,7 @@ class Folder:
             self.logged = len(kept)  # bytes
 
     def record(self, training, step) -> None:
-        """Append the step to the log; replace the state, with all processes, when it is due."""
+        """Append the step to the log; if it is due, save the state, together with all processes."""
         if training.is_main:
             self.append({"step": step.index, "loss": step.loss, "lr": step.lr} | {
                 "seconds": step.seconds
@@ -64,7 +66,7 @@ class Folder:
         with open(self.log, "ab") as log:
             if log.tell() != self.logged:
                 raise RuntimeError(
-                    f"another training writes into {self.path}: this one stops at step "
-                    f"{line['step']}, and keeps nothing since the last state"
+                    f"another training is writing into {self.path}: this one stops at step "
+                    f"{line['step']}; its steps since the last saved state are lost"
                 )
             self.logged += log.write(json.dumps(line).encode() + b"\n")

@@ -1,12 +1,12 @@
-"""The training loop of the course, from data to gradient to optimiser step to average to yield.
+"""The training loop of the course: data, gradient, optimiser step, average, yield.
 
     run = train(network, loss, batch, steps=3000, optimizer=Optimizer(lr=1e-3), folder="outputs/x")
     for step in run:                     # continues from the folder's last complete state
         print(step.index, step.loss)     # between steps: sample, evaluate, plot, or break
     save_checkpoint("digits", run.ema, **run.card)
 
-torch is seeded from (seed, index) before batch number `index`. So a run that was killed continues
-with exactly the numbers it would have had, and any process may compute any batch of a step.
+torch is seeded with (seed, index) before batch number `index`. So a resumed run computes exactly
+the same numbers as an uninterrupted one, and any process can compute any batch of a step.
 """
 
 import math
@@ -35,22 +35,31 @@ class Step:
     index: int  # optimiser steps done so far: 1 … steps
     loss: float  # mean over the step's batches, before the update
     lr: float
-    seconds: float  # training time so far, over all resumes
+    seconds: float  # training time so far, including before a resume
     seconds_left: float
 
 
 class Training:
-    """Train `model` on `loss(model, batch(index))`: iterate over it, break to pause.
+    """Trains `model` on `loss(model, batch(index))`: iterate over it, and break to pause.
 
-    batch: `batch(index)` returns the data of batch 0, 1, …: tensors, lists, tuples or dicts of
-        them. It depends on the index (and torch's own draws) alone.
+    batch: `batch(index)` returns the data of batch 0, 1, …: tensors, or lists, tuples or dicts of
+        them. It may depend only on the index and on torch's random numbers.
     loss: `loss(model, data)` returns a scalar.
     steps: optimiser steps; each uses the mean gradient of `scale.accumulate` batches.
     ema: decay of the averaged weights; `run.ema` is the averaged model, the one to sample from.
-    folder: a path or a `Folder`, where state and log are kept, and a state is resumed.
+    folder: a path or a `Folder` for the state and the log; a saved state is resumed.
 
     ValueError for settings out of range, or the state of another model or other settings;
     RuntimeError for a loss that is not finite, or two runs in one folder; OSError for a full disk.
+
+    >>> run = train(
+    ...     nn.Linear(2, 1),
+    ...     loss=lambda model, x: model(x).square().mean(),
+    ...     batch=lambda index: torch.randn(8, 2),
+    ...     steps=3,
+    ... )
+    >>> [step.index for step in run]
+    [1, 2, 3]
     """
 
     def __init__(
@@ -72,7 +81,7 @@ class Training:
         self.batch, self.steps, self.seed, self.optimizer = batch, steps, seed, optimizer
         self.engine = Engine(scale, optimizer, device)
         self.device = self.engine.device
-        self.is_main = self.engine.is_main  # the process that writes, draws and prints for all
+        self.is_main = self.engine.is_main  # only this process writes, samples and prints
         self.model = model.to(self.device)
         self.objective = self.engine.objective(self.model, loss)
         self.average = EMA(self.model, ema)
@@ -98,7 +107,7 @@ class Training:
         wall, cpu = time.perf_counter(), time.process_time()
         lr = self.optimizer.rate(self.done, self.steps)
         self.model.train()
-        self.model.zero_grad()  # first: an interrupted step may have left gradients behind
+        self.model.zero_grad()  # at the start, because an interrupted step may leave gradients
         loss = self.gradient()
         if not math.isfinite(loss):
             raise RuntimeError(f"the loss is {loss} at step {self.done + 1}: try a lower lr")
@@ -119,7 +128,7 @@ class Training:
         return step
 
     def gradient(self) -> float:
-        """Add up the mean gradient of the step's batches; returns their mean loss."""
+        """Accumulate the mean gradient of the step's batches; returns their mean loss."""
         total, mine = 0.0, self.engine.batches(self.done)  # this process's share of them
         for index in mine:
             with self.engine.exchange(self.objective, self.weights, last=index == mine[-1]):
@@ -137,15 +146,15 @@ class Training:
 
     @property
     def card(self) -> dict:
-        """What a published checkpoint's card says of its training."""
+        """What a published checkpoint's card says about its training."""
         wall, cpu = round(self.seconds / 60, 2), round(self.cpu_seconds / 60, 2)
         facts = {"seed": self.seed, "steps": self.done, "wall_minutes": wall, "cpu_minutes": cpu}
         return facts | self.place | {"settings": self.settings}
 
     def close(self) -> None:
-        """After the last step: the processes separate, and only the main one still has work."""
-        self.average.model, self.objective = self.ema, None  # DDP must go before its process group
+        """Ends the process group. Call it after the last step, in every process."""
+        self.average.model, self.objective = self.ema, None  # DDP must end before its group does
         self.engine.close()
 
 
-train = Training  # a verb where it is used: for step in train(...)
+train = Training  # so that a loop reads: for step in train(...)

@@ -1,7 +1,7 @@
-"""The optimisers: AdamW for everything, or Muon for the matrices and AdamW for what is left.
+"""The optimisers: AdamW for all parameters, or Muon for the matrices and AdamW for the others.
 
-Muon makes the short trainings of the text-to-image model possible; what it is worth for the
-autoencoder, tests/benchmarks/optimizers.py measures.
+Muon makes the short trainings of the text-to-image model possible. How much it helps the
+autoencoder is measured in tests/benchmarks/optimizers.py.
 """
 
 from collections import defaultdict
@@ -18,13 +18,13 @@ from course_lib.training.rate import DECAYS, learning_rate
 
 
 def orthogonal(matrices: Tensor, pairs: int = 2) -> Tensor:
-    """About U·Vᵀ of each U·S·Vᵀ: every direction as long as any other (Jordan et al. 2024).
+    """Approximates U·Vᵀ for each matrix U·S·Vᵀ, so all directions count equally.
 
-    Newton-Schulz: each round maps the singular values s to a·s + b·s³ + c·s⁵, which is chosen to
-    lift small ones fast: from 1/200 of the matrix's norm upwards they end between 0.66 and 1.2.
-    (..., M, N) -> (..., M, N). The paper makes five rounds; four train no worse here, three do
-    (tests/benchmarks/LOG.md). They go in pairs, since the Gram matrix of the second follows from
-    that of the first, and is small.
+    (..., M, N) -> (..., M, N), by Newton-Schulz iterations (Jordan et al. 2024). Each maps the
+    singular values s to a·s + b·s³ + c·s⁵, chosen so that small ones grow fast: those above 1/200
+    of the matrix's norm end between 0.66 and 1.2. The paper uses five iterations; here four train
+    no worse, but three do (tests/benchmarks/LOG.md). They are computed in pairs, because the
+    second Gram matrix, which is small, follows from the first.
     """
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
@@ -32,23 +32,23 @@ def orthogonal(matrices: Tensor, pairs: int = 2) -> Tensor:
     one = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
     for _ in range(pairs):
         gram = x @ x.mT
-        first = round_of(gram, one)
-        second = round_of(first @ gram @ first, one)
+        first = newton_schulz(gram, one)
+        second = newton_schulz(first @ gram @ first, one)
         x = second @ first @ x
     return x if wide else x.mT
 
 
-def round_of(gram: Tensor, one: Tensor) -> Tensor:
-    """The matrix that makes a round of Newton-Schulz, given X·Xᵀ: a·1 + b·X·Xᵀ + c·(X·Xᵀ)²."""
+def newton_schulz(gram: Tensor, one: Tensor) -> Tensor:
+    """The matrix of one Newton-Schulz iteration, given X·Xᵀ: a·1 + b·X·Xᵀ + c·(X·Xᵀ)²."""
     a, b, c = 3.4445, -4.7750, 2.0315
     return a * one + b * gram + c * gram @ gram
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal (Jordan et al. 2024; scaled as in Liu et al. 2025, eq. 4).
+    """Orthogonalised momentum (Jordan et al. 2024; scaled as in Liu et al. 2025, eq. 4).
 
-    For matrices, and for convolution kernels, which count as matrices (out, in · height · width).
-    The factor 0.2·√max(M, N) makes its steps about as large as AdamW's at the same lr.
+    For matrices, and for convolution kernels as matrices (out, in · height · width).
+    The factor 0.2·√max(M, N) makes its steps about as large as those of AdamW at the same lr.
     """
 
     def __init__(self, params, lr=1e-3, momentum=0.95, weight_decay=0.0):
@@ -62,17 +62,17 @@ class Muon(torch.optim.Optimizer):
                 continue
             if group["weight_decay"]:
                 torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
-            alike = defaultdict(list)  # equal shapes are made orthogonal together: 1.3 times faster
-            for p, ahead in zip(kernels, self.look_ahead(kernels, group["momentum"]), strict=True):
-                alike[p.flatten(1).shape].append((p, ahead.flatten(1)))
-            for shape, pairs in alike.items():
+            by_shape = defaultdict(list)  # batching matrices of equal shape is 1.3 times as fast
+            for p, ahead in zip(kernels, self.nesterov(kernels, group["momentum"]), strict=True):
+                by_shape[p.flatten(1).shape].append((p, ahead.flatten(1)))
+            for shape, pairs in by_shape.items():
                 some, ahead = zip(*pairs, strict=True)
                 size = 0.2 * max(shape) ** 0.5
-                updates = orthogonal(torch.stack(ahead).bfloat16())  # enough for a direction
+                updates = orthogonal(torch.stack(ahead).bfloat16())  # precise enough here
                 updates = [u.view_as(p) for u, p in zip(updates.to(some[0]), some, strict=True)]
                 torch._foreach_add_(some, updates, alpha=-group["lr"] * size)
 
-    def look_ahead(self, kernels: list[Tensor], momentum: float) -> Sequence[Tensor]:
+    def nesterov(self, kernels: list[Tensor], momentum: float) -> Sequence[Tensor]:
         """Nesterov's momentum of the gradients."""
         for p in kernels:
             if not self.state[p]:
@@ -106,15 +106,18 @@ OPTIMIZERS = {"adamw": adamw, "muon": muon}
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What makes a step of a gradient: which optimiser, at which learning rate.
+    """Which optimiser to use, and its learning rate.
 
-    name: "adamw", or "muon" for matrices and kernels and AdamW for the rest.
-    lr: the peak of the learning rate, which rises linearly over `warmup` steps and then decays
-        ("cosine", "linear" or "constant") to end with the last step.
-    betas, weight_decay: AdamW's; Muon takes the weight decay as well.
-    clip: largest norm of the gradient; longer ones are shortened to it.
+    name: "adamw", or "muon", which uses Muon for matrices and kernels and AdamW for the others.
+    lr: the peak learning rate. It rises linearly over `warmup` steps and then decays until the
+        last step, by `decay`: "cosine", "linear" or "constant".
+    betas, weight_decay: those of AdamW; Muon uses the weight decay, too.
+    clip: the largest allowed norm of the gradient; longer gradients are scaled down to it.
 
     Raises ValueError for settings out of range.
+
+    >>> Optimizer("muon", lr=2e-3, warmup=2).rate(step=0, steps=100)
+    0.001
     """
 
     name: str = "adamw"
@@ -138,12 +141,12 @@ class Optimizer:
 
     @property
     def settings(self) -> dict:
-        """What a card and a state say of it."""
+        """The settings, as a card and a state record them."""
         names = asdict(self) | {"betas": list(self.betas)}
         return {"optimizer": names.pop("name")} | names
 
     def build(self, model: nn.Module) -> list[torch.optim.Optimizer]:
-        """torch's optimisers for the model's parameters."""
+        """The torch optimisers for the model's parameters."""
         return OPTIMIZERS[self.name](model, self.lr, self.betas, self.weight_decay)
 
     def rate(self, step: int, steps: int) -> float:

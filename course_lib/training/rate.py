@@ -1,4 +1,4 @@
-"""The learning rate, a function of the step alone: a resumed run has nothing to restore."""
+"""The learning rate: a function of the step alone, so a resumed run has nothing to restore."""
 
 import math
 from collections.abc import Callable
@@ -13,10 +13,14 @@ DECAYS: dict[str, Callable[[float], float]] = {  # progress in [0, 1] -> fractio
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: str = "cosine") -> float:
-    """The rate of step 0 … steps - 1: linear warm-up to `peak`, then the decay, over at `steps`."""
+    """The rate at step 0 … steps - 1: linear warm-up to `peak`, then a decay until `steps`.
+
+    >>> [learning_rate(step, steps=4, peak=1.0, warmup=2, decay="linear") for step in range(4)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
     shape = choose("decay", decay, DECAYS)
     if not 0 <= step <= steps:
-        raise ValueError(f"step must lie in 0 ... {steps}, got {step}")
+        raise ValueError(f"step must be in 0 ... {steps}, got {step}")
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * shape((step - warmup) / max(steps - warmup, 1))

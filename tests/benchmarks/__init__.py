@@ -1,3 +1,3 @@
-"""Benchmarks, run as modules: the package comes first, for its short waits (`course_lib`)."""
+"""Benchmarks, run as modules, so that `course_lib` is imported first and sets its short waits."""
 
 import course_lib  # noqa: F401

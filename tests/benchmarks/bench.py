@@ -1,15 +1,16 @@
-"""`make bench`: the course's code beside its peers, in time; writes RESULTS.md and results.json.
+"""`make bench`: the speed of the course's code and of its peers, in RESULTS.md and results.json.
 
     make bench                        # a few minutes
-    make bench ARGS=--large           # with Stable Diffusion 1.5's own U-Net: 4 GB more
-    make bench ARGS="samplers data"   # these parts alone, printed and not written
+    make bench ARGS=--large           # with Stable Diffusion 1.5's U-Net: needs 4 GB more
+    make bench ARGS="samplers data"   # only these parts, printed but not written
 
-Where there is a GPU everything runs on it, and the files are RESULTS-cuda.md and results-cuda.json.
-With `pip install denoising-diffusion-pytorch` in the same environment, its U-Net is timed too.
+If there is a GPU, everything runs on it, and the files are RESULTS-cuda.md and results-cuda.json.
+With `pip install denoising-diffusion-pytorch` in the same environment, its U-Net is timed, too.
 
-Each comparison does the same work with the same weights in one process, ours and theirs in turn,
-after it was checked that both give the same answer. A ratio is their time over ours: above 1 we
-are faster. What is shown is the median of the pairs' ratios, and the range of the middle half.
+Each comparison first checks that both sides give the same output. Then it does the same work with
+the same weights in one process, alternating between ours and theirs. A ratio is their time divided
+by ours, so above 1 we are faster. The page shows the median of the pairs' ratios, and the
+interquartile range.
 """
 
 import copy
@@ -45,14 +46,14 @@ from course_lib.pipelines.stable_diffusion import times
 from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS, renamed
 from course_lib.recipes import RECIPES, load_pipeline
 from course_lib.training import Optimizer, Scale, train
-from course_lib.training.scale.cost import Kept, again, best
+from course_lib.training.scale.cost import SavedBytes, repeat_step, shortest_time
 from course_lib.training.scale.recompute import blocks
 
 PAIRS = 7
 FOLDER = Path(__file__).parent
 DEVICE = pick_device("cuda" if torch.cuda.is_available() else "cpu")
 ROWS: list[dict] = []
-torch.backends.cudnn.allow_tf32 = False  # float32 rows are of float32
+torch.backends.cudnn.allow_tf32 = False  # so that float32 means float32
 torch.manual_seed(0)
 
 
@@ -60,7 +61,7 @@ torch.manual_seed(0)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Time of one call by the clock on the wall; on a GPU from one event to another."""
+    """Wall-clock time of one call; on a GPU, the time between two events."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -75,7 +76,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def compare(what: str, ours: Callable, theirs: Callable, goal: float, pairs: int = PAIRS) -> None:
-    """Time both in turn, after two rounds to warm up, and keep a row."""
+    """Time both alternately, after two warm-up rounds, and add a row."""
     taken = []
     for round_ in range(pairs + 2):
         pair = seconds(ours), seconds(theirs)
@@ -96,14 +97,14 @@ def note(what: str, value: str, goal: str = "") -> None:
     print(f"{what}: {value}", flush=True)
 
 
-def most_memory(work: Callable[[], object]) -> float:
-    """The most that the work needed beside what was held before, in GB; on a CPU, Linux only."""
+def peak_memory(work: Callable[[], object]) -> float:
+    """The peak memory of the work, above what was used before, in GB; on a CPU, Linux only."""
     if DEVICE.type == "cuda":
         held = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         work()
         return (torch.cuda.max_memory_allocated() - held) / 1e9
-    Path("/proc/self/clear_refs").write_text("5")  # the peak falls to what is held
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
     held = resident("VmRSS")
     work()
     return (resident("VmHWM") - held) / 1e9
@@ -122,7 +123,7 @@ def same(ours: torch.Tensor, theirs: torch.Tensor, bound: float = 1e-4) -> None:
 def twin(
     channels, multipliers, attention, context_dim, layers_per_block=1
 ) -> tuple[UNet, torch.nn.Module]:
-    """Our U-Net and diffusers' conditional one with the very same weights, random all over."""
+    """Our U-Net and diffusers' conditional one with the same weights, all of them random."""
     keywords = dict(
         channels=channels,
         multipliers=multipliers,
@@ -152,7 +153,7 @@ def twin(
 def plain_twin(channels, multipliers) -> tuple[UNet, torch.nn.Module]:
     """The same for a U-Net without attention and context: diffusers' `UNet2DModel`.
 
-    Below 128 channels they differ in one thing: how many groups normalise the joined features.
+    Below 128 channels they differ in one respect: the number of groups for the joined features.
     """
     none = (False,) * len(multipliers)
     ours = UNet(
@@ -213,7 +214,7 @@ def networks() -> None:
 
 
 def captured(work: Callable, network: UNet) -> Callable:
-    """The same work, with the operations of the network's blocks replayed from CUDA graphs."""
+    """The same work, with the network's blocks replayed from CUDA graphs."""
     graphs = CudaGraphs(network, blocks(network))
 
     def again():
@@ -268,16 +269,16 @@ def training_step(channels: int, batch: int, side: int) -> None:
 
 
 def ceiling(work: Callable) -> None:
-    """How much faster than theirs the work just compared could be at most, on a CPU."""
+    """The largest possible speed-up over theirs, on a CPU, for the work just compared."""
     if DEVICE.type == "cpu":
         share = share_of_kernels(work)
         most = ROWS[-1]["ratio"] / share
-        value = f"{share:.0%}: had all else cost nothing, the ratio were about {most:.2f}"
-        note("of ours, in PyTorch's convolutions and products, which theirs calls too", value)
+        value = f"{share:.0%}; if all else took no time, the ratio would be about {most:.2f}"
+        note("our time in PyTorch's convolutions and products, which theirs calls, too", value)
 
 
 def share_of_kernels(work: Callable) -> float:
-    """The part of the time that goes into the kernels that any such network must call."""
+    """The share of the time in kernels that any such network must call."""
     kernels = ["mkldnn_convolution", "convolution_backward", "addmm", "mm", "bmm"]
     attention = "_scaled_dot_product_flash_attention_for_cpu"
     whole = median(seconds(work) for _ in range(3))
@@ -289,7 +290,7 @@ def share_of_kernels(work: Callable) -> float:
 
 
 def samplers() -> None:
-    """The samplers' own time: fifty steps with a network that costs nothing."""
+    """The samplers' own time: fifty steps with a network that takes no time."""
     x = torch.randn(4, 4, 8, 8, device=DEVICE)
     process = Diffusion("linear", "eps")
     network = lambda x, timestep, context=None: x  # noqa: E731
@@ -321,10 +322,10 @@ def whole_pipelines() -> None:
 def draw_with(
     ours, theirs, batch, side, text, precision="bf16", capture=True
 ) -> tuple[Callable, Callable]:
-    """The whole loop over both U-Nets for contexts of shape `text`, checked to agree.
+    """The whole loop with both U-Nets for contexts of shape `text`, checked to agree.
 
-    In bf16 ours does as it does for its users: on a CPU the pipeline converts the weights in each
-    picture, on a GPU published ones are loaded in bf16; theirs always were.
+    In bf16 ours works as for users: on a CPU the pipeline converts the weights for each picture, on
+    a GPU published weights are loaded in bf16. Theirs are always loaded in bf16.
     """
     null, context = torch.randn(1, *text, device=DEVICE), torch.randn(batch, *text, device=DEVICE)
     noise = torch.randn(batch, 4, side, side, device=DEVICE)
@@ -372,7 +373,7 @@ def draw_with(
 
 
 def compiled() -> None:
-    """On a GPU: theirs by their own advice for speed, ours compiled in the same way, and not."""
+    """On a GPU: theirs as they recommend for speed, ours compiled in the same way, and not."""
     size = "Stable Diffusion's size"
     shares(f"{size}, compiled, channels last", UNet(**SD15_UNET), 32, 64, 77, ("bf16",), fast=True)
     fastest(f"20 guided steps of {size}", *published(), 1, 64, (77, 768), goal=1.0)
@@ -396,7 +397,7 @@ def fastest(what: str, ours, theirs, *sizes, goal: float) -> None:
 
 
 def shipped() -> None:
-    """What a reader waits for: pictures of the shipped model, from captions to pixels."""
+    """What a reader waits for: pictures from the shipped model, from captions to pixels."""
     model, captions = (
         load_pipeline("scenes-latent", "cpu"),
         [Scenes(64).caption(i) for i in range(64)],
@@ -413,7 +414,7 @@ def shipped() -> None:
 
 
 def another_unet() -> None:
-    """`denoising-diffusion-pytorch`'s U-Net, another architecture of about as many parameters."""
+    """`denoising-diffusion-pytorch`'s U-Net: another architecture, about as many parameters."""
     try:
         from denoising_diffusion_pytorch import Unet
     except ImportError:
@@ -439,7 +440,7 @@ def another_unet() -> None:
 
 
 def share_of_the_limit() -> None:
-    """Floating-point operations a second, over those of a large matrix product."""
+    """Floating-point operations per second, relative to those of a large matrix product."""
     shares("scenes-latent", RECIPES["scenes-latent"]().model().unet, 32, 8, 24)
     shares("a larger U-Net", UNet(4, channels=128, context_dim=128), 32, 16, 24)
     if DEVICE.type == "cuda":
@@ -450,7 +451,7 @@ def shares(
     name: str, network: UNet, batch: int, side: int, tokens: int,
     precisions=("float32", "bf16"), fast=False,
 ) -> None:  # fmt: skip
-    """Rows for one network; in bf16 a GPU samples with weights of bf16. fast: compiled."""
+    """Rows for one network; in bf16 a GPU samples with bf16 weights. fast: compiled."""
     cuda, network = DEVICE.type == "cuda", network.to(DEVICE)
     goal = "45 % in bf16 at Stable Diffusion's size" if cuda else "50 % from 15 M parameters"
     x = torch.randn(batch, network.in_channels, side, side, device=DEVICE)
@@ -487,7 +488,7 @@ def shares(
 
 
 def speed(work: Callable, count: int | None = None) -> float:
-    """Floating-point operations a second, in the fastest of five calls after a first one."""
+    """Floating-point operations per second, in the fastest of five calls after a first one."""
     count = operations(work) if count is None else count
     work()
     return count / min(seconds(work) for _ in range(5))
@@ -502,7 +503,7 @@ def operations(work: Callable) -> int:
 def data() -> None:
     scenes, recipe = Scenes(64), RECIPES["scenes-latent"]()
     batch = min(seconds(lambda: scenes.batch(range(64))) for _ in range(5))
-    note("scenes drawn", f"{64 / batch:,.0f} a second (64 × 64 pixels)")
+    note("speed of drawing scenes", f"{64 / batch:,.0f} per second (64 × 64 pixels)")
     run = recipe.begin(device=DEVICE)
     recipe.pool = 4
     for _ in range(8):
@@ -515,7 +516,7 @@ def data() -> None:
 
 
 def growth() -> None:
-    """Time and kept memory of a forward and backward pass as powers of each size, c · size^k."""
+    """How time and saved memory of a forward and backward pass grow with size, as c · size^k."""
     base = dict(batch=16, side=16, width=64, tokens=32)
 
     def cost_of(batch, side, width, tokens):
@@ -523,10 +524,10 @@ def growth() -> None:
             4, channels=width, multipliers=(1, 2), attention=(True, True), context_dim=128
         ).to(DEVICE)
         x, t = torch.randn(batch, 4, side, side, device=DEVICE), torch.zeros(batch, device=DEVICE)
-        context, kept = torch.randn(batch, tokens, 128, device=DEVICE), Kept()
+        context, kept = torch.randn(batch, tokens, 128, device=DEVICE), SavedBytes()
         with kept:
             unet(x, t, context)
-        return best(lambda: unet(x, t, context).sum().backward(), 3), kept.bytes
+        return shortest_time(lambda: unet(x, t, context).sum().backward(), 3), kept.bytes
 
     for name, sizes, expected in (
         ("batch", (8, 16, 32, 64), "1 and 1"),
@@ -537,11 +538,11 @@ def growth() -> None:
         costs = zip(*(cost_of(**base | {name: size}) for size in sizes), strict=True)
         powers = (slope(sizes, each) for each in costs)
         value = "time {:.2f}, memory {:.2f}".format(*powers)
-        note(f"power by which a training pass grows with the {name}", value, expected)
+        note(f"a training pass grows with the {name} to the power of", value, expected)
     process, network = Diffusion("straight", "flow"), UNet(4, channels=64).to(DEVICE)
     noise, steps = torch.randn(4, 4, 16, 16, device=DEVICE), (5, 10, 20, 40)
-    taken = [best(lambda n=n: sample(process, network, noise, steps=n), 3) for n in steps]
-    note("power by which sampling grows with the steps", f"time {slope(steps, taken):.2f}", "1")
+    taken = [shortest_time(lambda n=n: sample(process, network, noise, steps=n), 3) for n in steps]
+    note("sampling grows with the steps to the power of", f"time {slope(steps, taken):.2f}", "1")
 
 
 def slope(sizes, values) -> float:
@@ -551,30 +552,30 @@ def slope(sizes, values) -> float:
 
 
 def processes() -> None:
-    """A training step in two processes with a core each, over one process with two threads."""
+    """A training step in two processes with one core each, and in one with two threads."""
     for name in ("scenes-vae", "scenes-latent"):
         torch.set_num_threads(2)
         run = RECIPES[name]().begin(device="cpu")
         run.advance()
         run.advance()
-        threads, shared = best(lambda run=run: again(run), 5), check(name, 2)
+        threads, shared = shortest_time(lambda run=run: repeat_step(run), 5), check(name, 2)
         value = f"{1000 * threads:.0f} ms in two threads, {1000 * shared:.0f} ms in two processes"
         note(f"a step of {name}", f"{value}: {threads / shared:.2f} times")
 
 
 def imports() -> None:
-    def best(code: str) -> float:
+    def import_time(code: str) -> float:
         command = [sys.executable, "-c", code]
         return min(seconds(lambda: subprocess.run(command, check=True)) for _ in range(5))
 
-    torch_alone = best("import torch")
-    beyond = best("import course_lib.diffusion, course_lib.models") - torch_alone
-    note("import of course_lib.diffusion and .models, beyond torch's", f"{beyond:.2f} s", "< 0.3 s")
-    note("course --help", f"{best('import course_lib.cli'):.2f} s, without torch")
+    torch_alone = import_time("import torch")
+    beyond = import_time("import course_lib.diffusion, course_lib.models") - torch_alone
+    note("import of course_lib.diffusion and .models after torch", f"{beyond:.2f} s", "< 0.3 s")
+    note("course --help", f"{import_time('import course_lib.cli'):.2f} s, without torch")
 
 
 def published() -> tuple[UNet, torch.nn.Module]:
-    """Both U-Nets of Stable Diffusion 1.5's size; they share 859,520,964 random weights."""
+    """Both U-Nets at Stable Diffusion 1.5's size, sharing 859,520,964 random weights."""
     with torch.device("meta"):
         ours = UNet(**SD15_UNET)
         theirs = diffusers.UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8)
@@ -592,7 +593,7 @@ def published() -> tuple[UNet, torch.nn.Module]:
 
 
 def stable_diffusion() -> None:
-    """The published size at 64 × 64 latents; the weights are converted before, if to bf16."""
+    """The published size at 64 × 64 latents; for bf16 the weights are converted beforehand."""
     ours, theirs = published()
     on_gpu = [("bf16", torch.bfloat16)] * (DEVICE.type == "cuda")
     for precision, dtype in (("float32", torch.float32), *on_gpu):
@@ -609,9 +610,9 @@ def stable_diffusion() -> None:
         what = f"Stable Diffusion 1.5's U-Net at 64 × 64 latents, {precision}"
         by_us, by_them = (functools.partial(forward, network) for network in (ours, theirs))
         compare(what, by_us, by_them, 1.0)
-        peaks = [most_memory(forward_of) for forward_of in (by_us, by_them) * 3]
+        peaks = [peak_memory(forward_of) for forward_of in (by_us, by_them) * 3]
         mine, other = max(peaks[::2]), max(peaks[1::2])
-        value = f"{mine:.2f} GB beside the weights; diffusers {other:.2f} GB"
+        value = f"{mine:.2f} GB in addition to the weights; diffusers {other:.2f} GB"
         note(f"its peak memory, {precision}", value, "no more")
 
 
@@ -623,7 +624,7 @@ def page(facts: dict) -> str:
         "# Benchmarks",
         "",
         f"`{facts['command']}` on {facts['machine']}; {facts['versions']}.",
-        "Ratio: their time over ours, median of pairs taken in turn, with the middle half's range.",
+        "Ratio: their time divided by ours; median of alternating pairs, with quartiles.",
         "",
         "| what | ours | theirs | ratio | goal |",
         "|---|---|---|---|---|",

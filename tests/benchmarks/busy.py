@@ -1,10 +1,10 @@
 """What a busy machine costs: python tests/benchmarks/busy.py [--chapter 02_ddpm_loss]
 
-Times twenty steps of a network of three layers, and a step of a small U-Net in one process of two
-threads and in two processes of one, on the machine as it is, beside one busy process and beside
-two, with torch's own waits and with the short ones that importing course_lib sets: a table for
-LOG.md, in about 15 minutes. With --chapter, a whole chapter instead, once each. The machine must
-have nothing else to do.
+Times twenty steps of a network with three layers, and a step of a small U-Net in one process with
+two threads and in two processes with one, on the machine alone, beside one busy process and beside
+two. Each is timed with torch's own waits and with the short ones that importing course_lib sets.
+This makes a table for LOG.md in about 15 minutes. With --chapter, it times a whole chapter instead,
+once each. Nothing else may run on the machine.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from statistics import median
 from course_lib import SHORT_WAITS
 from course_lib.common.paths import ROOT
 
-TORCHS = {"KMP_BLOCKTIME": "200"}  # its default; and what is set, course_lib leaves as it is
+TORCHS = {"KMP_BLOCKTIME": "200"}  # its default; course_lib doesn't change what is set
 WAITS = {"torch's": TORCHS, "short": SHORT_WAITS}
-SECONDS, LEAST, MOST = 20, 3, 30  # of steps: so long, but so many at least and at most
+SECONDS, LEAST, MOST = 20, 3, 30  # of steps: for this long, but between 3 and 30 of them
 
 
 def step() -> None:
@@ -81,7 +81,7 @@ def chapter(name: str) -> None:
 
 @contextmanager
 def busy(count: int):
-    """So many processes beside ours that never rest."""
+    """This many other processes, which are always busy."""
     with ExitStack() as stack:
         for _ in range(count):
             process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -134,7 +134,7 @@ def main() -> None:
         times = {waits: [[] for _ in beside] for waits in chosen}
         for _ in range(given.rounds):
             for count in beside:
-                for waits, environment in chosen.items():  # in turn
+                for waits, environment in chosen.items():  # alternately
                     with busy(count):
                         taken = measure(command, environment | {"OMP_NUM_THREADS": threads})
                     times[waits][count].append(taken)

@@ -1,10 +1,10 @@
-"""Numbers that the prose quotes and no cell prints: python tests/benchmarks/chapter_numbers.py
+"""Numbers in the prose that no cell prints: python tests/benchmarks/chapter_numbers.py
 
     05   the loss of digits-vae at step 250, for eight seeds
     06   linear probes of the first colour, the second colour and the relation, and combined
-    08   what sampling in 30 steps costs; how far apart the two predictions are at each time
+    08   the cost of sampling in 30 steps; the distance between the two predictions at each time
 
-What the cells of a chapter define is taken from the cells themselves.
+Definitions that are in a chapter are taken from its cells.
 """
 
 import json

@@ -1,8 +1,8 @@
 """How much guidance is useful: python tests/benchmarks/guidance.py [SCALE ...] [--count 128]
 
-Prints for each guidance scale which share of the shipped model's pictures the prompt oracle finds
-right, over held-out captions of each kind, and its standard error. `ScenesLatent.scales` rests on
-this table. A scale takes 30 s on one quiet core.
+Prints, for each guidance scale, the share of the shipped model's pictures that the prompt oracle
+finds right, over held-out captions of each kind, and its standard error. `ScenesLatent.scales` is
+based on this table. Each scale takes 30 s on one idle core.
 """
 
 import argparse
@@ -17,12 +17,12 @@ parser = argparse.ArgumentParser(prog="guidance.py", description=__doc__.split("
 parser.add_argument("scales", nargs="*", type=float, default=[1, 1.5, 2.5, 4, 5, 6, 7, 8, 12, 20])
 parser.add_argument("--count", type=int, default=128, help="captions of each kind")
 told = parser.parse_args()
-logging.disable()  # of the warnings that these measurements are for
+logging.disable()  # the warnings about unusual scales, which are measured here
 model = load_pipeline()
 
 
 def right(kind: str, scale: float) -> float:
-    """The share of pictures that show all that their captions say."""
+    """The share of pictures for which the whole caption is true."""
     data = Scenes(64, "new combinations", kind, seed=3, unsaid=0)
     captions = [data.caption(index) for index in range(told.count)]
     images = in_batches(

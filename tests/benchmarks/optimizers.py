@@ -1,7 +1,7 @@
 """Muon against AdamW on the scenes' autoencoder: python tests/benchmarks/optimizers.py [STEPS]
 
 Each gets the same initial weights, the same pictures, the same number of steps and the best of
-three learning rates. Prints decibels on held-out scenes, and the cost of a step as a ratio.
+three learning rates. Prints decibels on held-out scenes, and the ratio of the times per step.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""What the choices are worth in time: python tests/benchmarks/speed.py [--compile] [NAME...]
+"""How much time the design choices save: python tests/benchmarks/speed.py [--compile] [NAME...]
 
-Each comparison runs its contenders in turn, round after round in one process, and prints the median
-time of each and its ratio to the first; times of different runs or machines don't compare.
+Each comparison runs its variants alternately, in one process, and prints the median time of each
+and its ratio to the first. Times from different runs or machines can't be compared.
 --compile adds torch.compile's default backend, which takes minutes to warm up on a CPU.
 """
 
@@ -41,7 +41,7 @@ def race(title: str, **contenders: Callable[[], object]) -> None:
 
 
 def unet() -> UNet:
-    """A U-Net of the kind of scenes-latent's, with attention at both levels."""
+    """A U-Net like that of scenes-latent, with attention at both levels."""
     return UNet(
         in_channels=16, channels=64, multipliers=(1, 2), layers_per_block=1, attention=(True, True),
         heads=2, context_dim=128,
@@ -80,7 +80,7 @@ def call(network):
 
 
 def attention() -> None:
-    """One fused kernel, the equation written out, and bf16's kernel that `attend` avoids."""
+    """A fused kernel, the equation written out, and the bf16 kernel that `attend` avoids."""
     q, k, v = (torch.randn(64, 4, 64, 32, requires_grad=True) for _ in range(3))
     half = [x.detach().bfloat16().requires_grad_() for x in (q, k, v)]
     kernel = torch.nn.functional.scaled_dot_product_attention
@@ -142,7 +142,7 @@ def precision() -> None:
 
 
 def sampler() -> None:
-    """The samplers' own time: twenty steps with a network that costs nothing."""
+    """The samplers' own time: twenty steps with a network that takes no time."""
     process, noise = Diffusion("scaled_linear", "eps"), torch.randn(4, 4, 8, 8)
     scheduler = diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False)
     scheduler.set_timesteps(20)

@@ -1,8 +1,8 @@
 """`python tests/benchmarks/stable_diffusion.py [bf16|fp32] [PIXELS]`: the cost of one picture.
 
-Stable Diffusion 1.5's three networks at full size with random weights, so nothing is downloaded:
-seconds of a guided call of the U-Net and of the decoder, and the most memory that each needed
-beside the weights. `course_lib.pipelines.stable_diffusion.memory` bases its estimate on it.
+Stable Diffusion 1.5's three networks at full size with random weights, so nothing is downloaded.
+Prints the seconds for a guided call of the U-Net and for the decoder, and the peak memory of each
+in addition to the weights. `course_lib.pipelines.stable_diffusion.memory` is based on this.
 """
 
 import resource
@@ -17,12 +17,12 @@ from course_lib.models import SD15_UNET, SD15_VAE, AutoencoderKL, UNet
 
 
 def peak() -> float:
-    """The most memory this process has held so far, in GB."""
+    """The peak memory of this process so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def random_model(cls, kwargs: dict, dtype: torch.dtype) -> torch.nn.Module:
-    """Full size, small random weights, without a float32 copy on the way."""
+    """Full size with small random weights, made without a float32 copy."""
     with torch.device("meta"):
         model = cls(**kwargs)
     model = model.to(dtype).to_empty(device="cpu")

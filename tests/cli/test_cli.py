@@ -1,4 +1,4 @@
-"""The command line: what it writes, and that nobody who mistypes ever sees a traceback."""
+"""The command line: what it writes, and that a typing error never shows a traceback."""
 
 import copy
 import dataclasses
@@ -107,7 +107,7 @@ def test_sample_writes_a_grid_with_captions(course, toy, tmp_path):
     assert done.status == 0
     assert done.out.startswith(f"{os.path.join('outputs', 'sample.png')}: 2 pictures")
     width, height = size(tmp_path / "outputs/sample.png")
-    assert width > height > 150  # two pictures beside each other, text beneath
+    assert width > height > 150  # two pictures side by side, text below
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["sample.png"]
 
 
@@ -138,7 +138,7 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
 def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
     course, monkeypatch, toy_pipeline, tmp_path
 ):
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's, which a user lacks
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's; a user has none
     model = dataclasses.replace(toy_pipeline, review=lambda text: text and "why", scales=(1, 6))
     monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: model)
     done = course(*SAMPLE, "--steps", 1, "--count", 40, "--scale", 40)  # in two parts, 64 and 16
@@ -152,7 +152,7 @@ def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
 
 
 def test_captions_are_drawn_as_typed(course, toy, monkeypatch, tmp_path):
-    """Those of a published checkpoint, say, whose tokenizer takes any text."""
+    """For example those of a published checkpoint, whose tokenizer accepts any text."""
     images = torch.zeros(2, 3, 32, 32)
     monkeypatch.setattr(pipelines, "text_to_image", lambda *given, **options: images)
     done = course("sample", r"$\frac{ and $", "猫 for $5 or $10", *SAMPLE[3:])
@@ -202,7 +202,7 @@ def test_sample_refuses_a_checkpoint_that_does_not_fit_into_memory(course, publi
 
 @pytest.fixture
 def lora(toy_pipeline, monkeypatch, published, tmp_path):
-    """A LoRA file for the toy model, which is copied, since a LoRA changes its weights."""
+    """A LoRA file for the toy model, which is copied, because a LoRA changes its weights."""
     from course_lib.models import LoRA
     from course_lib.pipelines.stable_diffusion import save_lora
 
@@ -234,10 +234,10 @@ def test_sample_draws_with_a_lora(course, lora, tmp_path):
     ("options", "status", "line"),
     [
         ("--model sd15 --lora nowhere.safetensors", 1, "there is no LoRA file nowhere"),
-        ("--model sd15 --lora pickled.bin", 2, "pickled.bin is no .safetensors file; others may"),
-        ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is damaged, or no"),
+        ("--model sd15 --lora pickled.bin", 2, "pickled.bin is not a .safetensors file; others"),
+        ("--model sd15 --lora pickled.safetensors", 2, "pickled.safetensors is not a"),
         ("--model sd15 --lora style.safetensors --lora-scale nan", 2, "scale of LoRA: expected a"),
-        ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs a LoRA: name its file with"),
+        ("--model sd15 --lora-scale 0.8", 2, "--lora-scale needs --lora, the file of a LoRA"),
     ],
 )
 def test_a_lora_is_refused_before_the_model_is_loaded(
@@ -260,7 +260,7 @@ def test_a_lora_of_our_own_models_is_drawn_with_too(course, lora, monkeypatch, t
 @pytest.mark.parametrize(
     ("name", "shape", "words"),
     [
-        ("unet.nowhere.lora_A.weight", (2, 16), "1 weights are of no layer of this model (unet.n"),
+        ("unet.nowhere.lora_A.weight", (2, 16), "1 weights fit no layer of this model (unet.n"),
         ("unet.conv_in.lora_A.weight", (2, 320, 3, 3), "expected (rank, 4, 3, 3), got (2, 320, 3"),
     ],
 )
@@ -274,9 +274,9 @@ def test_sample_refuses_a_lora_of_another_model(course, lora, tmp_path, name, sh
 
 @pytest.mark.parametrize("option", [["--size", "256"], ["--tokenizer", "words"]])
 def test_sample_refuses_what_a_shipped_model_cannot_heed(course, toy, tmp_path, option):
-    (tmp_path / "scenes-latent").mkdir()  # a folder of that name is not taken for weights
+    (tmp_path / "scenes-latent").mkdir()  # a folder of that name isn't mistaken for weights
     done = course(*SAMPLE, *option)
-    assert done.status == 2 and "are for Stable Diffusion's files, not scenes-latent" in done.err
+    assert done.status == 2 and "are only for Stable Diffusion, not for scenes-latent" in done.err
 
 
 def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_path):
@@ -319,7 +319,7 @@ def test_a_size_is_refused_before_the_memory_is_announced(course, monkeypatch):
 
 @pytest.fixture
 def other_vae(monkeypatch, tmp_path):
-    """COURSE_DATA holds an autoencoder that is a little different from the shipped one."""
+    """COURSE_DATA contains an autoencoder that differs slightly from the shipped one."""
     from course_lib.common import checkpoints
     from course_lib.models import AutoencoderKL
 
@@ -362,7 +362,7 @@ def test_a_full_disk_leaves_the_old_picture(course, toy, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
-KEPT = "; what was there is untouched\n"
+KEPT = "; the old file is untouched\n"
 
 
 def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
@@ -377,7 +377,7 @@ def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
     monkeypatch.setattr(draw, "draw", perfect)
     done = course("demo")
     assert done.status == 0
-    assert "finds 8 of 8 as their captions say" in done.out
+    assert "8 of 8 pictures match their captions" in done.out
 
 
 def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_path):
@@ -413,7 +413,7 @@ def test_only_publish_touches_the_shipped_models(course, slope, tmp_path, monkey
 
 @pytest.mark.parametrize("option", ["--publish", "--folder=shipped"])
 def test_own_pictures_never_replace_a_shipped_model(course, tmp_path, monkeypatch, option):
-    """Refused before a picture is read: there are none in this folder."""
+    """Refused before pictures are read: this folder has none."""
     from course_lib.common import checkpoints
 
     for folder in ("CHECKPOINTS", "SHIPPED"):
@@ -421,9 +421,9 @@ def test_own_pictures_never_replace_a_shipped_model(course, tmp_path, monkeypatc
     (tmp_path / "shipped").mkdir(), (tmp_path / "pictures").mkdir()
     done = course("train", "scenes-vae", "--data", "pictures", option)
     assert done.status == 2 and done.err.count("\n") == 1
-    assert "would take the place of the shipped model" in done.err and "COURSE_DATA" in done.err
+    assert "would replace the shipped model" in done.err and "COURSE_DATA" in done.err
     assert not (tmp_path / "outputs").exists() and not [*(tmp_path / "shipped").iterdir()]
-    done = course("train", "scenes-vae", "--data", "pictures")  # a folder of its own is fine
+    done = course("train", "scenes-vae", "--data", "pictures")  # its own folder is fine
     assert "pictures has no metadata.jsonl" in done.err
 
 
@@ -478,7 +478,7 @@ def test_evaluate_sets_new_figures_beside_the_cards(course, slope, tmp_path):
         (["train", "slope", "--until", "95"], 2, "--until takes a share in (0, 1]"),
         (["train", "slope", "--folder", "file/x"], 1, "cannot make the folder file/x"),
         (["cost", "slope", "--gpu", "h1000"], 2, "unknown GPU 'h1000'; did you mean 'h100'"),
-        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1, and share the 1 batches"),
+        (["cost", "slope", "--gpus", "0"], 2, "gpus must be at least 1 and divide 1, the batches"),
         (["evaluate", "slop"], 2, "unknown recipe 'slop'; did you mean 'slope'?"),
         (["evaluate", "slope"], 1, "`course train slope --publish` makes it, if that"),
         (["evaluate", "slope", "--count", "1"], 2, "count must be at least 2, got 1"),
@@ -528,9 +528,9 @@ def test_ctrl_c_says_that_it_can_go_on(course, slope, monkeypatch):
     monkeypatch.setattr(Slope, "samples", interrupted)
     done = course("train", "slope")
     assert done.status == 130
-    assert "Stopped at step 3; the same command goes on" in done.out
+    assert "Stopped at step 3; the same command resumes" in done.out
     done = course("train", "slope", "--fresh")
-    assert "Stopped at step 3; the same command without --fresh goes on" in done.out
+    assert "Stopped at step 3; the same command without --fresh resumes" in done.out
 
 
 def test_a_place_to_publish_is_refused_before_the_training(course, slope, monkeypatch, tmp_path):
@@ -564,7 +564,7 @@ def test_doctor_fails_if_a_check_fails(course, monkeypatch, level, status):
 
 @pytest.fixture
 def jupyterlab(monkeypatch, tmp_path):
-    """What JupyterLab would be started with."""
+    """The arguments that JupyterLab would be started with."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks/00_start_here.ipynb").touch()
     monkeypatch.setattr(start, "ROOT", tmp_path)
@@ -628,7 +628,7 @@ def test_the_help_lists_every_sampler(course):
     assert all(name in help_text for name in SAMPLERS)
 
 
-# ---- those who teach ---------------------------------------------------------------------------
+# ---- commands for lecturers --------------------------------------------------------------------
 
 
 def test_editions_refuse_a_folder_that_is_in_use(course, tmp_path):
@@ -646,12 +646,26 @@ def test_an_nbgrader_edition_says_what_comes_next(course, tmp_path):
     assert (tmp_path / "out" / "source" / "00_start_here" / "00_start_here.ipynb").exists()
 
 
+def test_slides_name_the_extra_that_they_need(course, monkeypatch):
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)  # as if it weren't installed
+    monkeypatch.delitem(sys.modules, "course_lib.authoring.slides", raising=False)
+    monkeypatch.delattr("course_lib.authoring.slides", raising=False)
+    done = course("edition", "slides", "out")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert 'latex2mathml.converter: pip install -e ".[slides]"' in done.err
+
+
 def test_grading_refuses_in_one_line(course, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.csv").mkdir()
     for arguments, told in (
         (("nowhere", "--seed", "1"), "there is no folder nowhere"),
         (("empty", "--seed", "0"), "seed 0 is the students'"),
         (("empty", "--seed", "1", "--trusted"), "holds no notebooks"),
+        (("empty", "--seed", "1", "--jobs", "0"), "at least 1; got 180 and 0"),
+        (("empty", "--seed", "1", "--seconds", "-5"), "at least 1; got -5 and 2"),
+        (("empty", "--seed", "1", "--csv", "folder.csv"), "a file that ends in .csv"),
+        (("empty", "--seed", "1", "--csv", "verdicts"), "a file that ends in .csv"),
     ):
-        done = course("grade", *arguments, "--csv", "out.csv")
+        done = course("grade", "--csv", "out.csv", *arguments)
         assert (done.status, done.err.count("\n")) == (2, 1) and told in done.err

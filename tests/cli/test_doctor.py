@@ -1,4 +1,4 @@
-"""The doctor on machines we do not have: checks with faked facts, facts of a faked world."""
+"""The doctor on machines that we don't have: checks with fake facts, facts about a fake system."""
 
 import hashlib
 import json
@@ -57,7 +57,7 @@ def test_waits_that_came_too_late_are_seen():
 
 
 def test_torchvision_of_another_build_is_explained():
-    """A CPU-only torch with the registry's torchvision: what users meet most often."""
+    """A CPU-only torch with the registry's torchvision, which is the most frequent problem."""
     facts = GOOD | {"torch": "2.15.0+cpu", "torchvision_error": NMS}
     finding = doctor.check_torchvision(facts, "0.29.2", [Requirement("torch>=2.14.0")])
     assert finding.level == "FAIL"
@@ -70,7 +70,7 @@ def test_torchvision_of_another_build_is_explained():
     ("torch", "needs", "level"),
     [
         ("2.15.0", "torch>=2.14.0", "OK"),
-        ("2.15.0+cu132", "torch==2.15.0", "OK"),  # the build is no part of the release
+        ("2.15.0+cu132", "torch==2.15.0", "OK"),  # the build is not part of the release
         ("2.11.0", "torch>=2.14.0", "FAIL"),
         ("2.15.0+cpu", "torch==2.14.1", "FAIL"),
     ],
@@ -176,7 +176,7 @@ def test_every_kind_of_damage_to_a_checkpoint_is_told_apart(tmp_path):
 
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
-    """A course with two shipped models and their list, and an empty COURSE_DATA."""
+    """A course with two shipped models and their checksums, and an empty COURSE_DATA."""
     folder = tmp_path / "shipped"
     folder.mkdir()
     for name in "ab":
@@ -199,7 +199,7 @@ def sha(content):
 
 
 def told():
-    """What the doctor finds of the shipped models and of the reader's own."""
+    """What the doctor finds for the shipped models and for the reader's own."""
     return [finding for finding in doctor.examine()][-2:]
 
 

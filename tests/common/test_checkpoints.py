@@ -1,4 +1,4 @@
-"""Published checkpoints: what comes back, and every refusal in one line."""
+"""Published checkpoints: what is saved is loaded, and every error is one line."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def saved(tmp_path, monkeypatch):
 def test_round_trip(saved):
     state = torch.get_rng_state()
     model = load_checkpoint(Net, "digits-net")
-    assert torch.equal(state, torch.get_rng_state())  # building the class drew no one's numbers
+    assert torch.equal(state, torch.get_rng_state())  # building the class left torch's state alone
     assert not model.training and model.linear.out_features == 5
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in saved[1].state_dict().items())
     assert model.card["seed"] == 3 and model.card["metrics"] == {"loss": 0.5}
@@ -55,7 +55,7 @@ OWN = {"settings": {"data": {"pictures": "9f86d081"}}}  # the card of a model of
 
 @pytest.fixture
 def own(saved, tmp_path_factory, monkeypatch):
-    """COURSE_DATA's folder of models, empty; `digits-net` is a shipped one."""
+    """COURSE_DATA's empty folder of models; `digits-net` is a shipped one."""
     folder = tmp_path_factory.mktemp("own")
     monkeypatch.setattr(checkpoints, "CHECKPOINTS", folder)
     return folder
@@ -71,7 +71,7 @@ def test_own_models_come_before_the_shipped_ones(saved, own):
     assert load_checkpoint(Net, saved[0] / "digits-net").linear.out_features == 5  # untouched
     assert checkpoints.published() == ["digits-net", "other"]
     (own / "digits-net.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"is missing beside its other half.* from a copy"):
+    with pytest.raises(FileNotFoundError, match=r"is missing, but .* there.* from a copy"):
         load_checkpoint(Net, "digits-net")  # half of one's own does not turn into the shipped one
 
 
@@ -80,7 +80,9 @@ def test_a_model_of_other_pictures_never_replaces_a_shipped_one(saved, tmp_path_
     link = tmp_path_factory.mktemp("links") / "link"
     link.symlink_to(saved[0], target_is_directory=True)
     for place in ("digits-net", "new", saved[0] / "digits-net", link / "digits-net"):
-        with pytest.raises(ValueError, match=r"your own pictures, would take .* set COURSE_DATA"):
+        with pytest.raises(
+            ValueError, match=r"your own pictures, would replace .* set COURSE_DATA"
+        ):
             save_checkpoint(place, Net(), **OWN)
     assert {path: path.read_bytes() for path in saved[0].iterdir()} == before
 
@@ -101,7 +103,7 @@ def test_components_that_a_model_was_not_trained_on(saved):
     now = load_checkpoint(Net, "digits-net")
     then, other = (net.card["sha256"][:8] for net in (part, now))
     with pytest.raises(
-        ValueError, match=rf"model was trained on digits-net {then}, but .* is {other}: bring back"
+        ValueError, match=rf"model was trained on digits-net {then}, but .* is {other}: restore"
     ):
         checkpoints.check_components(model, {"digits-net": now})
 
@@ -162,7 +164,7 @@ def test_a_recipe_that_is_not_trained_is_told_from_an_unknown_name(saved):
 def test_half_a_pair(saved, ending):
     (saved[0] / f"digits-net.{ending}").unlink()
     with pytest.raises(
-        FileNotFoundError, match=rf"net.{ending} is missing beside its other half; b"
+        FileNotFoundError, match=rf"net.{ending} is missing, but its other half is there; r"
     ):
         load_checkpoint(Net, "digits-net")
 
@@ -173,7 +175,7 @@ def test_damaged_weights(saved, damage):
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes({"truncated": content[:-7], "flipped": content, "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"does not match its card's checksum.*bring back both"):
+    with pytest.raises(ValueError, match=r"does not match its card's checksum.*restore both"):
         load_checkpoint(Net, "digits-net")
 
 
@@ -203,14 +205,14 @@ def test_wrong_class_and_weights_that_do_not_fit(saved):
 
 
 def test_a_checkpoint_with_the_old_names_says_so(saved):
-    """Before the networks' parts were renamed a card had no layout, and other keywords."""
+    """Before the networks' parts were renamed, a card had no layout and other keywords."""
     path = saved[0] / "digits-net.json"
     card = json.loads(path.read_text())
     assert card.pop("layout") == checkpoints.LAYOUT
     path.write_text(json.dumps(card))
     load_checkpoint(Net, "digits-net")  # its parts have kept their names
     path.write_text(json.dumps(card | {"kwargs": {"breadth": 5}}))
-    renamed = r"does not fit Net: it was written before the networks' parts were renamed; bring"
+    renamed = r"does not fit Net: it was written before the networks' parts were renamed; restore"
     with pytest.raises(ValueError, match=renamed):
         load_checkpoint(Net, "digits-net")
 
@@ -225,7 +227,7 @@ def test_a_save_interrupted_between_its_two_files_is_noticed(saved, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint("digits-net", Net(width=5))
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"half a save; bring back both files"):
+    with pytest.raises(ValueError, match=r"cut short; restore both files"):
         load_checkpoint(Net, saved[0] / "digits-net")
 
 
@@ -233,7 +235,7 @@ def test_a_save_interrupted_between_its_two_files_is_noticed(saved, monkeypatch)
 @pytest.mark.parametrize("ending", ["safetensors", "json"])
 def test_a_full_disk_leaves_the_old_pair(saved, ending):
     (saved[0] / f"digits-net.{ending}.{os.getpid()}.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"No space left on device; what was there is untouched"):
+    with pytest.raises(OSError, match=r"No space left on device; the old file is untouched"):
         save_checkpoint("digits-net", Net(width=5))
     model = load_checkpoint(Net, "digits-net")
     assert torch.equal(model.linear.weight, saved[1].linear.weight)
@@ -242,7 +244,7 @@ def test_a_full_disk_leaves_the_old_pair(saved, ending):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is being read")
 def test_two_processes_may_write_one_file(tmp_path):
-    """No write fails, and whoever reads meets one of the two contents, whole."""
+    """No write fails, and a reader always gets one of the two contents, complete."""
     path = tmp_path / "file"
     code = "import sys; from pathlib import Path; from course_lib.common.files import write_files"
     code += "\nfor _ in range(200): write_files({Path(sys.argv[1]): sys.argv[2].encode() * 99999})"
@@ -260,7 +262,7 @@ def test_a_file_that_another_program_holds_stays(saved, monkeypatch):
         raise PermissionError(13, "Access is denied", str(target))  # as Windows would
 
     monkeypatch.setattr(os, "replace", held)
-    with pytest.raises(OSError, match=r"could not write .*: Access is denied; what was there is"):
+    with pytest.raises(OSError, match=r"could not write .*: Access is denied; the old file is"):
         save_checkpoint("digits-net", Net(width=5))
     assert len(list(saved[0].iterdir())) == 2
     load_checkpoint(Net, "digits-net")
@@ -274,7 +276,7 @@ def test_facts_a_card_cannot_hold(saved):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu(saved):
-    with pytest.raises(RuntimeError, match=r"device 'cuda' was asked for"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda' was requested"):
         load_checkpoint(Net, "digits-net", device="cuda")
 
 

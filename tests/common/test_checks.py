@@ -1,4 +1,4 @@
-"""The checks of input: what passes, and what each refusal says."""
+"""Input checks: what they accept, and what each error message says."""
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
-"""CUDA graphs leave no trace outside of their block, and keep apart what must be kept apart.
+"""CUDA graphs leave no trace outside their block, and don't mix up different kinds of calls.
 
-A CPU has no CUDA graphs. Here `make_graphed_callables` is played: as the real one's, its inputs,
-answers, gradients and what it keeps for the backward pass have one place each, which the next call
-overwrites. With real ones test_gpu.py tests the same.
+A CPU has no CUDA graphs, so a fake `make_graphed_callables` is used. Like the real one, it has one
+fixed buffer each for inputs, outputs, gradients and saved tensors, which the next call overwrites.
+test_gpu.py tests the same with real graphs.
 """
 
 import copy
@@ -31,7 +31,7 @@ def a_unet() -> UNet:
 
 
 class Played(torch.autograd.Function):
-    """One recording: `places` are its inputs, `held` all else that a replay overwrites."""
+    """One captured graph: `places` are its inputs, `held` all else that a replay overwrites."""
 
     @staticmethod
     def forward(ctx, plain, places, held, *inputs):
@@ -63,7 +63,7 @@ class Played(torch.autograd.Function):
 
 
 def unwatched(module):
-    """The module's forward, in which no hook runs."""
+    """The module's forward, without hooks."""
     plain = module.forward
 
     def forward(*inputs):
@@ -81,7 +81,7 @@ def unwatched(module):
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """The modules that were recorded, in order."""
+    """The modules that were captured, in order."""
     made = []
 
     def make(module, places, num_warmup_iters, allow_unused_input):
@@ -203,7 +203,7 @@ def test_a_network_that_keeps_a_gpu_busy_is_not_captured(monkeypatch):
         published = UNet(**SD15_UNET)
     assert worth_capturing(a_unet()) and not worth_capturing(published)
     monkeypatch.setattr(cuda_graphs, "SMALL", 0)
-    assert not worth_capturing(a_unet())  # nor is anything, then
+    assert not worth_capturing(a_unet())
 
 
 def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
@@ -216,7 +216,8 @@ def test_what_looks_at_numbers_is_refused_in_one_line(recorded, monkeypatch):
         Captured(unet)(X, T, CONTEXT)
     assert str(error.value) == (
         "this UNet can't be captured as a CUDA graph (operation not permitted when stream is "
-        "capturing); start again with course_lib.common.cuda_graphs.SMALL = 0, and it runs without"
+        "capturing); to run it without, set course_lib.common.cuda_graphs.SMALL = 0 in a new "
+        "process"
     )
     assert "forward" not in vars(unet) and unet(X, T, CONTEXT).isfinite().all()
 

@@ -1,4 +1,4 @@
-"""Names and words: which are near, and what a refusal says of those that are unknown."""
+"""Names and words: which are near, and what the message says about unknown ones."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_one_typing_error_is_near(typed, meant):
     "typed", ["cat", "pink", "star", "ball", "please", "and", "rad", "pruplee", "p", ""]
 )
 def test_two_errors_and_other_short_words_are_not(typed):
-    """The first six were once taken for at, in, square, small, pluses and an."""
+    """The first six were once mistaken for at, in, square, small, pluses and an."""
     assert near(typed, WORDS) == []
 
 

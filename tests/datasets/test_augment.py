@@ -1,4 +1,4 @@
-"""Shifts and rotations: exact where they fall on pixels, and bounded by what was asked for."""
+"""Shifts and rotations: exact for whole pixels, and within the limits."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ IMAGES = digits(8, "test")[0][:20]
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Sets what is drawn for the shifts (right, down) and the angle, as shares of the limits."""
+    """Fixes the random shifts (right, down) and the angle, as shares of their limits."""
 
     def draw(right, down, angle):
         draws = {3: torch.tensor([right, down]).reshape(1, 2, 1), 1: torch.tensor([angle])}

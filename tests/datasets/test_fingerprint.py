@@ -1,4 +1,4 @@
-"""A fingerprint changes with everything that a training sees, and with nothing else."""
+"""A fingerprint depends on everything that a training uses, and on nothing else."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def write_metadata(folder, entries):
 
 @pytest.fixture
 def folder(tmp_path):
-    """one/train, with two pictures and captions, one of them in a folder of its own."""
+    """one/train, with two pictures and captions, one of them in a subfolder."""
     folder = tmp_path / "one/train"
     (folder / "trip").mkdir(parents=True)
     for (name, _), colour in zip(ENTRIES, ("blue", "yellow"), strict=True):
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 
 def change_pixel(folder):
-    """In place, and nothing else: an uncompressed picture keeps its size, and here its dates."""
+    """Only the content, in place: the uncompressed file keeps its size, and here its dates."""
     path = folder / "sea.bmp"
     content, dates = bytearray(path.read_bytes()), path.stat()
     content[len(content) // 2] ^= 255

@@ -1,4 +1,4 @@
-"""One's own pictures: read right, refused clearly, and usable in place of `Scenes`."""
+"""The reader's own pictures: read correctly, refused clearly, and usable instead of `Scenes`."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_pictures_without_a_caption_are_named(folder):
 
 
 def encoded(form):
-    """A grey picture of 8 by 8 pixels as a file of that form."""
+    """A grey picture of 8 by 8 pixels as a file of that format."""
     if not features.check({"AVIF": "avif", "JPEG2000": "jpg_2000"}.get(form, "pil")):
         pytest.skip(f"this Pillow was built without {form}")
     buffer = io.BytesIO()
@@ -144,7 +144,7 @@ def test_of_many_that_were_forgotten_three_are_named(folder):
 
 
 def test_what_is_always_left_out(folder):
-    """Hidden files, what a training draws into its folder, and what is no picture."""
+    """Hidden files, samples that a training writes into its folder, and other kinds of files."""
     picture = (folder / "red.png").read_bytes()
     hidden = "._red.png", ".thumbnails/red.png", "more/.ipynb_checkpoints/blue-checkpoint.png"
     drawn = "outputs/scenes-vae/step_000250.png", "step_001000.png"
@@ -215,7 +215,7 @@ def test_links_are_followed_and_may_lead_in_circles(folder, tmp_path_factory):
 
 @pytest.mark.parametrize("entry", [("\\ud83d", "a cat"), ("red.png", "a \\ude00 cat")])
 def test_half_a_character_is_refused_with_its_line(folder, entry):
-    """JSON can write half of an emoji, which no file can hold and no tokenizer can read."""
+    """JSON can contain half of an emoji, which can't be encoded as UTF-8 and no tokenizer reads."""
     name, text = entry
     (folder / "metadata.jsonl").write_text(f'\n\n{{"file_name": "{name}", "text": "{text}"}}')
     half = r"metadata\.jsonl, line 3: '.u(d83d|de00)' is half of a character"
@@ -254,7 +254,7 @@ def test_a_damaged_picture_is_named(folder, keep):
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
 def test_pictures_of_more_than_8_bits_are_refused(tmp_path, dtype):
-    """Pillow would cut their numbers off, and show nearly all of them white."""
+    """Pillow would clip their values, and show nearly all of them white."""
     ramp = np.linspace(0, 1 if dtype == "float32" else 65535, 64).reshape(8, 8).astype(dtype)
     path = tmp_path / "ramp.tiff"
     Image.fromarray(ramp).save(path)

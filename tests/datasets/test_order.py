@@ -1,4 +1,4 @@
-"""The endless order: each item once per epoch, the same however it is asked for."""
+"""The endless order: each item once per epoch, whatever the batches."""
 
 from course_lib.datasets.order import endless
 

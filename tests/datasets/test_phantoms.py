@@ -1,4 +1,4 @@
-"""Phantoms: pairs that differ in a lesion only, in the range of pictures, repeatable."""
+"""Phantoms: pairs that differ only in a lesion, in [-1, 1], reproducible."""
 
 import pytest
 import torch

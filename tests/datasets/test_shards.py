@@ -1,4 +1,4 @@
-"""Shards that the tests write: each picture once a round, each stream from files of its own."""
+"""Shards that the tests write: each picture once per epoch, each stream from its own files."""
 
 import io
 import tarfile
@@ -28,7 +28,7 @@ def png(level):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four shards of 3, 4, 5 and 6 pictures; picture n is of grey level n and called so."""
+    """Four shards with 3, 4, 5 and 6 pictures; picture n has grey level n and is called so."""
     number = iter(range(18))
     for shard in range(4):
         with tarfile.open(tmp_path / f"{shard:03}.tar", "w") as tar:
@@ -41,7 +41,7 @@ def folder(tmp_path):
 
 
 def levels(data, indices):
-    """The grey levels at these positions, once the captions are seen to say the same."""
+    """The grey levels at these positions, after checking that the captions agree."""
     images, captions = data.batch(indices)
     seen = ((images.mean((1, 2, 3)) + 1) * 127.5).round().int().tolist()
     assert captions == [f"grey {level}" for level in seen]
@@ -125,14 +125,14 @@ def test_what_is_missing_or_damaged_is_named(folder, tmp_path):
 
 
 def shard(path, *names, level=3):
-    """A shard of these files, all pictures of one level but for captions."""
+    """A shard of these files: captions, and pictures of a single grey level."""
     with tarfile.open(path, "w") as tar:
         for name in names:
             add(tar, name, b"a caption" if name.endswith(".txt") else png(level))
 
 
 def test_names_go_up_to_their_last_dot(tmp_path):
-    """Two versions of a picture, whose captions WebDataset's first dot would not tell apart."""
+    """Two versions of a picture, which WebDataset's rule of the first dot would mix up."""
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
         for level, name in ((3, "photo.v1"), (4, "photo.v2"), (5, "./more.files/photo.v1")):
             add(tar, f"{name}.png", png(level))

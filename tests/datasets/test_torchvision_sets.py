@@ -1,4 +1,4 @@
-"""torchvision's sets, from tiny files in the right format; and without a network."""
+"""torchvision's data sets, from tiny files in the right format, without a network."""
 
 import pickle
 import struct
@@ -32,7 +32,7 @@ def write_mnist(root, name="MNIST", n=6):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Every download fails, at once."""
+    """Every download fails immediately."""
 
     def fail(*args, **kwargs):
         raise URLError("Name or service not known")

@@ -1,4 +1,4 @@
-"""Toy sets: centred, of unit variance, on the shapes they name, repeatable."""
+"""Toy sets: centred, of unit variance, in the right shape, reproducible."""
 
 import pytest
 import torch

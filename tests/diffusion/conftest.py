@@ -1,4 +1,4 @@
-"""Property tests without a deadline (the machine may be busy) and with fixed examples."""
+"""Settings for property tests: no deadline (the machine may be busy), and fixed examples."""
 
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""Exact networks: score and means against autograd, integrals and each other."""
+"""Optimal networks: score and means, compared with autograd, integrals and each other."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_tweedie(schedule, full):
 
 
 def test_the_posterior_mean_by_brute_force():
-    """E[x0 | xt] as a weighted mean over many draws of x0."""
+    """E[x0 | xt] as a weighted mean over many samples of x0."""
     process = Diffusion("straight", "flow")
     network, xt, t = mixture(process), torch.tensor([[0.2, -0.1]]).double(), 0.5
     x0 = network.sample(400_000, torch.Generator().manual_seed(0))
@@ -137,7 +137,7 @@ def test_a_gaussian_is_a_mixture_of_one_and_round_is_full():
 
 
 def test_points_are_a_dataset_that_is_its_own_mixture():
-    """With variance 0 the posterior mean is a softmax over the data: it can only remember."""
+    """With variance 0, the posterior mean is a softmax over the data: it can only memorise."""
     data, process = randn(5, 1, 4, 4), Diffusion("cosine", "v")
     network = GaussianMixture(process, data.flatten(1), torch.zeros(5).double())
     found = sample(process, network, randn(8, 1, 4, 4, seed=2), steps=50)

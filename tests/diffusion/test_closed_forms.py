@@ -1,4 +1,4 @@
-"""Gaussian data in 1, 2 and 16 dimensions, where every number has a closed form."""
+"""Gaussian data in 1, 2 and 16 dimensions, for which every number has a closed form."""
 
 from itertools import pairwise
 from math import e, log, pi
@@ -73,7 +73,7 @@ def bound_by_hand(process, data, taken=None):
     """The bound's terms L_T, ..., L_0, each the mean over the data, in nats: (T + 1, D).
 
     data (D,): the variances of the data; the prior is q(x_T). taken: the variances of the reverse
-    steps, from the noisiest; by default the true ones, which are returned beside the terms, (T, D).
+    steps, from the noisiest; by default the true ones, which are returned with the terms, (T, D).
     """
     times = time_grid(process.schedule, process.schedule.timesteps)
     one, zero = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
@@ -108,7 +108,7 @@ def test_with_the_true_reverse_and_prior_the_bound_is_the_likelihood(dimensions)
 @pytest.mark.parametrize("variance", ["small", "large"])
 @pytest.mark.parametrize("dimensions", DIMENSIONS)
 def test_what_beta_and_the_normal_prior_cost_has_a_closed_form(dimensions, variance):
-    """Each step pays KL(true variance || the one taken), the end KL(q(x_T) || N(0, 1)); no more."""
+    """The gap is KL(true variance || the one taken) for each step, plus KL(q(x_T) || N(0, 1))."""
     process = Diffusion(SHORT, "v")
     network, mean, data = gaussian(process, dimensions)
     steps = pairwise(point(SHORT, t) for t in time_grid(SHORT, SHORT.timesteps))

@@ -1,4 +1,4 @@
-"""DDPM: the paper's equations by hand, the same numbers as Diffusion, buffers that move."""
+"""DDPM: the paper's equations by hand, the same numbers as Diffusion, buffers on the device."""
 
 import pytest
 import torch
@@ -104,7 +104,7 @@ def test_sampling_is_algorithm_2_by_hand():
 
 
 def test_the_larger_variance_leaves_the_mean_alone():
-    """The trap: put through DDIM's formula, beta would also shrink the mean's eps."""
+    """A pitfall: in DDIM's formula, the variance beta would also shrink the eps in the mean."""
     ddpm, paths = DDPM(Net(), timesteps=10, beta_end=0.5), {}
     for variance in ("small", "large"):
         path = list(ddpm.trajectory((2, 50), variance=variance, generators=generators([1, 2])))

@@ -1,4 +1,4 @@
-"""Guidance: one call, the formula, what `null` may be, and dropping the condition."""
+"""Guidance: a single call, the formula, the forms of `null`, and dropping the condition."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from course_lib.diffusion import (
 
 
 class Counted:
-    """A network that depends on everything it is given, and counts its calls."""
+    """A network that depends on all of its inputs, and counts its calls."""
 
     def __init__(self):
         self.batches = []
@@ -67,7 +67,7 @@ def test_a_negative_prompt_is_another_null():
 
 
 def test_guidance_is_the_same_whatever_the_target():
-    """Answers are linear in x0 and eps, so guiding one guides the other."""
+    """Predictions are linear in x0 and eps, so guiding one guides the other."""
     g = torch.Generator().manual_seed(0)
     means = torch.randn(3, 2, generator=g, dtype=torch.float64)
     noise = torch.randn(6, 2, generator=g, dtype=torch.float64)

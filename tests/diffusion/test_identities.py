@@ -1,7 +1,7 @@
-"""The identities of the process over drawn schedules, shapes, times and dtypes.
+"""The identities of the process for random schedules, shapes, times and dtypes.
 
-Every bound counts roundings: each of the operations below errs by half an eps of its dtype, of the
-size of what entered it. What a sum loses by cancellation, its bound knows from these sizes.
+Every bound counts roundings: each of the operations below has an error of half its dtype's eps,
+relative to its inputs. So a bound includes what a sum loses by cancellation.
 """
 
 from functools import partial
@@ -61,7 +61,7 @@ def solved_bounds(process, x0, eps, t):
     """How far the solved (x0, eps) may be from the x0 and eps that made xt and the prediction.
 
     Nine roundings: three in xt or the prediction, three in the determinant, and a product, a
-    difference and a quotient. The condition number stands in it as one over the determinant.
+    difference and a quotient. The condition number enters as one over the determinant.
     """
     a, b, alpha, sigma, xt, predicted = sizes(process, x0, eps, t)
     det = process.determinant(t).abs().reshape(-1, *[1] * (x0.dim() - 1))

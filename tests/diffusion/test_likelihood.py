@@ -1,4 +1,4 @@
-"""The variational bound: exact for Gaussian data, each term by hand, bits that add up."""
+"""The variational bound: exact for Gaussian data, each term by hand; colours' probabilities."""
 
 from math import log, pi
 
@@ -90,7 +90,7 @@ def test_each_term_by_hand(variance):
 
 @pytest.mark.parametrize("schedule", [SHORT, cosine(timesteps=20), straight()])
 def test_for_standard_normal_data_the_bound_is_the_likelihood(schedule, monkeypatch):
-    """On a variance-preserving schedule the true reverse steps have variance beta: no gap at all.
+    """On a variance-preserving schedule the true reverse steps have variance beta, so no gap.
 
     Every term is quadratic in its noise, so noise of +1 and -1 gives the mean exactly.
     """
@@ -156,7 +156,7 @@ def test_a_colours_probability_is_its_density_times_its_width():
 
 
 def test_guessing_at_random_costs_the_bits_of_the_colours():
-    """A last step as wide as the world gives each inner colour about nothing but its width."""
+    """In a wide last step, an inner colour's probability is its width times the density."""
     mean, x0 = torch.zeros(1).double(), torch.zeros(1).double()
     assert -log_density(x0, mean, 0.5, 256).item() / log(2) == pytest.approx(
         log(0.5 * (2 * pi) ** 0.5 * 255 / 2) / log(2), abs=1e-3

@@ -1,4 +1,4 @@
-"""The process: four prediction types as rows, the 2x2 solve, the loss against its definition."""
+"""The process: four prediction types as coefficients, the 2x2 solve, and the loss by definition."""
 
 from math import cos, log, pi, tan
 
@@ -224,7 +224,7 @@ def test_a_schedule_of_ones_own():
 
 
 def test_a_prediction_of_ones_own():
-    """x0 + eps, which is neither of the four."""
+    """x0 + eps, which is none of the four."""
     process, (x0, eps) = Diffusion("cosine", lambda alpha, sigma: (1, 1)), data()
     assert torch.equal(process.target(x0, eps, 0.3), x0 + eps)
     xt = process.add_noise(x0, 0.3, eps)

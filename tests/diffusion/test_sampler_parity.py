@@ -1,7 +1,7 @@
-"""The samplers against diffusers' schedulers, on toy networks, in float64.
+"""The samplers compared with diffusers' schedulers, on toy networks, in float64.
 
-diffusers keeps its tables in float32; given ours, it must agree to rounding. Where the two differ
-by design the tests say so: our previous time is always the list's next entry, and eps is derived
+diffusers' tables are float32; with ours, it must agree up to rounding. Where the two differ by
+design, the tests say so: our previous time is always the list's next entry, and eps is computed
 again after clipping.
 """
 
@@ -46,7 +46,7 @@ TABLES = {
 
 @pytest.fixture(autouse=True)
 def float32_noise(monkeypatch):
-    """Ours is drawn in float32 for every dtype, so that all see the same; let theirs be too."""
+    """Our noise is drawn in float32, so that it is the same for every dtype; so is theirs here."""
 
     def randn_tensor(shape, generator, device=None, dtype=None, layout=None):
         return torch.stack([torch.randn(shape[1:], generator=g) for g in generator]).to(dtype)
@@ -142,14 +142,14 @@ def test_ddim_spaced_and_clipped(spacing, clip):
 
 
 def test_ddim_out_of_the_box():
-    """With diffusers' own float32 tables: the difference is theirs."""
+    """With diffusers' own float32 tables, the difference is due to these."""
     scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     path = ours(Diffusion("linear", "eps"), steps=10)
     assert_same_path(path, theirs(scheduler, 10), tolerance=1e-3)
 
 
 def test_stable_diffusions_ddim_settings():
-    """Leading spacing shifted by one, and an end at the first entry instead of the clean end."""
+    """Leading spacing shifted by one, ending at the first entry instead of the clean end."""
     scheduler = diffusers.DDIMScheduler(
         **TABLES["scaled_linear"][1],
         clip_sample=False,
@@ -199,7 +199,7 @@ def test_ancestral_is_their_ddpm(prediction, spacing, steps, clip):
 
 @pytest.mark.parametrize("variance", ["small", "large"])
 def test_algorithm_2_with_both_variances(variance):
-    """The paper's own module, every one of its 50 steps, with the noise drawn from equal seeds."""
+    """The paper's module, all of its 50 steps, with noise from equal seeds."""
     ddpm = DDPM(network, timesteps=50, beta_end=0.2).double()
     path = list(ddpm.trajectory((2, *SHAPE), variance=variance, generators=generators([3, 4])))
     scheduler = diffusers.DDPMScheduler(
@@ -250,7 +250,7 @@ def test_dpmpp_2m(prediction, spacing, steps):
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_euler_ancestral(prediction, spacing):
-    """Theirs walks with x / alpha, whose noise level is sigma / alpha."""
+    """Theirs uses x / alpha, whose noise level is sigma / alpha."""
     scheduler = diffusers.EulerAncestralDiscreteScheduler(
         **TABLES["scaled_linear"][1],
         prediction_type=THEIR_PREDICTION[prediction],
@@ -309,7 +309,7 @@ def algorithm_2(denoiser, x, sigmas, noise, s_churn, s_min, s_max, s_noise):
 @pytest.mark.parametrize(("s_churn", "s_min", "s_max"), [(2, 0, inf), (80, 0.05, 5), (0, 0, inf)])
 @pytest.mark.parametrize("table", TABLES)
 def test_edm(table, s_churn, s_min, s_max):
-    """The raised noise level lies between entries; which timestep it has, diffusers says too."""
+    """The raised noise level is between entries; diffusers gives it the same timestep."""
     make, their_table = TABLES[table]
     scheduler = diffusers.EulerDiscreteScheduler(**their_table)
     process, steps = Diffusion(make(), "eps"), 10
@@ -387,7 +387,7 @@ def test_flow_matching_heun():
 
 
 def test_all_deterministic_samplers_meet_in_the_limit():
-    """One ODE: with many steps theirs and ours end at the same x0."""
+    """Both solve the same ODE, so with many steps they end at the same x0."""
     process, start = Diffusion("scaled_linear", "v"), noise()
     smooth = lambda x, timestep, context=None: 0.5 * x.tanh()  # noqa: E731
     ends = [

@@ -1,6 +1,6 @@
-"""Samplers: the step's identities, orders of accuracy, generators, traps and refusals.
+"""Samplers: the step's identities, orders of accuracy, generators, pitfalls and refusals.
 
-Agreement with diffusers stands in test_sampler_parity.py.
+test_sampler_parity.py tests the agreement with diffusers.
 """
 
 from functools import partial
@@ -67,7 +67,7 @@ def test_with_eta_1_the_step_is_ddpms_posterior():
 
 
 def test_beta_tilde_needs_float64():
-    """The trap: from float32 tables it is off by some 1e-5, from ours by nothing."""
+    """A pitfall: with float32 tables it is off by some 1e-5, with ours by nothing."""
     schedule = linear()
     bars = schedule.alpha_bars.float()
     single = (1 - bars[1]) / (1 - bars[2]) * schedule.betas[2].float()
@@ -210,7 +210,7 @@ def test_calls_of_the_network(sampler, calls):
 
 
 def gaussian_flow(process, network, x1):
-    """Where the exact probability-flow ODE takes x1 for one-dimensional N(m, c) data."""
+    """The end point of the exact probability-flow ODE from x1, for one-dimensional N(m, c) data."""
     alpha, sigma = process.schedule(1.0)
     m, c = network.means[0], network.variances[0]
     return m + (c / (alpha**2 * c + sigma**2)).sqrt() * (x1 - alpha * m)
@@ -219,7 +219,7 @@ def gaussian_flow(process, network, x1):
 @pytest.mark.parametrize("make", [cosine, straight])
 @pytest.mark.parametrize(("sampler", "order"), [("ddim", 1), ("heun", 2), ("dpm++2m", 2)])
 def test_orders_of_accuracy(make, sampler, order):
-    """Halving the steps' length divides the error by 2 or by 4, on data with a known predicted."""
+    """Halving the step length divides the error by 2 or by 4, on data with a known solution."""
     schedule = make(**({"timesteps": 10**6} if make is cosine else {}))  # no entry to snap to
     process = Diffusion(schedule, "flow")
     network = Gaussian(process, f64([0.5]), 0.3)
@@ -250,7 +250,7 @@ def test_second_order_beats_first_on_a_whole_path(make):
 
 
 def test_ancestral_sampling_has_the_variance_it_should():
-    """For data N(0, 1) every step is linear in x, so the variance can be followed by hand."""
+    """For data N(0, 1) every step is linear in x, so we can compute the variance by hand."""
     process, n = Diffusion("linear", "eps"), 40_000
     network = Gaussian(process, torch.zeros(1).double(), 1.0)
     var = 1.0
@@ -272,7 +272,7 @@ def test_ancestral_is_ddim_with_eta_1():
 
 
 def test_euler_ancestral_is_ancestral():
-    """One sampler under two names: down to a lower noise level and up again is DDPM's posterior."""
+    """The same sampler twice: down to a lower noise level and up again is DDPM's posterior."""
     for schedule in (linear(), straight(), zero_terminal_snr(cosine())):
         process, noise = Diffusion(schedule, "v"), randn(2, 3)
         ours, theirs = (
@@ -323,7 +323,7 @@ def test_edm_without_churn_is_heuns_method_in_the_noise_level():
 
 
 def test_a_sampler_of_ones_own():
-    """Any function of that form: here Euler's method, which on the straight path is DDIM."""
+    """Any such function: here Euler's method, which on the straight path is DDIM."""
     seen = []
 
     def euler(predict, x, t, s, history, noise):
@@ -351,7 +351,7 @@ class Broken(RuntimeError):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_from_trajectory_to_the_network_there_are_at_most_four_frames(sampler):
-    """What a reader finds between their loop and their network when the network fails."""
+    """The frames in a traceback between the reader's loop and a network that fails."""
 
     def network(x, timestep, context):
         raise Broken
@@ -447,7 +447,7 @@ def test_clipping_bounds_x0_and_moves_eps_along():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_known_part_can_be_held_through_clip(sampler):
-    """Inpainting: x0's known part is put back at every step, and comes out untouched."""
+    """Inpainting: the known part of x0 is restored at every step, and stays exact."""
     process, known, mask = Diffusion("straight", "flow"), randn(2, 4, seed=5), f64([1, 1, 0, 0])
     hold = lambda x0: torch.where(mask.bool(), known, x0)  # noqa: E731
     x0 = sample(process, shrink, randn(2, 4), sampler=sampler, clip=hold)
@@ -509,7 +509,7 @@ def test_every_seed_has_noise_of_its_own():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_torchs_default_dtype_changes_no_sample(sampler):
-    """A float32 network refuses any other input, so nothing between is float64 either."""
+    """A float32 network refuses any other input, so no step computes in float64."""
     torch.manual_seed(0)
     process, layer = Diffusion("cosine", "v"), torch.nn.Linear(5, 5)
 
@@ -548,7 +548,7 @@ def test_initial_noise_is_standard_normal():
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_no_number_leaves_the_device(sampler):
-    """On the meta device there are no numbers: whoever looks at x on the way fails."""
+    """On the meta device there are no values, so any code that reads x fails."""
     noise = torch.zeros(2, 3, device="meta")
     x0 = sample(Diffusion("cosine", "eps"), shrink, noise, sampler=sampler)
     assert x0.device.type == "meta" and x0.shape == (2, 3)

@@ -1,4 +1,4 @@
-"""Schedules: the tables against the papers' formulas and diffusers, the time axis, refusals."""
+"""Schedules: the papers' formulas, agreement with diffusers, the time axis, refusals."""
 
 from math import inf, log
 
@@ -193,7 +193,7 @@ def test_times_outside_are_refused(make, t):
 
 
 def test_the_end_of_a_shifted_path_is_a_time():
-    """Rounding may not carry a timestep of 1000 beyond t = 1."""
+    """Rounding must not push a timestep of 1000 beyond t = 1."""
     for shift in torch.arange(0.05, 10, 0.05).tolist():
         path = straight(shift)
         assert path.time(path.timestep(1.0)) <= 1

@@ -1,4 +1,4 @@
-"""Distances against closed forms and a slow second way; their floors; their refusals."""
+"""Distances: closed forms, a second, slow computation, floors, refusals."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def normal(n, d, seed, mean=0.0, std=1.0):
 
 
 def whitened(n, d, seed):
-    """Features with mean 0 and covariance 1 to the last digit."""
+    """Features with mean 0 and covariance 1 up to rounding."""
     x = normal(n, d, seed)
     x = x - x.mean(0)
     return x @ torch.linalg.inv(torch.linalg.cholesky(torch.cov(x.T))).T

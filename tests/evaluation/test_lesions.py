@@ -1,4 +1,4 @@
-"""The judge of lesions: sure of true phantoms, and blind to what is no small bright spot."""
+"""The lesion detector: right on true phantoms, and it only detects small bright spots."""
 
 import torch
 

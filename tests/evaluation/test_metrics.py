@@ -1,4 +1,4 @@
-"""Metrics: intervals against their definitions, and the form in which cards keep them."""
+"""Metrics: intervals against their definitions, and the form that cards store."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_wilson_is_the_root_of_the_normal_approximation():
 
 
 def test_wilson_covers_the_truth_as_often_as_it_says():
-    """Exactly, over all outcomes of 50 tries: 95 % on average, with dips known from Brown 2001."""
+    """Exactly, over all outcomes of 50 trials: 95 % on average, with the dips of Brown 2001."""
     n, truth = 50, torch.linspace(0.05, 0.95, 19, dtype=torch.float64)
     hits = torch.arange(n + 1)
     chance = torch.distributions.Binomial(n, truth[:, None]).log_prob(hits.double()).exp()

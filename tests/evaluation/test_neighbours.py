@@ -1,4 +1,4 @@
-"""Nearest training pictures: copies found exactly, order right, the same as by sorting."""
+"""Nearest training pictures: copies are found exactly, and the order is that of sorting."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_a_copy_has_distance_zero():
 
 
 def test_a_copy_is_told_from_what_is_nearly_one():
-    """One number in 12,288 is off by one of 256 levels: less than what float32 products miss."""
+    """One number in 12,288 is off by one of 256 levels: less than the rounding of products."""
     images = random(60, 3, 64, 64)
     nearly = images.clone()
     nearly[:, 0, 0, 0] += 1 / 127.5

@@ -1,4 +1,4 @@
-"""The oracle's bars: measured here, frozen before any training.
+"""The oracle's required accuracy, fixed before any training and measured here.
 
 `python tests/evaluation/test_oracle.py` prints the same measurements on 1,000 pictures of each
 kind; the tests repeat them on fewer.
@@ -118,7 +118,7 @@ def test_the_scene_read_is_the_scene_drawn():
         assert read.relation == opposite.get(drawn.relation, drawn.relation)
 
 
-# --- what looks nearly like a shape ----------------------------------------------------------
+# --- figures that are nearly a shape ---------------------------------------------------------
 
 
 def draw_outline(outline, radius=0.185, size=64):
@@ -243,7 +243,7 @@ def test_a_relation_needs_a_clear_axis():
     assert relation_of(replace(b, centre=(0.35, 0.7)), a) == "below"
 
 
-# --- at the door -----------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------
 
 
 def test_refusals():

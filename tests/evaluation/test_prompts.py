@@ -1,4 +1,4 @@
-"""What is counted: shares of what captions say, and not of what they leave open."""
+"""Shares are counted over the properties that captions mention, and no others."""
 
 from types import SimpleNamespace
 
@@ -41,7 +41,7 @@ def test_real_pictures_are_at_the_floor_and_noise_is_far():
 
 
 def test_real_pictures_are_right():
-    """Drawn by the renderer itself: the oracle reads at least 99 in 100 (see test_oracle.py)."""
+    """For pictures from the renderer, the oracle reads at least 99 in 100 (test_oracle.py)."""
     real = {
         caption: image
         for _, images, captions in prompts.held_out(32)

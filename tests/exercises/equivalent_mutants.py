@@ -1,4 +1,4 @@
-"""Mutants of the exercises' references that are right too, and why: {exercise: {reason: names}}.
+"""Mutants of the exercises' references that are right, too, and why: {exercise: {reason: names}}.
 
 The names are those that `python -m course_lib.authoring.mutants` prints.
 """

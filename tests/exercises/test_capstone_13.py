@@ -1,4 +1,4 @@
-"""Exercise 13.6: strict in several styles, and each known leniency is named."""
+"""Exercise 13.6: strict loaders in several styles pass, and each known leniency is named."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ CAPSTONE = EXERCISES["13.6"]
 
 
 def by_state_dict(network, weights, rename):
-    """PyTorch's own strict loading, with what it lacks around it."""
+    """PyTorch's own strict loading, plus the checks that it lacks."""
     names = {rename(name): name for name, _ in network.named_parameters()}
     for name in names:
         if name not in weights:
@@ -69,7 +69,7 @@ def test_an_attempt_is_told_from_none():
 
 
 def copied(network, weights, rename, names=None, checked=True):
-    """Loads the weights of these names, with or without looking at shapes."""
+    """Loads the weights with these names, with or without checking shapes."""
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if rename(name) in (weights if names is None else names):
@@ -166,7 +166,7 @@ def test_the_readers_own_line_is_shown_where_the_code_fails():
 
 
 def test_the_checkpoints_are_what_they_are_called():
-    """The sound ones hold the same numbers, and each damaged one differs from them."""
+    """The sound ones contain the same numbers, and each damaged one differs from them."""
     for name, weights in sound().items():
         error, after = outcome(load_strictly, weights)
         assert error is None and same(after, weights), name

@@ -1,4 +1,4 @@
-"""Chapter 01's equations against the library, in float64 and without chance."""
+"""Chapter 01's equations, compared with the library in float64, without random numbers."""
 
 from math import log
 
@@ -36,7 +36,7 @@ def test_a_tables_step_shrinks_by_the_root_and_adds_beta(make):
 
 @pytest.mark.parametrize("make", TABLES)
 def test_steps_one_by_one_lead_where_the_jump_leads(make):
-    """(1.2): mean and variance carried through each step, against the library's jump."""
+    """(1.2): mean and variance after each single step, compared with the library's jump."""
     table, ddpm = make(), DDPM(None)
     zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     mean, variance = 1.0, 0.0  # of x0 = 1
@@ -80,7 +80,7 @@ def test_alpha_and_sigma_from_the_log_snr(make):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("log_snr", [-3.0, 0.0, 2.0])
 def test_equal_log_snr_is_the_same_picture(name, log_snr):
-    """(1.5): over sqrt(alpha² + sigma²) only the log-SNR is left."""
+    """(1.5): divided by sqrt(alpha² + sigma²), only the log-SNR matters."""
     schedule, low, high = SCHEDULES[name](), 0.0, 1.0
     for _ in range(60):
         t = (low + high) / 2
@@ -101,7 +101,7 @@ def test_averaging_blocks_raises_the_log_snr(k):
     alpha, sigma = straight()(0.3)
     raised = 2 * (alpha / (sigma * weights.square().sum().sqrt())).log()
     assert (raised - straight().log_snr(0.3)).item() == pytest.approx(2 * log(k))
-    hidden = straight(shift=k).log_snr(0.3) + 2 * log(k)  # the library's remedy
+    hidden = straight(shift=k).log_snr(0.3) + 2 * log(k)  # the library's correction
     assert hidden.item() == pytest.approx(straight().log_snr(0.3).item())
 
 

@@ -1,4 +1,4 @@
-"""What chapter 02 derives, held against exact normals: no line of it may lose anything."""
+"""Chapter 02's derivations, checked on exact normal distributions, line by line."""
 
 from math import log
 
@@ -42,7 +42,7 @@ def half(x, timestep, context=None):
 
 
 def model_mean(network, x, t):
-    """The mean of the model's step from t to t - 1, by (2.6) with the network's noise: (N, 1)."""
+    """The mean of the model's step from t to t - 1, from (2.6) with the network's noise: (N, 1)."""
     eps = network(x, torch.full((len(x),), t - 1.0), None)
     return (x - BETAS[t - 1] / (1 - BARS[t - 1]).sqrt() * eps) / (1 - BETAS[t - 1]).sqrt()
 
@@ -72,7 +72,7 @@ def data_path(x0, noise):
 
 
 def as_normal(path_of, draws):
-    """The distribution of what is linear in its noises."""
+    """The distribution of a linear function of its noises."""
     mean = path_of(torch.zeros(1, draws).double())[0]
     matrix = (path_of(torch.eye(draws).double()) - mean).T
     return MultivariateNormal(mean, matrix @ matrix.T)
@@ -94,9 +94,9 @@ def exact_terms(network, x0):
 
 
 def test_the_model_is_a_chain_of_normals():
-    """(2.1): the exact distribution of such a chain's end is that of the library's samples.
+    """(2.1): the exact distribution at the end of such a chain is that of the library's samples.
 
-    The library's sampler adds beta-tilde; so does the chain here.
+    The library's sampler has the variance beta-tilde, and so does the chain here.
     """
     n = 20_000
     noise = initial_noise(generators(range(n)), (1,)).double()
@@ -140,7 +140,7 @@ def test_the_librarys_terms_are_those_of_the_chapter(network, monkeypatch):
 
 
 def test_paths_become_steps_without_a_mean():
-    """(2.3), before its mean is taken: it holds for each single path, whatever the network."""
+    """(2.3) without the mean: it holds for every single path and any network."""
     torch.manual_seed(0)
     x0 = torch.full((50, 1), 1.1).double()
     path = torch.cat([data_path(1.1, torch.randn(50, T).double()), x0], 1)  # x_T, ..., x_0
@@ -180,7 +180,7 @@ def test_a_term_is_a_squared_error_of_means_and_a_constant(t):
 
 @pytest.mark.parametrize("i", [0, 1, 500, 999])
 def test_the_true_mean_by_the_noise(i):
-    """(2.6): from x_t and eps, what the paper's posterior says from x_t and x_0."""
+    """(2.6): x_t and eps give the same as the paper's posterior with x_t and x_0."""
     ddpm = DDPM(None)
     gen = torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 3, 5, generator=gen).double()
@@ -194,7 +194,7 @@ def test_the_true_mean_by_the_noise(i):
 
 @pytest.mark.parametrize("network", [PERFECT, half])
 def test_the_whole_bound_is_a_constant_and_a_weighted_squared_error(network):
-    """(2.7), L_0 included: the terms less their constants are w_t times the error of the noise."""
+    """(2.7), L_0 included: the terms minus their constants are w_t times the error of the noise."""
     x0, terms = torch.tensor([[1.1]], dtype=torch.float64), exact_terms(network, 1.1)
     for t in range(1, T + 1):
         v, alpha, bar = BETAS[t - 1], 1 - BETAS[t - 1], BARS[t - 1]
@@ -211,7 +211,7 @@ def test_the_whole_bound_is_a_constant_and_a_weighted_squared_error(network):
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "straight"])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_an_error_of_the_answer_is_an_error_of_x0(schedule, prediction):
-    """(2.8): the loss of every prediction is the loss of x0, times a factor of the time alone."""
+    """(2.8): the loss of every prediction type is the loss of x0 times a function of time."""
     process, gen = Diffusion(schedule, prediction), torch.Generator().manual_seed(0)
     x0, eps = torch.randn(2, 6, 3, generator=gen).double()
     for t in (0.05, 0.5, 0.95):
@@ -225,7 +225,7 @@ def test_an_error_of_the_answer_is_an_error_of_x0(schedule, prediction):
 
 
 def test_with_the_small_variance_a_step_pays_for_the_signal_it_brings():
-    """(2.9), against the library's terms."""
+    """(2.9), compared with the library's terms."""
     process = Diffusion(TABLE, "eps")
     snr, seen = BARS / (1 - BARS), []
 
@@ -292,7 +292,7 @@ def test_the_exercises_references_are_the_librarys():
 
 
 def test_an_index_of_shape_b_1_is_refused_by_its_shape():
-    """A column of indices is a mistake of the answer, and the message names both shapes."""
+    """If an answer passes a column of indices, the message names both shapes."""
 
     def told_a_column(network, x0, t, eps, alpha_bars):
         bar = alpha_bars[t - 1][:, None]

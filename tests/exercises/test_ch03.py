@@ -1,4 +1,4 @@
-"""What chapter 03 derives, held against numbers: the variance of a step, the ODE, Euler steps."""
+"""Chapter 03's derivations, checked numerically: the variance of a step, the ODE, Euler steps."""
 
 from itertools import pairwise
 
@@ -33,7 +33,7 @@ def hills(process):
 
 
 def cumulative(network, x, t):
-    """The share of p_t that lies below x."""
+    """The probability of p_t below x."""
     alpha, sigma = (float(value) for value in network.process.schedule(t))
     spread = (alpha**2 * network.variances[:, 0] + sigma**2).sqrt()
     share = torch.special.ndtr((x - alpha * network.means[:, 0]) / spread)  # (B, K)
@@ -96,7 +96,7 @@ def test_the_steps_of_the_exercises_are_the_librarys(eta):
 
 
 def test_the_ode_carries_every_share_of_the_points_along():
-    """(3.5): on a line, what lies below a path stays below it, so F_t(x_t) is constant."""
+    """(3.5): in one dimension, the probability below a path is constant, so F_t(x_t) is."""
     process = Diffusion("linear", "eps")
     network = hills(process)
     x1 = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
@@ -127,7 +127,7 @@ def test_the_velocity_is_the_slope_of_the_paths(make):
 
 
 def test_ddims_step_is_eulers_in_three_variables():
-    """(3.6), and the same step seen from x / (alpha + sigma) and from x / sigma."""
+    """(3.6), and the same step in terms of x / (alpha + sigma) and of x / sigma."""
     x0, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).double()
     for make in (linear, cosine, straight):
         t, s = points(make(), [0.7, 0.3])
@@ -142,7 +142,7 @@ def test_ddims_step_is_eulers_in_three_variables():
 
 
 def test_the_integral_over_the_log_snr():
-    """(3.8) on one Gaussian, along its known path, by the trapezium rule."""
+    """(3.8) for one Gaussian, along its known path, with the trapezium rule."""
     schedule, m, c, z = cosine(), 0.5, 0.3, 1.7
     network = Gaussian(Diffusion(schedule, "x0"), f64(m), c)
     times = torch.linspace(0.8, 0.3, 5001, dtype=torch.float64)

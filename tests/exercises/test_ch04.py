@@ -1,4 +1,4 @@
-"""What chapter 04 counts and claims, held against counters, autograd and the modules themselves."""
+"""Chapter 04's counts and claims, checked by counting, autograd and the modules themselves."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_waves_measure_distances_in_time():
 
 @pytest.mark.parametrize("widths", [(16, 16), (16, 32)])
 def test_a_residual_block_adds_a_change(widths):
-    """(4.4): what it adds to its skip is its branch, time in the middle, and nothing else."""
+    """(4.4): the block adds its branch, with the time in the middle, to its skip."""
     block = ResnetBlock(*widths, time_dim=12).double()
     nn.init.normal_(block.conv2.weight)
     x, time = torch.randn(2, widths[0], 6, 6).double(), torch.randn(2, 12).double()
@@ -89,7 +89,7 @@ def test_film_of_the_exercise_is_the_blocks():
 
 
 def moved(layers, side=65):
-    """Columns of the input that reach the middle number behind these convolutions, by autograd."""
+    """The number of input columns that affect the middle output of these convolutions."""
     x = torch.zeros(1, 1, side, side, requires_grad=True)
     h = x
     for kernel, stride in layers:
@@ -186,7 +186,7 @@ class WithAnAddedSkip(Level):
 
 
 class ListOfLevels(nn.Module):
-    """Another sound way: no class that contains itself, but lists and a loop."""
+    """Another sound way: lists and a loop, instead of a class that contains itself."""
 
     def __init__(self, channels, depth, time_dim):
         super().__init__()
@@ -294,7 +294,7 @@ def test_failures_are_named_or_explained_in_one_line(answer):
 
 
 def test_without_skips_or_time_the_target_is_out_of_reach():
-    """The number alone refuses them, too."""
+    """Even without the tests for mistakes, the number would refuse them."""
     for answer in (NoSkip, NoTime):
         torch.manual_seed(0)
         assert ch04.held_out_loss(answer) > EXERCISES["4.6"].bound

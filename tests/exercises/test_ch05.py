@@ -1,4 +1,4 @@
-"""What chapter 05 derives, held against numbers: the bound, water-filling, weights and units."""
+"""Chapter 05's derivations, checked numerically: the bound, water-filling, weights and units."""
 
 import math
 
@@ -20,7 +20,7 @@ def seed():
 
 
 def test_log_likelihood_is_the_bound_and_the_divergence_from_the_posterior():
-    """(5.1) and (5.2) where all of it is known: z ~ N(0, 1), x = w z + noise of variance v."""
+    """(5.1) and (5.2) for a model that is known exactly: z ~ N(0, 1), x = w z + noise."""
     w, v, x = 2.0, 0.5, torch.tensor(1.5).double()
     log_p = Normal(0.0, math.sqrt(w**2 + v)).log_prob(x)
     posterior = Normal(w * x / (w**2 + v), math.sqrt(v / (w**2 + v)))
@@ -34,7 +34,7 @@ def test_log_likelihood_is_the_bound_and_the_divergence_from_the_posterior():
 
 
 def linear_vae(weights, encode, spread):
-    """A VAE whose decoder is z -> weights z and whose encoder answers N(encode x, spread²)."""
+    """A VAE whose decoder is z -> weights z and whose encoder returns N(encode x, spread²)."""
     latent = weights.shape[1]
     vae = VAE(1, size=8, channels=4, latent=latent)
     vae.encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * latent))
@@ -67,7 +67,7 @@ def test_the_loss_is_minus_the_log_likelihood_where_q_is_the_posterior():
 
 
 def test_the_loss_of_the_exercise_is_the_librarys():
-    """(5.5): over the decoder's variance, or times it."""
+    """(5.5): divided by the decoder's variance, or multiplied by it."""
     vae, x = VAE(1, size=8, channels=4, latent=5), 2 * torch.rand(6, 1, 8, 8) - 1
     torch.manual_seed(1)
     ours = vae.loss(x, kl_weight=0.1)[0]
@@ -77,7 +77,7 @@ def test_the_loss_of_the_exercise_is_the_librarys():
 
 
 def test_a_draw_is_moved_by_its_mean_and_stretched_by_its_spread():
-    """(5.4): the gradient of E[z²] = mu² + std² through the draws."""
+    """(5.4): the gradient of E[z²] = mu² + std² through the samples."""
     mu, logvar = torch.tensor(0.7, requires_grad=True), torch.tensor(-0.4, requires_grad=True)
     draw(mu, logvar, torch.randn(200_000)).square().mean().backward()
     assert mu.grad.item() == pytest.approx(1.4, abs=0.02)
@@ -86,7 +86,7 @@ def test_a_draw_is_moved_by_its_mean_and_stretched_by_its_spread():
 
 @pytest.mark.parametrize(("variance", "v"), [(4.0, 1.0), (1.3, 1.0), (0.5, 1.0), (3.0, 0.01)])
 def test_water_filling_is_where_the_linear_autoencoder_ends(variance, v):
-    """(5.6): the three numbers of a linear VAE on one Gaussian direction, found by descent."""
+    """(5.6): the parameters of a linear VAE on one Gaussian direction, by gradient descent."""
     a, d, log_s2 = (torch.tensor(x).double().requires_grad_() for x in (0.5, 0.5, -0.5))
 
     def terms():

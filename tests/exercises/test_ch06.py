@@ -1,4 +1,4 @@
-"""What chapter 06 derives, equation by equation, in float64."""
+"""Chapter 06's derivations, equation by equation, in float64."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ def unit(*shape):
 
 
 def merged(pieces, pair):
-    """The pieces with every such pair glued together, from left to right."""
+    """The pieces after merging every such pair, from left to right."""
     result, i = [], 0
     while i < len(pieces):
         found = tuple(pieces[i : i + 2]) == pair
@@ -37,7 +37,7 @@ def merged(pieces, pair):
 
 @pytest.mark.parametrize("count", [10, 100])
 def test_the_most_frequent_pair_is_merged_first(count):
-    """(6.1): by hand and by the library, the same merges in the same order."""
+    """(6.1): the library makes the same merges in the same order as the code by hand."""
     captions = [Scenes(64).caption(i) for i in range(count)]
     tokenizer = Tokenizer.train(captions, vocab_size=512)
     counts = Counter(word for caption in captions for word in split(caption))
@@ -157,7 +157,7 @@ def test_a_model_that_tells_nothing_apart_starts_at_the_logarithm_of_the_choices
 
 
 def test_the_loss_of_exercise_6_5_is_the_librarys():
-    """40 pairs that nothing tells apart, with three hard negatives for each."""
+    """40 pairs that can't be distinguished, with three hard negatives for each."""
     same = unit(1, 8).expand(120, 8)
     loss = clip_loss(same[:40], same[:40], torch.tensor(1.0), same)
     assert ch06.EXERCISES["6.5"].right == pytest.approx(loss.item(), abs=1e-6)
@@ -188,7 +188,7 @@ def test_the_gradient_is_the_shares_minus_the_pairs():
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 5.0, 20.0])
 def test_the_loss_has_a_floor_that_only_the_temperature_lowers(scale):
-    """(6.8): the corners of a simplex reach it, and nothing lies below."""
+    """(6.8): the corners of a simplex reach the bound, and nothing is below it."""
     count, log_scale = 12, torch.tensor(scale, dtype=torch.float64).log()
     floor = math.log(1 + (count - 1) * math.exp(-scale * count / (count - 1)))
     corners = F.normalize(torch.eye(count, dtype=torch.float64) - 1 / count, dim=1)

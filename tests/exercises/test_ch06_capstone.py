@@ -18,7 +18,7 @@ def training(
     zero=True,
     lr=2e-3,
 ):
-    """A training in which one part can be exchanged for a mistaken one."""
+    """A training in which one part can be replaced by a mistake."""
     cosines = cosines or (lambda u, v: F.normalize(u, dim=1) @ F.normalize(v, dim=1).T)
     loss = loss or (lambda s, own: (F.cross_entropy(s, own) + F.cross_entropy(s.T, own)) / 2)
 

@@ -1,4 +1,4 @@
-"""Chapter 07's equations against the library, in float64 and without chance where possible."""
+"""Chapter 07's equations, compared with the library in float64, mostly without random numbers."""
 
 import itertools
 import math
@@ -33,7 +33,7 @@ def test_the_exercises_attention_is_the_librarys():
 
 @pytest.mark.parametrize("d", [1, 3, 5])
 def test_scores_divided_by_the_root_of_the_width_have_variance_1(d):
-    """(7.2), over all vectors of signs; the library's maps are the softmax of just these scores."""
+    """(7.2), over all sign vectors; the library's maps are the softmax of exactly these scores."""
     signs = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=d))).double()  # (2^d, d)
     scores = signs @ signs.T
     assert scores.mean() == 0 and scores.square().mean() == d
@@ -151,7 +151,7 @@ def test_the_popular_reader_mixes_samples_and_the_mended_one_does_not():
     for read, mixes in ((planted_batch_axis_and_one_token, True), (read_all_words, False)):
         change = (read(pixels, words, layer)[0] - read(pixels, other, layer)[0]).abs().max().item()
         assert (change > 1e-6) == mixes
-    same = pixels[:1].expand(3, -1, -1)  # all samples ask alike: all get the same
+    same = pixels[:1].expand(3, -1, -1)  # equal queries in all samples give equal outputs
     read = planted_batch_axis_and_one_token(same, words, layer)
     torch.testing.assert_close(read[0], read[2])
     theirs = nn.MultiheadAttention(8, 4, batch_first=True).double()

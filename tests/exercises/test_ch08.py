@@ -1,4 +1,4 @@
-"""Chapter 08's equations on exact mixtures, where every network and every gradient is a formula."""
+"""Chapter 08's equations on exact mixtures, for which networks and gradients are formulas."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def points(seed=0):
 
 
 def log_class(network, x, labels, t=T):
-    """log p(c | x_t), a perfect classifier of noisy points: component c's share at x."""
+    """log p(c | x_t), an optimal classifier of noisy points: the probability of component c."""
     return network.log_joint(x, t, None)[0].log_softmax(1)[torch.arange(len(x)), labels]
 
 
@@ -73,7 +73,7 @@ def test_without_noise_the_guided_score_is_the_tilted_densitys():
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "flow"])
 def test_guidance_extrapolates_the_guess_of_x0(prediction):
-    """Equation 8.5, whatever the network answers."""
+    """Equation 8.5, for any network."""
     network, x, scale = mixture(prediction), points(), 4.0
     process = network.process
     predicted = guided(network, ANY, scale)(x, process.timestep(T, x), LABELS)

@@ -1,4 +1,4 @@
-"""Chapter 13: its counts, against the modules and against diffusers', and its equations."""
+"""Chapter 13: its counts, compared with our modules and diffusers', and its equations."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_a_transformers_parameters(c, d):
 
 
 def test_one_scale_gives_all_numbers_together_the_spread_1():
-    """(13.2), and that it is `fit_scaling`'s where the channels are alike and have no noise."""
+    """(13.2), which is `fit_scaling` if all channels are alike and have no noise."""
     z = torch.randn(64, 4, 8, 8, generator=torch.Generator().manual_seed(0)).double() * 5.49
     assert (one_scale(z.split(24)) * z).std(correction=0).item() == pytest.approx(1, abs=1e-9)
     vae = AutoencoderKL(channels=16)
@@ -94,7 +94,7 @@ def test_the_entries_of_image_to_image_are_diffusers(steps, strength):
 
 
 def test_the_exercises_names_are_diffusers():
-    """As the conversion script of diffusers maps them, written out for one entry of each kind."""
+    """As in diffusers' conversion script, written out for one entry of each kind."""
     expected = {
         "input_blocks.1.0.in_layers.0.weight": "down_blocks.0.resnets.0.in_layers.0.weight",
         "input_blocks.4.1.proj_in.bias": "down_blocks.1.attentions.0.proj_in.bias",
@@ -117,7 +117,7 @@ def test_a_wider_context_costs_what_the_exercise_says(unet):
 
 
 def test_xl_and_3_have_as_many_parameters_as_the_chapter_says():
-    """Counted on diffusers' own networks of the published sizes, and by the chapter's sum."""
+    """Counted on diffusers' networks at the published sizes, and with the chapter's sum."""
     diffusers = pytest.importorskip("diffusers")
     with torch.device("meta"):
         xl = diffusers.UNet2DConditionModel(

@@ -26,7 +26,7 @@ def test_ray_by_ray_is_all_rays_at_once():
 
 
 def test_the_likelihood_of_noisy_data_is_an_average():
-    """(15b.4): p(y | xt) is the mean of p(y | x0) over the x0 that xt may come from."""
+    """(15b.4): p(y | xt) is the mean of p(y | x0) over p(x0 | xt)."""
     process, t = Diffusion("cosine", "x0"), 0.4
     prior, xt = Gaussian(process, MEAN, COVARIANCE), torch.tensor([[0.4, 0.1, -0.6]]).double()
     alpha, sigma = process.at(t, xt)
@@ -52,7 +52,7 @@ def test_the_variance_of_independent_pixels():
 
 
 def estimate_taken_for_certain(network, noise, alpha_bars, matrix, y, noise_std, steps):
-    """r = 0: the matrix below is as if A Aᵀ were 0."""
+    """With r = 0, A Aᵀ drops out of the matrix."""
     return changed(network, noise, alpha_bars, matrix, y, noise_std, steps, certain=True)
 
 
@@ -116,7 +116,7 @@ def test_the_capstone_refuses_unsound_samplers(answer, mistake):
 
 
 def test_the_distance_is_that_of_gaussians():
-    """Equal shapes apart by a vector, and one shape twice as large as the other."""
+    """Equal shapes at a distance, and one shape twice as large as the other."""
     mean, other, cov = torch.zeros(2), torch.tensor([3.0, 4.0]), torch.eye(2)
     assert ch15b.wasserstein(mean, cov, other, cov) == pytest.approx(5, abs=1e-4)
     assert ch15b.wasserstein(mean, cov, mean, 4 * cov) == pytest.approx(2**0.5, abs=1e-4)

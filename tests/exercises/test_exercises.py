@@ -1,4 +1,4 @@
-"""Every exercise of every chapter: its reference is right, and each planted mistake is named."""
+"""Every exercise of every chapter: its reference passes, and each known mistake is named."""
 
 import ast
 import importlib
@@ -38,7 +38,7 @@ def test_the_reference_passes_and_the_given_code_is_no_attempt(number):
 
 
 def test_notebooks_hand_out_the_given_code_and_their_solutions_are_right():
-    """Word for word, so that untouched code is told from two changes that cancel."""
+    """Word for word, so that unchanged code is distinguished from two changes that cancel."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
         for cell, following in pairwise(cells):
@@ -98,7 +98,7 @@ def test_random_answers_are_refused(number):
 
 @pytest.mark.parametrize("number", CODE)
 def test_the_smallest_input_is_shown_in_full(number):
-    """The first case is small enough to be printed: no tensor in it is told by its shape."""
+    """The first case is small enough to be printed in full, without tensors shown as shapes."""
     message = CODE[number].examine(lambda *case: 0.123).message
     assert "a tensor of shape" not in message.partition("yours")[0], message
 

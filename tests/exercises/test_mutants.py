@@ -18,7 +18,7 @@ def test_every_mutant_is_refused_unless_it_is_right_too(number):
 
 
 def test_mirrored_numbers_let_wrong_formulas_pass():
-    """What the first edition of exercise 1.5 accepted: there alpha_s was sigma_t in each case."""
+    """A mutant that exercise 1.5 once accepted, because alpha_s was sigma_t in every case."""
     exercise = CODE["1.5"]
     mirrored = Code(exercise.reference, lambda: [case(0.6, 0.8), case(0.28, 0.96)], "")
     assert "alpha_t => sigma_s" in survivors(mirrored)

@@ -47,7 +47,7 @@ def test_all_runs_are_measured_on_the_same_held_out_digits():
 
 @pytest.mark.parametrize("name", study.SIZES)
 def test_more_real_digits_lie_nearer_to_held_out_ones(name):
-    """The draws are nested, so the distance can only fall."""
+    """The subsets are nested, so the distance can only decrease."""
     if name == "100 per class":
         return
     fewer, more = study.SIZES[name], 2 * study.SIZES[name]

@@ -32,7 +32,7 @@ def test_a_variant_has_as_many_measurements_as_its_name_says(variant):
 
 
 def test_the_best_strength_is_between_the_ends():
-    """With every pixel measured, little noise asks for little smoothing, and some for some."""
+    """With every pixel measured, a little noise needs some smoothing, but not the strongest."""
     whole = Operator(torch.eye(1024), (1, 32, 32))
     assert 0 < best_strength(whole, generator()) < inverse_problems.STRENGTHS[-1]
 

@@ -42,7 +42,7 @@ class Slope(Recipe):
     "stopped", ["in step 4", "in step 6", "in the grading at 2", "in the grading at 6"]
 )
 def test_an_interrupted_run_keeps_its_grades(monkeypatch, tmp_path, stopped):
-    """It grades steps 2, 4 and 6 and keeps its state at 3 and 6: a grade may be ahead of that."""
+    """It grades steps 2, 4 and 6 and saves its state at 3 and 6, so a grade may be ahead of it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(quality_over_time, "EVERY", 2)
     monkeypatch.setitem(quality_over_time.RECIPES, "slope", Slope)

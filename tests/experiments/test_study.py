@@ -1,4 +1,4 @@
-"""The runner of recorded studies: a result per run, none made twice, bad arguments refused."""
+"""The runner of recorded studies: one result per run, no run twice, bad arguments refused."""
 
 import json
 

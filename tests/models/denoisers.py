@@ -1,4 +1,4 @@
-"""Small denoising networks and what to ask them, for the tests of the networks."""
+"""Small denoising networks and their inputs, for the tests of the networks."""
 
 import torch
 
@@ -20,7 +20,7 @@ PIXELS = PATCHES | dict(patch_size=1, context_dim=12, layers=1)
 
 
 def stirred(model):
-    """The model with noise on every weight, so that no branch is silent."""
+    """The model with noise added to every weight, so that no branch is zero."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -28,7 +28,7 @@ def stirred(model):
 
 
 def inputs(keywords, batch=2):
-    """Pictures, timesteps, and the context that a network of these keywords takes."""
+    """Pictures, timesteps, and the context that a network with these keywords expects."""
     context = None
     if keywords.get("context_dim"):
         context = torch.randn(batch, 5, keywords["context_dim"])

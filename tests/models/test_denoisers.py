@@ -1,4 +1,4 @@
-"""What holds for every denoising network, `answer = network(x, timestep, context)`."""
+"""Properties of every denoising network, `prediction = network(x, timestep, context)`."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""DiT: patches, positions, modulation by time; what goes in, what comes out, what is refused."""
+"""DiT: patches, positions, modulation by time; inputs, outputs and refusals."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Layers: facts that hold for any weights."""
+"""Layers: properties that hold for any weights."""
 
 import math
 

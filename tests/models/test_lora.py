@@ -1,4 +1,4 @@
-"""LoRA: what it is at the start, what it trains, and what its rank, alpha and scale mean."""
+"""LoRA: its initial state, what it trains, and the meaning of rank, alpha and scale."""
 
 import copy
 
@@ -63,7 +63,7 @@ def test_an_update_is_alpha_over_rank_times_b_times_a():
 
 
 def test_a_kernel_is_a_small_convolution_before_a_pointwise_one():
-    """So peft and kohya's scripts write it: k × k down to r channels, then 1 × 1 up."""
+    """peft and kohya's scripts write it like this: k × k down to r channels, then 1 × 1 up."""
     torch.manual_seed(0)
     layer, x = nn.Conv2d(3, 5, 3, stride=2, padding=1), torch.randn(2, 3, 8, 8)
     lora = filled(LoRA(nn.Sequential(layer), rank=2, layers="0"))
@@ -96,7 +96,7 @@ def test_only_a_and_b_are_trained(case):
 
 
 def test_the_training_loop_trains_it_and_its_average():
-    """Neither moves the frozen weights by a single bit."""
+    """Neither changes a single bit of the frozen weights."""
     torch.manual_seed(0)
     network, given = stirred(UNet(**TEXT)), inputs(TEXT)
     before, goal = copy.deepcopy(network.state_dict()), torch.randn(2, 3, 8, 8)
@@ -139,7 +139,7 @@ def test_the_scale_multiplies_the_update(case, scale):
 
 
 def test_the_sum_of_two_has_both_updates(case):
-    """Of other ranks, alphas, scales, and partly of other layers."""
+    """With different ranks, alphas and scales, and partly for different layers."""
     network, given, first = case
     second = filled(LoRA(network, rank=2, alpha=5, layers=r"proj|time"))
     first.scale, second.scale = 0.7, -0.4

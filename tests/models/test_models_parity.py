@@ -1,4 +1,4 @@
-"""Twins from diffusers and transformers with the same weights give the same numbers."""
+"""The same networks in diffusers and transformers, with the same weights, give the same numbers."""
 
 from importlib import import_module
 
@@ -34,7 +34,7 @@ DIT = [(r"\.layer\.", "."), *DIFFUSERS]
 
 
 def copy_weights(model, twin, names):
-    """Copies the twin's weights by name; every name and every number of the two must be used."""
+    """Copies the twin's weights by name; all names and all numbers of both must be used."""
     return set_weights(model, dict(twin.named_parameters()), names)
 
 
@@ -48,7 +48,7 @@ def set_weights(model, theirs, names):
 
 
 def stirred(twin):
-    """Random weights all over, norms and biases too."""
+    """Random weights everywhere, including norms and biases."""
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -94,9 +94,9 @@ def test_transformer_block_like_diffusers():
 
 
 def modulations(twin, emb):
-    """The twin's weights, with its one layer of modulations split; `emb` makes the time embedding.
+    """The twin's weights, with its modulation layer split; `emb` makes the time embedding.
 
-    Diffusers' block modulates self-attention and feed-forward only.
+    The block in diffusers only modulates self-attention and feed-forward.
     """
     for module in twin.modules():
         if hasattr(module, "norm1"):
@@ -270,7 +270,7 @@ at_full_size = pytest.mark.skipif(FREE < 8, reason=f"needs 8 GB of free memory, 
 
 
 def sharing(model, twin, names):
-    """`model`, built on the meta device, with the very tensors of `twin`, filled at random."""
+    """`model`, built on the meta device, with the tensors of `twin`, filled at random."""
     torch.manual_seed(0)
     theirs = dict(twin.to_empty(device="cpu").eval().named_parameters())
     for name, parameter in theirs.items():
@@ -289,7 +289,7 @@ def sharing(model, twin, names):
 @at_full_size
 @torch.inference_mode()
 def test_stable_diffusion_unet_at_full_size():
-    """All 859,520,964 weights, shared by the two models and not copied; one forward each."""
+    """All 859,520,964 weights, shared by the two models, not copied; one forward pass each."""
     with torch.device("meta"):
         unet = UNet(**SD15_UNET)
         keywords = {k: SD15_UNET[k] for k in ("multipliers", "attention")}

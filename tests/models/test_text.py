@@ -96,7 +96,7 @@ def test_final_punctuation_is_dropped(tokenizer, end):
 
 
 def test_final_punctuation_that_training_knew_is_kept():
-    """As in a reader's captions; and CLIP, which knows all words, keeps what it is given."""
+    """As in a reader's captions; CLIP, which accepts all words, keeps final punctuation."""
     own = Tokenizer.train(["the sea.", "the sand, at dusk"], vocab_size=100, length=16)
     assert own.decode(own("The sand.")) == ["the sand ."]
     assert torch.equal(own("the sea!"), own("the sea")) and torch.equal(own("sea,"), own("sea"))

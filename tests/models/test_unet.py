@@ -1,4 +1,4 @@
-"""UNet and UNetBlock: what goes in, what comes out, on any device's terms."""
+"""UNet and UNetBlock: inputs, outputs, devices and dtypes."""
 
 import pytest
 import torch

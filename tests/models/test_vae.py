@@ -71,7 +71,7 @@ def test_latents_are_smaller_by_the_factor(keywords, factor):
 
 
 def test_noise_in_the_loss_is_in_units_of_the_latents_spread():
-    """A decoder that is the identity errs by the noise alone: its variance is known."""
+    """With an identity decoder, the only error is the noise, whose variance is known."""
     vae, x = AutoencoderKL(**TINY), images(16, batch=64)
     vae.reconstruct = lambda z: z
     mu, logvar = vae.encode_moments(x)

@@ -1,4 +1,4 @@
-"""Measurements and what they say about x0, against torch's FFT, closed forms and Bayes' rule."""
+"""Measurements and posteriors, compared with torch's FFT, closed forms and Bayes' rule."""
 
 import pytest
 import torch
@@ -92,7 +92,7 @@ def test_two_views_are_the_sums_of_columns_and_rows():
 
 
 def test_each_view_of_a_disc_is_its_chords():
-    """2 √(r² − s²) at a distance s from the centre, in every direction."""
+    """A disc's projection is 2 √(r² − s²) at a distance s from the centre, in every direction."""
     size, radius = 64, 20.0
     side = (torch.arange(8 * size) + 0.5) / 8 - size / 2
     disc = ((side[:, None] ** 2 + side**2) <= radius**2).float()[None, None]
@@ -123,7 +123,7 @@ def test_divergence_is_minus_the_transpose_of_the_gradient():
 
 
 def test_total_variation_lowers_a_step_by_its_weight_over_its_width():
-    """Of a step from 0 to 1 between 3 and 5 columns: levels s/3 and 1 − s/5 at strength s."""
+    """For a step from 0 to 1 between 3 and 5 columns: levels s/3 and 1 − s/5 at strength s."""
     step = torch.zeros(1, 1, 4, 8)
     step[..., 3:] = 1
     operator, s = Operator(torch.eye(32), (1, 4, 8)), 0.3
@@ -157,7 +157,7 @@ def test_no_small_change_lowers_the_objective():
 
 
 def test_the_exact_posterior_adds_the_precisions():
-    """Covariance (C⁻¹ + AᵀA/s²)⁻¹, and the mean that this weighs together."""
+    """Covariance (C⁻¹ + AᵀA/s²)⁻¹, and the corresponding mean."""
     y, std = randn(M, seed=3), 0.3
     mean, covariance = exact_posterior(MEAN, COVARIANCE, MATRIX, y, std)
     precision = COVARIANCE.inverse() + MATRIX.T @ MATRIX / std**2
@@ -169,7 +169,7 @@ def test_the_exact_posterior_adds_the_precisions():
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v", "flow"])
 @pytest.mark.parametrize("t", [0.02, 0.3, 0.7, 0.95])
 def test_for_independent_gaussian_pixels_it_is_exact(prediction, t):
-    """The network with y in mind is the perfect network for the exact posterior, at every time."""
+    """The network given y is the optimal network for the exact posterior, at every time."""
     variance, std, y = 0.6, 0.3, randn(4, M, seed=3)
     process, x = Diffusion("cosine", prediction), randn(4, D, seed=4)
     prior = Gaussian(process, MEAN, variance)
@@ -183,7 +183,7 @@ def test_for_independent_gaussian_pixels_it_is_exact(prediction, t):
 
 @pytest.mark.parametrize("variance", [0.0, 1.0])
 def test_the_gradient_is_that_of_a_gaussian_likelihood(variance):
-    """Of log N(y; A x0(xt), s² + r² A Aᵀ), by torch's own density, with r held fixed."""
+    """The gradient of log N(y; A x0(xt), s² + r² A Aᵀ), from torch's density, with r fixed."""
     process, std, t, y = Diffusion("linear", "x0"), 0.4, 0.3, randn(2, M, seed=3)
     prior = Gaussian(process, MEAN, COVARIANCE)
     x = randn(2, D, seed=4).requires_grad_()
@@ -198,7 +198,7 @@ def test_the_gradient_is_that_of_a_gaussian_likelihood(variance):
 
 
 def test_the_covariance_of_x0_is_the_estimates_slope():
-    """Tweedie's second formula: Cov[x0 | xt] = σ²/α · ∂x0/∂xt, symmetric for a perfect network."""
+    """Tweedie's second formula: Cov[x0 | xt] = σ²/α · ∂x0/∂xt, symmetric for an optimal network."""
     process, t, x = Diffusion("cosine", "v"), 0.4, randn(1, D, seed=4)
     prior = Gaussian(process, MEAN, COVARIANCE)
     alpha, sigma = process.at(t, x)

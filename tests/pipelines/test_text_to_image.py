@@ -22,7 +22,7 @@ CLOSE = dict(atol=2e-4, rtol=0)  # float32 through three networks, in batches of
 
 @pytest.fixture(autouse=True)
 def float32(monkeypatch):
-    """On every machine: identities hold to float32's rounding, not to bf16's."""
+    """Identities hold up to float32's rounding, not bf16's, so all machines use float32."""
     monkeypatch.setattr(devices, "fast_precision", lambda device: "no")
 
 
@@ -81,7 +81,7 @@ def test_a_negative_caption_takes_the_empty_ones_place(toy_pipeline):
     plain, against = (
         text_to_image(toy_pipeline, CAPTIONS, steps=2, negative=n) for n in ("", "a green circle")
     )
-    # away from what it is asked for: the difference vanishes, and so does all guidance
+    # a negative prompt equal to the prompt: the difference vanishes, and so does guidance
     same = text_to_image(toy_pipeline, CAPTIONS[:1], steps=2, negative=CAPTIONS[0])
     unguided = text_to_image(toy_pipeline, CAPTIONS[:1], steps=2, scale=1)
     assert (plain - against).abs().max() > 1e-3
@@ -109,7 +109,7 @@ def test_strength_is_the_share_of_the_steps(toy_pipeline, images, batches, stren
 
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
 def test_image_to_image_starts_as_noisy_as_its_first_step_expects(toy_pipeline, images, spacing):
-    """On a table of 1000 times; the U-Net is told the time, so spy on what it is given."""
+    """On a table of 1000 times; the U-Net's timesteps are recorded."""
     model = replace(toy_pipeline, process=Diffusion("scaled_linear", "eps"), scale=1.0)
     given = []
     hook = model.unet.register_forward_pre_hook(lambda _, inputs: given.append(inputs[:2]))
@@ -153,7 +153,7 @@ def test_masks_of_all_and_of_nothing(toy_pipeline, images):
 
 
 def test_bf16_changes_a_picture_by_its_rounding_only(toy_pipeline, monkeypatch):
-    """bf16 rounds to 1 part in 256; guidance of 3 and three steps add a few such errors up."""
+    """bf16 rounds to 1 part in 256; guidance of 3 and three steps add up a few such errors."""
     exact = text_to_image(toy_pipeline, CAPTIONS, steps=3)
     monkeypatch.setattr(devices, "fast_precision", lambda device: "bf16")
     fast = text_to_image(toy_pipeline, CAPTIONS, steps=3)
@@ -162,7 +162,7 @@ def test_bf16_changes_a_picture_by_its_rounding_only(toy_pipeline, monkeypatch):
 
 
 def test_bf16_converts_a_weight_once_for_all_steps(toy_pipeline, monkeypatch):
-    """As every loaded checkpoint's weights can: autocast keeps what can be trained, converted."""
+    """Autocast caches the conversion of trainable weights, as loaded checkpoints have them."""
     model = replace(toy_pipeline, unet=copy.deepcopy(toy_pipeline.unet).requires_grad_(True))
     weight, converted = model.unet.conv_in.weight, []
 
@@ -204,8 +204,8 @@ def test_text_to_image_refuses(toy_pipeline, wrong, line):
 @pytest.mark.parametrize(
     ("change", "wrong", "line"),
     [
-        (lambda x: x, dict(strength=0.0), r"strength must lie in \(0, 1\], got 0"),
-        (lambda x: x, dict(strength=1.5), "strength must lie in"),
+        (lambda x: x, dict(strength=0.0), r"strength must be in \(0, 1\], got 0"),
+        (lambda x: x, dict(strength=1.5), "strength must be in"),
         (lambda x: x, dict(steps=0), "steps must be at least 1, got 0"),
         (lambda x: x[:1], {}, r"images are \(1, 3, 32, 32\), expected \(2, 3, 32, 32\)"),
         (lambda x: x[..., :16], {}, r"images are \(2, 3, 32, 16\), expected"),
@@ -236,7 +236,7 @@ def warned(caplog):
 
 @pytest.fixture
 def critical(toy_pipeline):
-    """A model that knows its useful guidance and finds blue squares unusual."""
+    """A model with a useful range of guidance, for which blue squares are unusual."""
     return replace(
         toy_pipeline,
         scales=(1.0, 6.0),

@@ -48,7 +48,7 @@ def test_the_shipped_priors_card_tells_the_truth():
 
 
 def test_samples_explain_the_measurements_that_a_wrong_scan_would_not():
-    """The residual is of the size of the noise, and many times smaller than without y."""
+    """The residual is about as large as the noise, and many times smaller than without y."""
     generator = torch.Generator().manual_seed(5)
     truth = phantoms(4, generator).healthy
     operator = fourier(frequency_mask(32, 4, generator))
@@ -61,7 +61,7 @@ def test_samples_explain_the_measurements_that_a_wrong_scan_would_not():
 
 
 def test_with_all_pixels_measured_the_prior_has_no_say():
-    """A lesion survives even the prior that has never seen one."""
+    """A lesion survives even with the prior that was trained without any."""
     drawn = phantoms(4, torch.Generator().manual_seed(6))
     whole = Operator(torch.eye(1024), (1, 32, 32))
     for label in (HEALTHY, LESION, EITHER):

@@ -1,4 +1,4 @@
-"""Recipes: seeded, resumable by name, publishable; and their judges judge."""
+"""Recipes: seeded, resumable by name, publishable; and their metrics work."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def test_the_curve_is_the_mean_of_stretches(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two plain pictures that share no word with the scenes."""
+    """Two plain pictures whose captions share no word with the scenes."""
     for name, colour in (("sea", (0, 90, 200)), ("sand", (220, 200, 120))):
         Image.new("RGB", (80, 64), colour).save(tmp_path / f"{name}.png")
     lines = [json.dumps({"file_name": f"{n}.png", "text": f"the {n}"}) for n in ("sea", "sand")]
@@ -112,7 +112,7 @@ def test_captions_the_text_encoder_never_saw_are_refused_by_word(folder):
 def test_the_latent_recipe_goes_on_with_scenes_that_it_has_encoded():
     """Later batches are rows of one half of the pool, each with its own caption; any can be first.
 
-    Odd batches go on with odd ones, so that the other of two processes need not encode them.
+    Odd batches reuse odd ones, so that the other of two processes doesn't need to encode them.
     """
     recipe = make_recipe("scenes-latent")
     recipe.pool = 4
@@ -143,7 +143,7 @@ def test_a_training_goes_on_with_the_same_autoencoder_alone(tmp_path):
 
 
 def test_a_training_goes_on_with_the_same_pictures_alone(folder, tmp_path_factory):
-    """Another folder of the same name, or the same one after a change: neither goes on."""
+    """Neither another folder of the same name nor a changed folder can resume."""
     data, runs = tmp_path_factory.mktemp("a") / "train", tmp_path_factory.mktemp("runs")
     options = dict(steps=1, folder=runs, scale=Scale(), device="cpu")
     shutil.copytree(folder, data)

@@ -1,4 +1,4 @@
-"""The shipped scenes models measured again, on 64 prompts of each kind: their cards must hold."""
+"""Measures the shipped scenes models again, on 64 prompts of each kind, to confirm their cards."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_the_shipped_parts_belong_together():
 
 @torch.no_grad()
 def test_bf16_on_this_cpu_is_float32_rounded():
-    """A bf16 convolution of PyTorch's was wrong on one CPU (see `Patches`): not in these."""
+    """A bf16 convolution in PyTorch was wrong on one CPU (see `Patchify`), but not in these."""
     vae = load_checkpoint(AutoencoderKL, "scenes-vae")
     network = load_checkpoint(TextUNet, "scenes-latent")
     images, _ = Scenes(64, "new pairs").batch(range(32))

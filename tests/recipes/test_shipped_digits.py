@@ -1,4 +1,4 @@
-"""The shipped digit models measured again, on 64 samples: what their cards say must still hold."""
+"""Measures the shipped digit models again, on 64 samples, to confirm their cards."""
 
 import pytest
 

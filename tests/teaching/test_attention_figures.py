@@ -1,4 +1,4 @@
-"""Heat maps show each position's own weight, beside the picture and under its outlines."""
+"""Heat maps show each position's weight, next to the picture and with its outlines."""
 
 import numpy as np
 import pytest

@@ -71,7 +71,7 @@ def test_copies_are_found_and_unseen_real_digits_are_none():
 
 
 def test_the_model_that_minimises_the_loss_draws_copies():
-    """Equation 15c.3: what is best on the training digits returns them."""
+    """Equation 15c.3: the optimal network for the training digits returns them."""
     images, _ = few_digits(5, 0)
     points = GaussianMixture(PROCESS, images.flatten(1), torch.zeros(len(images)))
     drawn, _ = synthesize(lambda x, timestep, context: points(x, timestep), 3)

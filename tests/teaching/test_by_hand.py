@@ -1,4 +1,4 @@
-"""Code written by hand is compared with the library's, and a difference is seen."""
+"""Code written by hand is compared with the library's, and differences are found."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from course_lib.teaching.by_hand import assert_same, copy_weights, randomised
 
 
 class Reversed(nn.Module):
-    """The same layers as TimeEmbedding under other names, with the sines first if asked for."""
+    """The same layers as TimeEmbedding with other names, optionally with the sines first."""
 
     def __init__(self, sines_first=False):
         super().__init__()

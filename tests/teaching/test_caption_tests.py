@@ -1,4 +1,4 @@
-"""Chapter 06's questions and contradictions, against the scenes that they are about."""
+"""Chapter 06's questions and contradictions, compared with their scenes."""
 
 from collections import Counter
 

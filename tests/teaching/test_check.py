@@ -1,4 +1,4 @@
-"""Every way an answer can be: not attempted, right, a known mistake, an unknown one, a crash."""
+"""All kinds of answers: not attempted, right, a known mistake, an unknown one, an error."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Explorables without a kernel: every state is on the page, small, and reached by keyboard."""
+"""Explorables without a kernel: every state is on the page, small, and accessible by keyboard."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ GREYS = {0.0: 0, 0.5: 255, 1.0: 128}
 
 
 def draw(level, word):
-    """A square in a grey that tells the level, at a place that tells the word."""
+    """A square whose grey depends on the level, and whose place depends on the word."""
     figure, axes = canvas(size=(3, 2))
     grey = GREYS[level] / 255
     axes.set(xlim=(0, 2), ylim=(0, 1), title=f"{word} {level}")

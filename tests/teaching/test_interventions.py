@@ -1,4 +1,4 @@
-"""Pairs of captions differ in one thing, and each exchange takes the vectors that its name says."""
+"""Pairs of captions differ in one property, and each exchange takes the vectors it names."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Tables and figures of chapter 15b from made-up results, whose numbers are known."""
+"""Tables and figures of chapter 15b, from made-up results with known numbers."""
 
 import pytest
 

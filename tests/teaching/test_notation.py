@@ -36,7 +36,7 @@ def test_our_names_stand_in_the_file_named(row):
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row[5]], ids=lambda row: row[0][:40])
 def test_diffusers_names_stand_in_the_class_named(row):
-    """A setting's value, in quotes, stands in the scheduler that the row or one above names."""
+    """A setting's value, in quotes, occurs in the scheduler named in this row or an earlier one."""
     for name in names(row[5]):
         if name.startswith('"'):
             assert name in inspect.getsource(inspect.getmodule(diffusers.DDPMScheduler)), name

@@ -1,4 +1,4 @@
-"""Plain data: what goes in comes out, and reading it runs no code."""
+"""Plain data: values are restored exactly, and reading them runs no code."""
 
 import json
 

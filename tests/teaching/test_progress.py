@@ -1,4 +1,4 @@
-"""Progress: the reader's own right answers are kept, solutions are not, trouble is one line."""
+"""Progress: the reader's own right answers are saved, solutions aren't, errors are one line."""
 
 import json
 import os
@@ -16,7 +16,7 @@ CHECK = 'from course_lib.exercises import check\ncheck("0.3", "a")'
 
 @pytest.fixture
 def kept(monkeypatch, tmp_path):
-    """Where progress is kept, in a folder that does not exist yet."""
+    """The file for progress, in a folder that doesn't exist yet."""
     monkeypatch.setattr(solved, "PROGRESS", tmp_path / "data" / "progress.json")
     return solved.PROGRESS
 
@@ -68,7 +68,7 @@ def test_a_damaged_file_costs_one_line_and_is_left_alone(cell, kept, capsys, dam
     assert "--reset" in trouble and kept.read_text() == damage
     progress.progress(0)
     assert capsys.readouterr().out.count("\n") == 1
-    solved.forget()
+    solved.reset_progress()
     assert solved.record("0.3") == "" and solved.solved() == {"0.3"}
 
 
@@ -110,7 +110,7 @@ def test_without_the_notebooks_the_exercises_are_still_known(kept, capsys, monke
 
 
 def test_a_run_of_a_whole_notebook_solves_nothing(kept, monkeypatch, tmp_path):
-    """In a real kernel; whoever runs the notebooks may have solved all of it."""
+    """In a real kernel, even if the person who runs the notebooks has solved everything."""
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     (tmp_path / "progress.json").write_text('{"solved": ["0.1", "0.2", "0.3"]}')
     monkeypatch.setenv("COURSE_PROGRESS", "")

@@ -1,4 +1,4 @@
-"""Chapter 07's toy task: pictures are what captions say, and the bounds of equation (7.6) hold."""
+"""Chapter 07's toy task: pictures match their captions, and equation (7.6)'s bounds hold."""
 
 import pytest
 import torch

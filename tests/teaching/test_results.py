@@ -29,7 +29,7 @@ def test_unknown_names_are_refused():
 def test_a_damaged_result_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "a-0.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"a-0\.json is no recorded result: ") as refused:
+    with pytest.raises(ValueError, match=r"a-0\.json is not a recorded result: ") as refused:
         read(path)
     assert "\n" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""Schematics: their numbers are the network's own, nothing leaves the sheet or is too small."""
+"""Schematics: numbers match the network, and nothing is outside the sheet or too small."""
 
 import pytest
 import torch

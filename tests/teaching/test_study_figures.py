@@ -1,4 +1,4 @@
-"""Figures and tables of the recorded studies: what they show is what the result files hold."""
+"""Figures and tables of the recorded studies show the numbers in the result files."""
 
 from dataclasses import replace
 

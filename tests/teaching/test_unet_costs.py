@@ -1,4 +1,4 @@
-"""Costs by stage: against a count by hand, and nothing is lost or counted twice."""
+"""Costs by stage: compared with a count by hand; nothing is omitted or counted twice."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode

@@ -1,4 +1,4 @@
-"""The ablation's networks: each lacks what its name says and nothing else."""
+"""The ablation's networks: each lacks exactly the part in its name."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def seed():
 
 
 def perturbed(name):
-    """The variant with the same weights as every other, and no branch that is still zero."""
+    """The variant with the same weights as the others, without branches that are zero."""
     torch.manual_seed(1)
     network = VARIANTS[name](**TINY)
     with torch.no_grad():

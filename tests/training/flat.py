@@ -1,4 +1,4 @@
-"""Trainings for tests, with the settings of `Optimizer`, `Scale` and `Folder` side by side."""
+"""Trainings for tests, with the settings of `Optimizer`, `Scale` and `Folder` as flat keywords."""
 
 from dataclasses import fields
 

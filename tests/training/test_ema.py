@@ -1,4 +1,4 @@
-"""The averaged weights against their closed form."""
+"""The averaged weights, compared with their closed form."""
 
 import pytest
 import torch

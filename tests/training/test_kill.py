@@ -1,4 +1,4 @@
-"""Trainings killed by SIGKILL at the worst moments, or out of disk, go on with the same numbers."""
+"""Trainings killed at the worst moments, or stopped by a full disk, resume with equal numbers."""
 
 import importlib.util
 import json
@@ -66,7 +66,7 @@ def test_it_goes_on_with_the_same_numbers(victim, graveyard, whole, moment):
 
 def test_what_a_full_disk_says(graveyard):
     said = (graveyard / "disk_full" / "error.txt").read_text()
-    assert "could not write" in said and said.endswith("what was there is untouched")
+    assert "could not write" in said and said.endswith("the old file is untouched")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
@@ -77,6 +77,6 @@ def test_no_space_left(victim, tmp_path):
             break
     # every write: ENOSPC
     (tmp_path / f"state.safetensors.{os.getpid()}.tmp").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=r"could not write .*: No space left on device; what was the"):
+    with pytest.raises(OSError, match=r"could not write .*: No space left on device; the old"):
         list(run)
     assert victim.begin(tmp_path).done == 4

@@ -1,4 +1,4 @@
-"""The loop against a plain torch loop, and what it promises about resuming, seeds and refusals."""
+"""The loop compared with a plain torch loop; resuming, seeds and refusals."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from torch import nn
 
 from course_lib.common.devices import hardware, pick_device
 from course_lib.training import learning_rate, loop
-from course_lib.training.scale.engine import own_device
+from course_lib.training.scale.engine import device_of_process
 from course_lib.training.scale.state import read_state
 from course_lib.training.seeding import seeded
 from tests.training import flat
@@ -197,7 +197,7 @@ def test_a_finished_trainings_card_says_where_it_ran(tmp_path, monkeypatch):
         ({"clip": None}, "clip must be a positive bound on the gradient's norm, not None"),
         ({"betas": 0.9}, "betas must be two numbers, not 0.9"),
         ({"betas": (0.9,)}, r"betas must be two numbers, not \(0.9,\)"),
-        ({"ema": 1.0}, "EMA's decay must lie in"),
+        ({"ema": 1.0}, "EMA's decay must be in"),
         ({"decay": "cosin"}, "did you mean 'cosine'"),
         ({"precision": "fp32"}, "unknown precision 'fp32'"),
         ({"precision": "fp16"}, "'fp16' needs a GPU"),
@@ -250,7 +250,7 @@ def test_of_two_trainings_in_one_folder_the_older_stops(tmp_path):
             break
     newer = begin(tmp_path)
     assert newer.done == 5 and newer.advance().loss == losses[5]
-    with pytest.raises(RuntimeError, match=r"another training writes into .*: this one stops at"):
+    with pytest.raises(RuntimeError, match=r"another training is writing into .*: this one stops"):
         older.advance()
     list(newer)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
@@ -290,25 +290,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_when_one_was_asked_for():
-    with pytest.raises(RuntimeError, match=r"device 'cuda' was asked for, but torch .* finds none"):
+    with pytest.raises(RuntimeError, match=r"device 'cuda' was requested, but torch .* finds none"):
         begin(device="cuda")
 
 
-@pytest.mark.parametrize("count, there", [(1, "cuda:0 alone"), (2, "cuda:0 to cuda:1")])
+@pytest.mark.parametrize("count, there", [(1, "cuda:0$"), (2, "cuda:0 to cuda:1")])
 def test_more_processes_or_gpus_than_the_machine_has(monkeypatch, count, there):
     monkeypatch.setattr("course_lib.common.devices.AVAILABLE", {"cuda": lambda: True})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert pick_device(f"cuda:{count - 1}") == torch.device("cuda", count - 1)
     for wrong in (f"cuda:{count}", "cuda:-1", "cuda:first"):
         with pytest.raises(
-            RuntimeError, match=f"'{wrong}' was asked for, but here there is {there}"
+            RuntimeError, match=f"'{wrong}' was requested, but this machine has only {there}"
         ):
             pick_device(wrong)
     together = dict(RANK=str(count), WORLD_SIZE=str(count + 1), LOCAL_RANK=str(count))
     for name, value in together.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RuntimeError, match=f"'cuda:{count}' was asked for"):
-        own_device(torch.device("cuda"))
+    with pytest.raises(RuntimeError, match=f"'cuda:{count}' was requested"):
+        device_of_process(torch.device("cuda"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -339,4 +339,4 @@ def test_settings_of_other_projects_change_nothing(monkeypatch, name):
     run = begin(steps=3)
     assert [step.loss for step in run] == expected and run.engine.processes == 1
     assert os.environ[name] == OTHERS[name]  # still there for others
-    assert own_device(torch.device("cuda")) == torch.device("cuda")
+    assert device_of_process(torch.device("cuda")) == torch.device("cuda")

@@ -1,4 +1,4 @@
-"""Muon: the identity that defines it, the twin in torch, and that it reaches every parameter."""
+"""Muon: its defining identity, agreement with torch's version, and all parameters are updated."""
 
 import pytest
 import torch

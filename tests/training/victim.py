@@ -1,4 +1,4 @@
-"""Trainings that die: `python victim.py FOLDER MOMENT …` runs one process per moment, each killed.
+"""Trainings that are killed: `python victim.py FOLDER MOMENT …` runs one process per moment.
 
 A moment is the name of a function here, or `random-SEED`: killed from outside, at any instruction.
 Forked before torch has computed anything, so that each starts in milliseconds.
@@ -89,7 +89,7 @@ def disk_full(folder):
 
 
 def strike(child, folder, seed):
-    """SIGKILL within 8 ms after a random step: with a save at each, that is often during one."""
+    """SIGKILL within 8 ms after a random step; there is a save at each, so often during one."""
     chance = random.Random(seed)
     steps, delay = chance.randint(1, STEPS - 3), chance.uniform(0, 0.008)
     while not (log := folder / "log.jsonl").exists() or log.read_bytes().count(b"\n") < steps:
@@ -107,7 +107,7 @@ if __name__ == "__main__":
         if (child := os.fork()) == 0:
             if seed:
                 list(begin(folder, save_every=1))
-                signal.pause()  # on a busy machine the parent may come late
+                signal.pause()  # on a busy machine the parent may be late
             else:
                 globals()[name](folder)
             os._exit(0)

@@ -1,4 +1,4 @@
-"""From a scene to a sentence and back: `parse(write(scene, rng)) == scene`, in any wording."""
+"""From a scene to a sentence and back: `parse(write(scene, rng)) == scene`, for any wording."""
 
 import re
 from dataclasses import replace
@@ -26,7 +26,11 @@ from course_lib.datasets.scenes.grammar import (
 
 
 def write(scene: Scene, rng: np.random.Generator | None = None) -> str:
-    """One of the ways to say the scene, chosen by rng; the plain one without."""
+    """A caption for the scene. rng picks the wording; without it, the simplest one is used.
+
+    >>> write(Scene("single", (Object("large", "red", "circle"),), background="blue"))
+    'a large red circle on a blue background'
+    """
 
     def one_of(options):
         return options[0] if rng is None else options[rng.integers(len(options))]
@@ -93,7 +97,7 @@ _WHAT = re.compile(rf"{_NOUN_PHRASE}(?: {_either(RELATION_OF)} {_NOUN_PHRASE})?"
 
 
 class Unreadable(ValueError):
-    """A caption outside the grammar, and in words why."""
+    """The caption is outside the grammar; the message says why."""
 
     def __init__(self, caption: str, reason: str):
         super().__init__(f"cannot read the caption {short(caption)!r}: {reason}")
@@ -101,9 +105,12 @@ class Unreadable(ValueError):
 
 
 def parse(caption: str) -> Scene:
-    """What a caption says; properties it leaves open are None.
+    """The scene that a caption describes; properties that it doesn't mention are None.
 
-    Raises Unreadable, a ValueError, if the sentence is not of the grammar.
+    Raises Unreadable, a ValueError, for a caption outside the grammar.
+
+    >>> parse("a large red circle on a blue background").objects
+    (Object(size='large', colour='red', shape='circle'),)
     """
     text = " ".join(caption.lower().rstrip(FINAL).replace(",", " ").split())
     text, background = _take(_BACKGROUND, text)
@@ -130,7 +137,7 @@ def parse(caption: str) -> Scene:
 
 
 def _why_not(text: str) -> str:
-    """Why this, without background and place, says nothing that a scene can hold."""
+    """Why this text, without its background and place, doesn't describe a scene."""
     objects = len(re.findall(_NOUN_PHRASE, text))
     related = any(f" {relation} " in text for relation in RELATION_OF)
     if objects > 2:
@@ -144,9 +151,9 @@ def _why_not(text: str) -> str:
 
 
 def hard_negative(caption: str, rng: np.random.Generator) -> str:
-    """A caption in nearly the same words that the picture refutes, for contrastive training.
+    """A caption in nearly the same words that is false of the picture, for contrastive training.
 
-    Objects change sides, colours change places, or one property becomes another.
+    The objects or their colours are swapped, or one property is replaced.
     """
     scene = parse(caption)
     first, *second = scene.objects
@@ -166,7 +173,7 @@ def hard_negative(caption: str, rng: np.random.Generator) -> str:
         a, b = scene.objects
         both = [(getattr(a, name), getattr(b, name)) for name in ("size", "colour", "shape")]
         if any(one and other and one != other for one, other in both):  # else both may be true
-            negatives += 2 * [replace(scene, objects=(b, a))]  # the same words in another order
+            negatives += 2 * [replace(scene, objects=(b, a))]  # the same words, reordered
         if a.colour and b.colour and a.colour != b.colour:
             swapped = replace(a, colour=b.colour), replace(b, colour=a.colour)
             negatives.append(replace(scene, objects=swapped))
@@ -174,13 +181,13 @@ def hard_negative(caption: str, rng: np.random.Generator) -> str:
 
 
 def _other(thing, name: str, options, rng: np.random.Generator):
-    """The same with another value of one property."""
+    """A copy with a different value of one property."""
     options = [option for option in options if option != getattr(thing, name)]
     return replace(thing, **{name: options[rng.integers(len(options))]})
 
 
 def _take(pattern: re.Pattern, text: str) -> tuple[str, str | None]:
-    """Cut the first match out of the text; return what is left and what was found."""
+    """Cut the first match out of the text; returns the remaining text and the match, or None."""
     found = pattern.search(text)
     if not found:
         return text, None

@@ -1,8 +1,8 @@
-"""Captioned scenes: pictures of coloured shapes, each with a sentence that says what is seen.
+"""Captioned scenes: pictures of coloured shapes, each with a sentence that describes it.
 
-A scene says what is in the picture (`Scene`), a layout says where (`place_objects`), `render` draws
-both by signed distance, and `Scenes` is the endless data set: example `index` is the same picture
-and the same caption on every machine.
+A `Scene` says what is in the picture, and a layout (`place_objects`) says where. `render` draws
+them with signed distances. `Scenes` is the endless data set, in which example `index` is the same
+picture and the same caption on every machine.
 """
 
 import zlib
@@ -27,7 +27,7 @@ from course_lib.datasets.scenes.grammar import (
     Scene,
 )
 
-# Whole (shape, colour) pairs that no training picture contains: one for each shape.
+# The (shape, colour) pairs that never occur in training pictures: one for each shape.
 HELD_OUT_PAIRS = {
     ("circle", "purple"),
     ("square", "orange"),
@@ -40,8 +40,11 @@ SPLITS = ("train", "new pairs", "new combinations")
 
 
 def split_of(scene: Scene) -> str:
-    """The split a scene belongs to: it holds a held-out pair, is one of the tenth of the
-    remaining combinations that are held out, or may be trained on."""
+    """The split that a scene belongs to.
+
+    "new pairs" if it contains a held-out pair, "new combinations" for a tenth of all others, and
+    otherwise "train".
+    """
     if any((thing.shape, thing.colour) in HELD_OUT_PAIRS for thing in scene.objects):
         return "new pairs"
     return "new combinations" if zlib.crc32(repr(scene).encode()) % 10 == 0 else "train"
@@ -51,20 +54,23 @@ def split_of(scene: Scene) -> str:
 
 
 def random_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
-    """A complete scene, every property stated; half are single objects, a quarter pairs or counts.
+    """A scene with all its properties. Half are single objects, a quarter pairs, a quarter counts.
 
-    A third of the single objects have no place: their caption leaves it open.
+    A third of the single objects have no place, and their captions don't mention one.
+
+    >>> random_scene(np.random.default_rng(0), "pair").kind
+    'pair'
     """
     kind = kind or ("single", "single", "pair", "count")[rng.integers(4)]
     choose("kind of scene", kind, {k: k for k in KINDS})
     background, *colours = rng.permutation(list(COLOURS))[:3].tolist()
-    if kind == "pair" and rng.random() < 1 / 7:  # as often as chance would have it
+    if kind == "pair" and rng.random() < 1 / 7:  # as often as with independent shapes
         colours[1] = colours[0]
     first, second = (
         Object(_pick(rng, SIZES), colour, _pick(rng, SHAPES)) for colour in colours[:2]
     )
     if kind == "pair":
-        if first == second:  # two equal objects would be a count, not a pair
+        if first == second:  # two equal objects are a count, not a pair
             return random_scene(rng, kind)
         return Scene(kind, (first, second), background, relation=_pick(rng, RELATIONS), count=2)
     if kind == "count":
@@ -73,8 +79,8 @@ def random_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     return Scene(kind, (first,), background, place=place)
 
 
-def forget(scene: Scene, rng: np.random.Generator, p: float) -> Scene:
-    """The scene with each size, colour and background left unsaid with probability p."""
+def omit(scene: Scene, rng: np.random.Generator, p: float) -> Scene:
+    """The scene with each size, colour and background removed with probability p."""
     objects = tuple(
         replace(
             thing,
@@ -103,10 +109,10 @@ LOW, MIDDLE, HIGH = (0.0, 0.31), (0.38, 0.62), (0.69, 1.0)  # the bands of "left
 def place_objects(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Continuous positions for a scene: centres (N, 2) as (x, y) and radii (N,), in picture widths.
 
-    Objects lie wholly inside the picture and do not overlap.
+    Objects are completely inside the picture and do not overlap.
     """
     things = scene.objects * (scene.count if scene.kind == "count" else 1)
-    jitter = rng.uniform(0.96, 1.04)  # one for all: equal objects stay equal
+    jitter = rng.uniform(0.96, 1.04)  # the same for all, so that equal objects stay equal
     radii = np.array([SIZES[thing.size] for thing in things]) * jitter
     margins = REACH * radii + GAP / 2
     if scene.kind == "count":  # one object in each of `count` quadrants
@@ -122,9 +128,9 @@ def place_objects(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def _side_by_side(relation: str, margins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two centres, well apart along the relation's axis and nearly level across it."""
+    """Two centres, well apart along the relation's axis and nearly aligned across it."""
     near, far = margins if relation in ("left of", "above") else margins[::-1]
-    low, high = np.sort(rng.random(2)) * (1 - 2 * near - 2 * far)  # how the free room is shared
+    low, high = np.sort(rng.random(2)) * (1 - 2 * near - 2 * far)  # divides the free space
     along = np.array([near + low, 2 * near + far + high])
     level = rng.uniform(margins.max(), 1 - margins.max())
     across = np.clip(level + rng.uniform(-0.06, 0.06, 2), margins.max(), 1 - margins.max())
@@ -134,7 +140,7 @@ def _side_by_side(relation: str, margins: np.ndarray, rng: np.random.Generator) 
 
 
 def _bands(place: str | None) -> tuple[tuple[float, float], tuple[float, float]]:
-    """The bands (row, column) of a place; the whole width where the caption leaves it open."""
+    """The bands (row, column) of a place; the whole picture if the caption doesn't mention one."""
     if place is None:
         return (0.0, 1.0), (0.0, 1.0)
     row = LOW if "top" in place else HIGH if "bottom" in place else MIDDLE
@@ -173,6 +179,10 @@ def render(
     """Draw scenes, antialiased: (B, 3, size, size) in [-1, 1].
 
     centres: per scene (N, 2) as (x, y); radii: per scene (N,); both in picture widths.
+
+    >>> scene = random_scene(np.random.default_rng(0), "single")
+    >>> render([scene], [np.array([[0.5, 0.5]])], [np.array([0.2])]).shape
+    torch.Size([1, 3, 64, 64])
     """
     things = [s.objects * (len(r) // len(s.objects)) for s, r in zip(scenes, radii, strict=True)]
     shapes = np.array([thing.shape for group in things for thing in group])
@@ -193,7 +203,7 @@ def render(
 
     background = torch.tensor([COLOURS[scene.background] for scene in scenes])
     images = background[:, :, None, None].expand(-1, -1, size, size).clone()
-    for n in range(int(rank.max()) + 1):  # objects don't overlap: their order does not matter
+    for n in range(int(rank.max()) + 1):  # objects don't overlap, so their order doesn't matter
         which = rank == n
         paint = colours[which][:, :, None, None]
         images[owner[which]] += cover[which] * (paint - images[owner[which]])
@@ -204,13 +214,17 @@ def render(
 
 
 class Scenes:
-    """The endless data set: example `index` is a function of (seed, split, kind, index) alone.
+    """The endless data set: example `index` depends on (seed, split, kind, index) alone.
 
-    split: "train", "new pairs" (holds a (shape, colour) pair never trained on) or
-        "new combinations" (other combinations never trained on).
+    split: "train", "new pairs" (with a (shape, colour) pair that training never shows) or
+        "new combinations" (other combinations that training never shows).
     kind: "single", "pair", "count", or None for a mixture of half, a quarter and a quarter.
-    unsaid: the probability with which a caption leaves out a size, a colour or the background.
+    unsaid: the probability that a caption omits a size, a colour or the background.
     Raises ValueError for an unknown split or kind, or a size other than 32 or 64.
+
+    >>> images, captions = Scenes(size=32).batch(range(2))
+    >>> images.shape
+    torch.Size([2, 3, 32, 32])
     """
 
     def __init__(self, size=64, split="train", kind=None, seed=0, unsaid=0.1):
@@ -240,7 +254,7 @@ class Scenes:
         """The caption alone, without drawing the picture."""
         scene, rng = self._draw(index)
         place_objects(scene, rng)
-        return captions.write(forget(scene, rng, self.unsaid), rng)
+        return captions.write(omit(scene, rng, self.unsaid), rng)
 
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [-1, 1] and their captions."""
@@ -251,5 +265,5 @@ class Scenes:
             scenes.append(scene)
             centres.append(middle)
             radii.append(radius)
-            texts.append(captions.write(forget(scene, rng, self.unsaid), rng))
+            texts.append(captions.write(omit(scene, rng, self.unsaid), rng))
         return render(scenes, centres, radii, self.size), texts

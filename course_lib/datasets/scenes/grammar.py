@@ -1,4 +1,4 @@
-"""What a scene can hold, and the words for it: the one vocabulary of pictures and captions."""
+"""What a scene can contain, and the words for it, shared by pictures and captions."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ RELATIONS = ("left of", "right of", "above", "below")
 
 @dataclass(frozen=True)
 class Object:
-    """One coloured shape; None where a caption does not say."""
+    """One coloured shape; a property is None if the caption doesn't mention it."""
 
     size: str | None
     colour: str | None
@@ -41,10 +41,10 @@ class Object:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows, or what a caption says of it (None where it does not say).
+    """What a picture shows, or what a caption says about it (None if it doesn't say).
 
-    kind "single" has one object and may have a place; "pair" has two, the first being
-    `relation` the second; "count" has one object, of which `count` (2 to 4) are seen.
+    A "single" scene has one object and may have a place. A "pair" has two objects, and the first
+    is `relation` ("left of", for example) the second. A "count" has `count` (2 to 4) equal ones.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Scene:
     count: int = 1
 
 
-# Several ways to say each thing; the first is the plain one.
+# Several wordings for each property; the first is the simplest.
 SAY_SIZE = {"small": ("small", "little"), "large": ("large", "big")}
 SAY_SHAPE = {
     "circle": ("circle", "disc"),

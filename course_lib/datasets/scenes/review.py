@@ -1,4 +1,4 @@
-"""What a user types may be no caption of a scene: `review` says what training never showed."""
+"""A user may type something other than a scene's caption; `review` says what is unusual in it."""
 
 import re
 from itertools import chain, islice, product
@@ -15,7 +15,7 @@ from course_lib.datasets.scenes.grammar import (
     SAY_SIZE,
 )
 
-VOCABULARY = {  # by kind; each entry holds the ways to say one thing
+VOCABULARY = {  # by kind; each entry lists the wordings for one thing
     "colours": [(colour,) for colour in COLOURS],
     "shapes": SAY_SHAPE.values(),
     "sizes": SAY_SIZE.values(),
@@ -32,12 +32,14 @@ _ONE_OF_EACH += ["on", "background", "top", "centre"]
 
 
 def review(caption: str) -> str | None:
-    """What training on the scenes never showed of this caption, in words; None if it is usual.
+    """Why this caption is unlike the training captions of scenes, in words; None if it isn't.
 
-    Raises ValueError for a word that no caption holds, and lists those that can be used. Colours
-    that training withheld from a shape (`HELD_OUT_PAIRS`) are usual: models do well on them.
+    Raises ValueError for a word that no caption contains, with a list of the words that you can
+    use. A pair that was held out from training (`HELD_OUT_PAIRS`) is not unusual, because models
+    do well on such pairs.
 
-        review("a red circle on a red background")   # "an object has the colour of its background"
+    >>> review("a red circle on a red background")
+    'an object has the colour of its background'
     """
     words = split(caption)
     if unknown := list(dict.fromkeys(word for word in words if word not in WORDS)):
@@ -62,15 +64,15 @@ def review(caption: str) -> str | None:
 
 
 def split(caption: str) -> list[str]:
-    """The words of a caption and the punctuation in it, as a tokenizer splits them."""
+    """The words and the punctuation of a caption, split as a tokenizer splits them."""
     text = caption.rstrip(FINAL) or caption
     return re.findall(r"[^\W\d_]+|\d|(?:[^\w\s]|_)+", text.lower())
 
 
 def meant(words: list[str], unknown: list[str]) -> dict[str, str]:
-    """For unknown words a near one, if the caption can be read with it: of the kind that fits."""
+    """A similar known word for each unknown one, if the caption can be parsed with them."""
     options = product(*([*near(word, WORDS), *_ONE_OF_EACH] for word in unknown))
-    for guesses in islice(options, 2000):  # three words that are near nothing: some 20 ms
+    for guesses in islice(options, 2000):  # at most some 20 ms, also for many unknown words
         guess = dict(zip(unknown, guesses, strict=True))
         text = " ".join(guess.get(word, word) for word in words)
         if readable(text) or readable(f"a {text}"):

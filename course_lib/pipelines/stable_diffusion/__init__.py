@@ -1,4 +1,4 @@
-"""Published Stable Diffusion 1 checkpoints, read into the course's own modules, and written.
+"""Reads published Stable Diffusion 1 checkpoints into the course's own modules, and writes them.
 
 parts = load_stable_diffusion("stable-diffusion-v1-5")                  # diffusers' folder
 parts = load_stable_diffusion("v1-5-pruned-emaonly.safetensors", "tokenizer")   # one file

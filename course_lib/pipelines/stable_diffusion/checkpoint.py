@@ -1,4 +1,4 @@
-"""Reading a checkpoint strictly: every setting known, every weight finite, none left over."""
+"""Reads a checkpoint strictly: every setting is known, every weight finite, none left over."""
 
 import json
 import re
@@ -69,15 +69,15 @@ def load_stable_diffusion(
     dtype: torch.dtype = torch.float32,
     sizes: Sizes | None = None,
 ) -> StableDiffusion:
-    """A checkpoint: a folder as diffusers writes it, or the single original .safetensors file.
+    """Loads a checkpoint: a folder in diffusers' layout, or an original single .safetensors file.
 
-    tokenizer: the folder with tokenizer.json, or vocab.json and merges.txt, for a single file,
-        which has none.
-    dtype: of the U-Net's weights; the two smaller networks are kept in float32.
-    sizes: of the networks; by default those that the folder states, for a file Stable Diffusion
-        1.5's.
-    Raises FileNotFoundError for what is missing; ValueError for what is damaged, was pickled, or
-    holds other weights than these networks have.
+    tokenizer: for a single file, which has none: the folder with tokenizer.json, or with
+        vocab.json and merges.txt.
+    dtype: that of the U-Net's weights; the two smaller networks are float32.
+    sizes: those of the networks; by default those in the folder's configs, or for a single file
+        those of Stable Diffusion 1.5.
+    Raises FileNotFoundError for missing files; ValueError for files that are damaged or pickled,
+    or that contain other weights than these networks have.
     """
     path = Path(path)
     if tokenizer is None and path.is_file():
@@ -94,21 +94,24 @@ def load_stable_diffusion(
             check_tables(open_weights([path], files), path, sizes.vae["scaling_factor"])
         first = renamed("conv_in.weight", maps["unet"])
         check_kind(parts["unet"], first, path, sizes.vae["latent_channels"])
-        unet = filled(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
-        vae = filled(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
-        text = filled(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
+        unet = with_weights(UNet, sizes.unet, parts["unet"], maps["unet"], dtype)
+        vae = with_weights(AutoencoderKL, sizes.vae, parts["vae"], maps["vae"])
+        text = with_weights(TextEncoder, sizes.text, parts["text_encoder"], maps["text_encoder"])
     clip = PromptEncoder(read_tokenizer(words, text.length, text.vocab_size), text).eval()
     return StableDiffusion(Diffusion(scaled_linear(), sizes.prediction), unet, vae, clip)
 
 
 def times(steps: int, timesteps: int = 1000) -> list[float]:
-    """The times at which Stable Diffusion samples, as `spacing` of `trajectory`.
+    """The times at which Stable Diffusion samples, for the `spacing` of `trajectory`.
 
-    "Leading" with an offset of one: table entries 1 + k·(T // steps), and at the end entry 0, the
-    table's first entry, not the clean end (diffusers: steps_offset=1, set_alpha_to_one=False).
+    They are "leading" with an offset of one: the table's entries 1 + k·(T // steps). The last is
+    entry 0, not the clean end (diffusers: steps_offset=1, set_alpha_to_one=False).
+
+    >>> times(4)
+    [0.752, 0.502, 0.252, 0.002, 0.001]
     """
     if not 1 <= steps < timesteps:
-        raise ValueError(f"steps must lie in 1..{timesteps - 1}, got {steps}")
+        raise ValueError(f"steps must be in 1..{timesteps - 1}, got {steps}")
     entries = [1 + k * (timesteps // steps) for k in reversed(range(steps))]
     return [(entry + 1) / timesteps for entry in [*entries, 0]]
 
@@ -116,18 +119,18 @@ def times(steps: int, timesteps: int = 1000) -> list[float]:
 # ---- weights -----------------------------------------------------------------------------------
 
 FOLDERS = ("unet", "vae", "text_encoder")
-PREFIXES = {  # of their names in the single file
+PREFIXES = {  # of the weights' names in a single file
     "unet": "model.diffusion_model.",
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
 }
-# what a single file holds beside the weights: tables of the schedule, an averaged U-Net, ...
+# what a single file contains besides the weights: tables of the schedule, an averaged U-Net, ...
 BESIDE = re.compile(
     r"(betas|alphas_cumprod(_prev)?|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|"
     r"lvlb_weights|logvar|denoiser\.sigmas|scale_factor|global_step|model_ema\..+|"
     r"cond_stage_model\.(logit_scale|text_projection(\.weight)?))$"
 )
-# and within the parts: the autoencoder's critic, and what CLIP compares with pictures
+# and within the parts: the autoencoder's discriminator, and CLIP's projections
 UNUSED = re.compile(r"(.+\.)?(position_ids|logit_scale|text_projection(\.weight)?)$|loss\..+")
 # older names of the same weights -> today's
 OLDER = [
@@ -155,10 +158,12 @@ def file_names(sizes: Sizes) -> dict[str, Names]:
     }
 
 
-def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32) -> nn.Module:
-    """The network of these keywords with their weights, in eval mode.
+def with_weights(
+    cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
+) -> nn.Module:
+    """A network with these keywords and the weights from the file, in eval mode.
 
-    It is built without memory and receives each weight as it is read: the peak is one copy.
+    It is built on the meta device and gets each weight as it is read, so memory holds one copy.
     """
     with torch.device("meta"):
         model = cls(**kwargs)
@@ -170,13 +175,13 @@ def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
         wanted, shape = model.get_parameter(name).shape, theirs[their_name].get_shape()
         if (kind := theirs[their_name].get_dtype()) not in FLOATS:
             raise ValueError(f"{cls.__name__}: {their_name} is {kind}, expected floating point")
-        # a linear layer on pixels may have been written as a 1 × 1 convolution
+        # a linear layer on pixels may be stored as a 1 × 1 convolution
         if shape not in ([*wanted], [*wanted, 1, 1]):
             got = f"{tuple(shape)}, expected {tuple(wanted)}"
             raise ValueError(f"{cls.__name__}: {their_name} is {got}")
         state[name] = theirs[their_name][:].to(dtype).reshape(wanted)
         low, high = state[name].aminmax()
-        if not (-inf < low and high < inf):  # nor is NaN
+        if not (-inf < low and high < inf):  # refuses NaN, too
             raise ValueError(f"{cls.__name__}: {their_name} is not finite: it holds inf or NaN")
     if cls is AutoencoderKL:
         channels = model.latent_channels
@@ -187,7 +192,7 @@ def filled(cls, kwargs: dict, theirs: Weights, names: Names, dtype=torch.float32
 
 
 def difference(wanted, found) -> str:
-    """How two sets of names differ, in one line with up to three examples of each."""
+    """The difference of two sets of names, in one line with up to three examples of each."""
     parts = []
     for what, some in (("missing", wanted - found), ("left over", found - wanted)):
         if some:
@@ -196,7 +201,7 @@ def difference(wanted, found) -> str:
 
 
 def count_weights(path: str | Path) -> dict[str, int]:
-    """How many numbers each part of a checkpoint has; nothing but the files' headers is read."""
+    """The number of weights in each part of a checkpoint; reads only the files' headers."""
     with ExitStack() as files:
         return {
             part: sum(prod(weight.get_shape()) for weight in weights.values())
@@ -207,16 +212,19 @@ def count_weights(path: str | Path) -> dict[str, int]:
 def open_parts(path: Path, files: ExitStack) -> dict[str, Weights]:
     """The weights of the U-Net, the autoencoder and the text encoder, in either layout."""
     if path.is_dir():
-        return {part: modern(open_weights(find_weights(path / part), files)) for part in FOLDERS}
+        return {
+            part: with_current_names(open_weights(find_weights(path / part), files))
+            for part in FOLDERS
+        }
     if path.exists():
         return split_file(open_weights([path], files), path)
     raise FileNotFoundError(f"there is no Stable Diffusion checkpoint {path}")
 
 
 def find_weights(folder: Path) -> list[Path]:
-    """The folder's weights, whatever their precision: one file, or the shards that an index lists.
+    """The folder's weights in any precision: one file, or the shards that an index lists.
 
-    A file in full precision is preferred: it bears no mark, as `model.fp16` does.
+    Full precision is preferred; other files have it in their name, such as `model.fp16`.
     """
     whole = [path for path in folder.glob("*.safetensors") if not SHARD.search(path.name)]
     if found := [*whole, *folder.glob("*.safetensors.index*.json")]:
@@ -230,7 +238,7 @@ def find_weights(folder: Path) -> list[Path]:
 
 
 def shards(index: Path) -> list[Path]:
-    """The files in which an index says that the weights are."""
+    """The files that contain the weights according to an index."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise ValueError(f"{index} holds no weight_map, from weights to files")
@@ -241,36 +249,36 @@ def shards(index: Path) -> list[Path]:
 
 
 def open_weights(paths: Sequence[Path], files: ExitStack) -> Weights:
-    """Their names, each with its place in its file; nothing is read yet."""
+    """The weights' names, each with a slice of its file; nothing is read yet."""
     weights = {}
     for path in paths:
         if path.suffix != ".safetensors":
-            raise ValueError(f"{path} is no .safetensors file; others may run any code when opened")
+            raise ValueError(f"{path} is not a .safetensors file; others may run any code")
         try:
             file = files.enter_context(safe_open(path, "pt"))
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} is damaged, or no .safetensors file: {error}") from error
+            raise ValueError(f"{path} is not a .safetensors file, or damaged: {error}") from error
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no dict)
         if twice := weights.keys() & found.keys():
-            raise ValueError(f"{path} holds {min(twice)}, and so does another of its shards")
+            raise ValueError(f"{path} contains {min(twice)}, but another shard does, too")
         weights |= found
     return weights
 
 
-def modern(weights: Weights) -> Weights:
-    """Those in use under today's names; ValueError if two names mean one weight."""
+def with_current_names(weights: Weights) -> Weights:
+    """The weights in use, with today's names; ValueError if a weight has two names."""
     used = {name: weight for name, weight in weights.items() if not UNUSED.match(name)}
     renewed = {renamed(name, OLDER): weight for name, weight in used.items()}
     if len(renewed) < len(used):
-        raise ValueError(f"{len(used) - len(renewed)} weights are there under two names")
+        raise ValueError(f"{len(used) - len(renewed)} weights are there twice, under two names")
     return renewed
 
 
 def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
-    """A single file's weights by part; ValueError if some belong to none."""
+    """A single file's weights by part; ValueError if a weight belongs to no part."""
     weights = {name: weight for name, weight in weights.items() if not BESIDE.match(name)}
     parts = {
-        part: modern(
+        part: with_current_names(
             {
                 name.removeprefix(prefix): weight
                 for name, weight in weights.items()
@@ -286,7 +294,7 @@ def split_file(weights: Weights, path: Path) -> dict[str, Weights]:
 
 
 def check_tables(weights: Weights, path: Path, scaling_factor: float) -> None:
-    """ValueError if a single file states another noise schedule, or another scale of latents."""
+    """ValueError if a single file has another noise schedule, or another scaling factor."""
     ours = {"alphas_cumprod": scaled_linear().alpha_bars, "scale_factor": scaling_factor}
     for name in ours.keys() & weights.keys():
         found, expected = weights[name][...].double(), torch.as_tensor(ours[name]).double()
@@ -295,12 +303,12 @@ def check_tables(weights: Weights, path: Path, scaling_factor: float) -> None:
 
 
 def check_kind(unet: Weights, first: str, path: Path, channels: int) -> None:
-    """ValueError where the U-Net's first convolution reads more than the latent of a picture."""
+    """ValueError if the U-Net's first convolution takes more channels than a latent has."""
     if first in unet and (reads := unet[first].get_shape()[1]) != channels:
         kind = INPUTS.get(reads, "another kind of model")
         raise ValueError(
-            f"{path} is {kind}: its U-Net reads {reads} channels, but the course opens models "
-            f"that draw from text alone, with {channels}"
+            f"{path} is {kind}: its U-Net has {reads} input channels, but the course only opens "
+            f"text-to-image models, with {channels}"
         )
 
 
@@ -310,7 +318,7 @@ PREDICTION_TYPES = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}  # of
 
 
 def read_sizes(folder: Path) -> Sizes:
-    """What the folder's configs state; ValueError for a model that ours can't be."""
+    """The sizes in the folder's configs; ValueError for a model that ours can't represent."""
     files = [*(folder / part / "config.json" for part in FOLDERS)]
     files.append(folder / "scheduler" / "scheduler_config.json")
     unet, vae, text, scheduler = (
@@ -354,7 +362,7 @@ def read_sizes(folder: Path) -> Sizes:
 
 
 def widths(channels: Sequence[int]) -> dict:
-    if any(width < 128 or width % 32 for width in channels):  # else ours have other groups than 32
+    if any(width < 128 or width % 32 for width in channels):  # ours wouldn't have 32 groups
         raise ValueError(f"block_out_channels are {channels}, expected multiples of 32 from 128 on")
     return dict(channels=channels[0], multipliers=tuple(c / channels[0] for c in channels))
 
@@ -367,7 +375,7 @@ def read_json(path: Path) -> dict:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError(f"{path} is not a JSON object")
     return content
 
 

@@ -1,7 +1,7 @@
-"""Every key that a published config may state: which are read, which are fixed, which are free.
+"""All keys that a published config may have: some are read, some are fixed, some are free.
 
-A checkpoint lists about two hundred settings, and Stable Diffusion 1 varies in about twenty. The
-tables name them all, so that no setting that would change the picture is ignored.
+A checkpoint lists about two hundred settings, but Stable Diffusion 1 models differ in only about
+twenty. The tables list them all, so that no setting that would change pictures is ignored.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ class Keys(NamedTuple):
     """The keys of one part of a checkpoint."""
 
     read: dict[str, Any]  # what is read from the config; the values are the library's defaults
-    fixed: dict[str, Any]  # the one value that the course's networks are built on
-    free: str  # these change no prediction
+    fixed: dict[str, Any]  # the only value that the course's networks support
+    free: str  # keys that don't change the prediction
 
 
 UNET = Keys(
@@ -74,7 +74,7 @@ UNET = Keys(
         cross_attention_norm=None,
     ),
     free="sample_size dropout use_linear_projection upcast_attention addition_embed_type_num_heads "
-    # what the average of the weights was made with
+    # settings of the EMA
     "decay min_decay optimization_step update_after_step use_ema_warmup inv_gamma power",
 )
 VAE = Keys(
@@ -113,11 +113,11 @@ TEXT = Keys(
     fixed=dict(model_type="clip_text_model", hidden_act="quick_gelu", layer_norm_eps=1e-5),
     free="architectures transformers_version dtype torch_dtype dropout attention_dropout "
     "initializer_range initializer_factor gradient_checkpointing "
-    # outputs that Stable Diffusion does not take
+    # outputs that Stable Diffusion doesn't use
     "projection_dim pad_token_id bos_token_id eos_token_id output_hidden_states output_attentions "
     "return_dict use_cache chunk_size_feed_forward is_encoder_decoder id2label label2id "
     "problem_type "
-    # those of any text model in older configs, most of them about generating text
+    # settings of all text models in older configs, most of them for generating text
     "add_cross_attention begin_suppress_tokens diversity_penalty do_sample early_stopping "
     "encoder_no_repeat_ngram_size is_decoder length_penalty max_length min_length "
     "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_scores "
@@ -162,16 +162,16 @@ TOKENIZER = Keys(
     free="add_prefix_space added_tokens_decoder backend chat_template clean_up_tokenization_spaces "
     "errors is_local local_files_only model_input_names name_or_path processor_class "
     "special_tokens_map_file tokenizer_class tokenizer_file use_fast verbose "
-    # how one call cut and padded its captions, which some tools wrote down
+    # how captions were truncated and padded in one call, which some tools save
     "max_length pad_to_multiple_of pad_token_type_id padding stride truncation truncation_side "
     "truncation_strategy",
 )
 
 
 def read_settings(config: Mapping[str, Any], part: str, keys: Keys) -> dict[str, Any]:
-    """The values of the keys to read; ValueError for a fixed one that differs, or an unknown key.
+    """The values of the keys to read; ValueError for a fixed key that differs or an unknown key.
 
-    Keys that start with an underscore say where a file came from; null is a setting not in use.
+    Keys that start with an underscore say where a file came from; null means not in use.
     """
     known = {*keys.read, *keys.fixed, *keys.free.split()}
     for key, value in config.items():
@@ -185,7 +185,7 @@ def read_settings(config: Mapping[str, Any], part: str, keys: Keys) -> dict[str,
 
 
 def same(part: str, config: Mapping, wanted: Mapping, defaults: Mapping | None = None) -> None:
-    """ValueError where a config has another value than the one that is wanted."""
+    """ValueError if a config's value differs from the wanted one."""
     for key, value in wanted.items():
         found = config.get(key, (defaults or {}).get(key, value))
         if (plain(found, value) or None) != (value or None):  # null, false, 0, []: not in use
@@ -194,14 +194,14 @@ def same(part: str, config: Mapping, wanted: Mapping, defaults: Mapping | None =
 
 
 def plain(value: Any, like: Any) -> Any:
-    """What a list of equal values, one for each stage, repeats; the text of a special token."""
+    """The value of a list that repeats it for each stage; the text of a special token."""
     if isinstance(value, list) and not isinstance(like, list) and value[1:] == value[:-1]:
         return value[0] if value else value
     return value.get("content", value) if isinstance(value, dict) else value
 
 
 def check_like(name: str, value: Any, default: Any) -> None:
-    """ValueError for a value of another kind than the default: no size, no factor, no list."""
+    """ValueError for a value of another type than the default, which is a size, factor or list."""
     if isinstance(default, int):
         whole_numbers(1, **{name: value})
     elif isinstance(default, float) and not (type(value) in (int, float) and 0 < value < inf):

@@ -1,8 +1,8 @@
-"""What other code bases call the weights that are ours: lists of (our name, their name).
+"""Our names of the weights and those in other code bases: lists of (our name, their name).
 
-Each entry is a pattern and what takes its place; applied from top to bottom, a list turns every
-parameter's name of ours into theirs. The parts of our networks have diffusers' names, so that few
-differ; CompVis, who wrote Stable Diffusion's single file, numbered the blocks in one row.
+Each entry is a pattern and its replacement. Applied from top to bottom, a list turns all our
+parameter names into theirs. Our networks use diffusers' names, so only few differ. CompVis, whose
+names are in Stable Diffusion's single file, number all the blocks consecutively.
 """
 
 import re
@@ -44,7 +44,7 @@ COMPVIS_RESNET = [
 
 
 def compvis_unet(attention: Sequence[bool], layers: int) -> Names:
-    """CompVis counts all layers of the way down in one list, and all of the way up in another."""
+    """CompVis number all layers of the way down in one list, and all of the way up in another."""
     row = layers + 1  # of their blocks at one resolution
     attention = attention[::-1]  # on the way up
 

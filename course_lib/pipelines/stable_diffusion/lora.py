@@ -1,12 +1,12 @@
-"""LoRA files for Stable Diffusion 1: read in the layouts of diffusers and of kohya's scripts.
+"""LoRA files for Stable Diffusion 1, in the layouts of diffusers and of kohya's scripts.
 
 loras = load_lora("style.safetensors", model, scale=0.8)    # {"unet": ..., "text_encoder": ...}
 for lora in loras.values():
-    lora.merge()                                            # the model draws with it
+    lora.merge()                                            # now the model uses it
 save_lora("outputs/mine.safetensors", unet=loras["unet"])   # diffusers reads it
 
-A file may be of the U-Net, of the text encoder, or of both, and each layer has a rank and an alpha
-of its own. Every name must be known and every shape must fit: what is left over is refused.
+A file may adapt the U-Net, the text encoder, or both, and each layer has its own rank and alpha.
+Every name must be known, every shape must fit, and no weight may be left over.
 """
 
 import json
@@ -34,8 +34,8 @@ from course_lib.pipelines.stable_diffusion.checkpoint import (
 )
 from course_lib.pipelines.stable_diffusion.key_map import renamed
 
-KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_"}  # in front of a layer's name
-SPELLINGS = [  # of a weight's name: older ones, and kohya's -> those of diffusers and peft today
+KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_"}  # prefixes of the layers' names
+SPELLINGS = [  # older names of the weights, and kohya's -> those of diffusers and peft today
     (r"\.processor\.", "."),
     (r"^(text_encoder\..*)\.to_([qkv])_lora\.", r"\1.\2_proj.lora."),
     (r"^(text_encoder\..*)\.to_out_lora\.", r"\1.out_proj.lora."),
@@ -50,21 +50,21 @@ KINDS = ("lora_A.weight", "lora_B.weight", "alpha")  # of a layer's weights
 WRAPS = {"unet": ["UNet", "DiT"], "text_encoder": ["TextEncoder"]}
 
 SETTINGS = "lora_adapter_metadata"  # where diffusers writes peft's settings, in a file's header
-# of these settings, what changes no picture, or is read off the weights; others must be off
+# settings that don't change pictures, or that follow from the weights; all others must be off
 FREE = (
     "r rank_pattern target_modules exclude_modules layers_to_transform layers_pattern lora_dropout "
     "task_type peft_type peft_version auto_mapping base_model_name_or_path revision inference_mode "
     "megatron_core qalora_group_size lora_alpha alpha_pattern"
 )
-OFF = {"bias": ["none"], "init_lora_weights": [True, "gaussian"]}  # or false, as the others
+OFF = {"bias": ["none"], "init_lora_weights": [True, "gaussian"]}  # or false, like the others
 
 
 def load_lora(path: str | Path, model: StableDiffusion, scale: float = 1.0) -> dict[str, LoRA]:
-    """The LoRAs of a file, for the `unet` and the `text_encoder` of a model, not merged yet.
+    """The LoRAs in a file, for the `unet` and the `text_encoder` of a model, not merged yet.
 
-    model: a StableDiffusion, or the pipeline that `load_published` opens.
-    Raises FileNotFoundError where there is no file; ValueError for one that is damaged or no
-    .safetensors, for unknown names, other shapes, and weights that are not finite.
+    model: a StableDiffusion, or a pipeline from `load_published`.
+    Raises FileNotFoundError if there is no such file; ValueError if it is damaged or not a
+    .safetensors file, for unknown names, wrong shapes, and weights that are not finite.
     """
     path = Path(path)
     check_lora(path, scale)
@@ -80,7 +80,7 @@ def load_lora(path: str | Path, model: StableDiffusion, scale: float = 1.0) -> d
 
 
 def check_lora(path: Path, scale: float) -> None:
-    """Refuse at once, before a model is loaded, what is no .safetensors file or no scale."""
+    """Check the file's type and the scale, before a model is loaded."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no LoRA file {path}")
     require(-inf < scale < inf, "scale of LoRA", "a finite number", scale)
@@ -91,8 +91,9 @@ def check_lora(path: Path, scale: float) -> None:
 def save_lora(path: str | Path, unet: LoRA | None = None, text_encoder: LoRA | None = None) -> None:
     """Write LoRAs of Stable Diffusion's networks so that diffusers' `load_lora_weights` reads them.
 
-    α/r is multiplied into B, so that alpha is the rank, as a reader assumes who finds none; the
-    scale is left out, for it is chosen when drawing. ValueError for weights that are not finite.
+    α/r is multiplied into B, so that alpha equals the rank, which is what other programs assume if
+    a file has no alpha. The scale isn't stored, because it is chosen when sampling. ValueError for
+    weights that are not finite.
     """
     require(Path(path).suffix == ".safetensors", "a LoRA file", "a name in .safetensors", path)
     loras = {"unet": unet, "text_encoder": text_encoder}
@@ -106,7 +107,7 @@ def save_lora(path: str | Path, unet: LoRA | None = None, text_encoder: LoRA | N
         for name, update in lora.updates.items():
             layer = f"{part}.{'text_model.' * (part == 'text_encoder')}{theirs[name]}"
             B, A = update.factors()
-            kernel = update.shape[1:]  # (in,), or (in, k, k) of a convolution
+            kernel = update.shape[1:]  # (in,), or (in, k, k) for a convolution
             if re.search(r"attentions\.\d+\.proj_(in|out)$", layer):
                 kernel = (*kernel, 1, 1)  # a convolution in published models
             weights[f"{layer}.lora_A.weight"] = A.reshape(-1, *kernel)
@@ -128,7 +129,7 @@ def layer_names(part: str, network: nn.Module) -> dict[str, str]:
 
 
 def read_layers(path: Path, theirs: dict[str, dict[str, str]]) -> dict[str, dict[str, dict]]:
-    """What a file holds, as part -> our layer -> {"lora_A.weight": ..., ...}; all is in use."""
+    """A file's weights: part -> our layer -> {"lora_A.weight": ..., ...}; none is left over."""
     places = {}
     for part, layers in theirs.items():
         for name, layer in layers.items():
@@ -143,18 +144,18 @@ def read_layers(path: Path, theirs: dict[str, dict[str, str]]) -> dict[str, dict
                 continue
             part, ours = places[layer]
             if kind in found[part][ours]:
-                raise ValueError(f"{path}: {name} is there under two names")
+                raise ValueError(f"{path}: {name} is there twice, under two names")
             found[part][ours][kind] = read(name, weight, path)
     if unknown:
         few = ", ".join(unknown[:3])
-        raise ValueError(f"{path}: {len(unknown)} weights are of no layer of this model ({few}, …)")
+        raise ValueError(f"{path}: {len(unknown)} weights fit no layer of this model ({few}, …)")
     if not found:
-        raise ValueError(f"{path} holds no LoRA: it is empty")
+        raise ValueError(f"{path} contains no LoRA: it is empty")
     return found
 
 
 def split(name: str) -> tuple[str, str]:
-    """A weight's name as its layer's and one of KINDS; the layer is "" where it is none of them.
+    """Splits a weight's name into its layer and one of KINDS; if it is none, the layer is "".
 
     >>> split("unet.conv_in.lora_A.weight")
     ('unet.conv_in', 'lora_A.weight')
@@ -206,7 +207,7 @@ def check_shape(what: str, weight: Tensor, wanted: tuple) -> None:
 
 
 def alpha_of(theirs: str, parts: dict[str, Tensor], settings: dict) -> float | None:
-    """A layer's alpha: beside its weights (kohya) or in the header (diffusers); None: its rank."""
+    """A layer's alpha, from its weights (kohya) or the header (diffusers); None means its rank."""
     if "alpha" in parts:
         return parts["alpha"].item()
     for layers, alpha in settings.get("alpha_pattern", {}).items():
@@ -216,13 +217,13 @@ def alpha_of(theirs: str, parts: dict[str, Tensor], settings: dict) -> float | N
 
 
 def read_settings(path: Path) -> dict[str, dict]:
-    """peft's settings in the file's header, by part; ValueError for those that change the sum."""
+    """peft's settings in the file's header, by part; ValueError for those that change results."""
     with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(SETTINGS, "{}")
     try:
         content = dict(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: its {SETTINGS} is no JSON object: {error}") from None
+        raise ValueError(f"{path}: its {SETTINGS} is not a JSON object: {error}") from None
     settings = defaultdict(dict)
     for key, value in content.items():
         part, _, key = key.partition(".")

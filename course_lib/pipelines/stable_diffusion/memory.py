@@ -1,4 +1,4 @@
-"""How much memory a published checkpoint takes, said before it is loaded."""
+"""How much memory a published checkpoint will take, estimated before it is loaded."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ GB = 1e9
 
 
 def check_memory(path: str | Path, size: int, device: torch.device) -> str:
-    """One line with the estimate and what is free; RuntimeError where it can't fit.
+    """One line with the estimate and the free memory; RuntimeError if it can't fit.
 
-    The weights are counted from the files' headers; nothing else of them is read.
+    Only the files' headers are read, to count the weights.
     """
     weights, work = weight_bytes(Path(path), device), work_bytes(size)
     needed, free = weights + work, free_bytes(device)
@@ -28,17 +28,18 @@ def check_memory(path: str | Path, size: int, device: torch.device) -> str:
 
 
 def weight_bytes(path: Path, device: torch.device) -> float:
-    """Of the three networks once they are loaded: the U-Net in bf16 where the hardware has it."""
+    """Of the three networks once they are loaded, with the U-Net in bf16 if the hardware has it."""
     unet = 2 if has_bf16(device) else 4  # bytes a number
     return sum(n * (unet if part == "unet" else 4) for part, n in count_weights(path).items())
 
 
 def work_bytes(size: int) -> float:
-    """What drawing one picture of that many pixels a side needs beside the weights.
+    """The memory that sampling one picture of size × size pixels needs besides the weights.
 
-    `python tests/benchmarks/stable_diffusion.py` measured on a CPU, always in the decoder: 1.08 GB
-    at 512 pixels, 0.37 (U-Net in bf16) or 0.44 (float32) at 256. A guided call of the U-Net stayed
-    below 0.3 GB. So a little that is fixed, and the rest by area; rounded up.
+    `python tests/benchmarks/stable_diffusion.py` measured the peak on a CPU. It was always in the
+    decoder: 1.08 GB at 512 pixels, 0.37 (U-Net in bf16) or 0.44 (float32) at 256. A guided call of
+    the U-Net stayed below 0.3 GB. So the estimate is a small constant plus a part that grows with
+    the area, rounded up.
     """
     return 0.2e9 + 1.0e9 * (size / 512) ** 2
 

@@ -1,4 +1,4 @@
-"""Writing a checkpoint as diffusers lays it out: weights, settings and words in one folder."""
+"""Writes a checkpoint in diffusers' layout: weights, configs and vocabulary in one folder."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ FILES = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
 def save_stable_diffusion(parts: StableDiffusion, folder: str | Path) -> None:
-    """Write the folder that diffusers would write for these parts, replacing files of that name.
+    """Write the folder that diffusers would write for these parts, replacing existing files.
 
-    `load_stable_diffusion` reads it, and so do diffusers' and transformers' own classes.
-    ValueError for another noise schedule than Stable Diffusion's.
+    `load_stable_diffusion` reads it, and so do the classes of diffusers and transformers.
+    ValueError for a noise schedule other than Stable Diffusion's.
 
         save_stable_diffusion(parts, "outputs/small")
     """
@@ -49,7 +49,7 @@ def save_stable_diffusion(parts: StableDiffusion, folder: str | Path) -> None:
 
 
 def configs_of(parts: StableDiffusion) -> dict[str, dict]:
-    """The settings of each part under diffusers' and transformers' names."""
+    """The configs of all parts, with diffusers' and transformers' names."""
     unet, vae, text = parts.unet.kwargs, parts.vae.kwargs, parts.clip.text_encoder
     down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in unet["attention"]]
     levels = len(vae["multipliers"])

@@ -1,1 +1,1 @@
-"""What exists for size: several processes, sharding, recomputation, resumable state, cost."""
+"""For large trainings: several processes, sharding, recomputation, resumable state, cost."""

@@ -1,21 +1,21 @@
 """What a training costs on other machines: `course cost NAME --gpus 8 --gpu h100`.
 
-A step on N devices, each with its share of the step's batches, takes
+On N devices, which share the step's batches, a step takes
 
     batches + update + exchange
 
-- batches: what was measured here, or on a GPU the larger of arithmetic / (SHARE · peak) and
-  launches · LAUNCH: a small network keeps a GPU waiting for its next instruction. A GPU that
-  trains alone replays the blocks of a network instead, REPLAY for each pass;
-- update: clipping, optimiser and average, which every device does in full; on a GPU UPDATE for
-  each launch;
+- batches: the time measured on this CPU; on a GPU the larger of arithmetic / (SHARE · peak) and
+  launches · LAUNCH, because with a small network the GPU waits for launches. A single GPU replays
+  the network's blocks instead, which takes REPLAY for each pass;
+- update: clipping, optimiser and average, which every device computes in full; on a GPU UPDATE
+  for each launch;
 - exchange: a ring all-reduce of the gradients (Patarasuk & Yuan 2009): 2 (N - 1) / N of their bytes
-  over each link. It is taken as not overlapping with the arithmetic, though it partly does.
+  over each link. The model ignores that it partly overlaps with the arithmetic.
 
-On GPUs the recipes train in float32 (see `fast_precision`), and what is counted is counted so.
+On GPUs the recipes train in float32 (see `fast_precision`), so all numbers are for float32.
 
 `--check` (`cli/cost_check.py`) trains here in one and in two processes, and on a GPU if there is
-one, and prints by how much the model was wrong.
+one, and prints the errors of the predictions.
 """
 
 import time
@@ -28,20 +28,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_lib.training.scale.engine import in_half
+from course_lib.training.scale.engine import gradients_in_bf16
 from course_lib.training.scale.recompute import blocks
 
 SHARE = 0.17  # of a GPU's peak that a training reaches: a U-Net of 96 M parameters on an H100
-# seconds, of five recipes on an H100 and an H200 (tests/benchmarks/LOG.md)
+# seconds, measured with five recipes on an H100 and an H200 (tests/benchmarks/LOG.md)
 LAUNCH = 17e-6  # from one operation of a batch to the next
-UPDATE = 8e-6  # from one of the update to the next: nothing is noted for a backward pass
-REPLAY = 330e-6  # a block's forward or backward pass, recorded
-LOOPBACK = 1.5e9  # bytes a second between processes of one CPU; an assumption that --check tests
+UPDATE = 8e-6  # the same in the update, which records nothing for a backward pass
+REPLAY = 330e-6  # replaying a block's forward or backward pass
+LOOPBACK = 1.5e9  # bytes per second between processes on one CPU; an assumption, see --check
 
 
 @dataclass(frozen=True)
 class GPU:
-    """From the vendor's data sheet: float32 operations without TF32, memory, one-way link."""
+    """From the vendor's data sheet: float32 arithmetic without TF32, memory, one-way link."""
 
     flops: float  # a second
     memory: float  # bytes
@@ -59,18 +59,18 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Work:
-    """What one step of a recipe is made of, measured on this machine's CPU in one process."""
+    """The parts of one step of a recipe, measured in one process on this machine's CPU."""
 
     steps: int
     batches: int  # a step
-    data_seconds: float  # to draw a batch, or to find it among those kept
+    data_seconds: float  # to make a batch, or to look it up in the cache
     batch_seconds: float  # forward and backward
     update_seconds: float
     flops: float  # of a batch
     launches: int  # operations of a batch
-    inner: int  # those of them that are in blocks, which a GPU replays
-    replays: int  # how often, forward and backward
-    update_launches: int  # and of the update
+    inner: int  # how many of them are in blocks, which a GPU replays
+    replays: int  # number of replays, forward and backward
+    update_launches: int  # operations of the update
     gradient: int  # bytes that processes exchange here
     weights: int  # bytes of them in float32, which is what GPUs exchange
     held: int  # bytes of weights, gradients, average and moments
@@ -78,16 +78,16 @@ class Work:
 
     @property
     def processes(self) -> list[int]:
-        """One and two, if they can share a step's batches: what is predicted and checked here."""
+        """The numbers of processes to predict and check here: one, and two if batches allow it."""
         return [count for count in (1, 2) if self.batches % count == 0]
 
     def on_cpu(self, processes: int = 1) -> float:
-        """Predicted seconds of a step in so many processes, one core each."""
+        """Predicted seconds for a step in this many processes, with one core each."""
         mine = self.batches * (self.data_seconds + self.batch_seconds) / processes
         return mine + self.update_seconds + exchange(self.gradient, processes, LOOPBACK)
 
     def on_gpu(self, gpu: GPU, count: int = 1) -> dict[str, float]:
-        """Predicted seconds of a step on so many GPUs, by what they are spent on."""
+        """Predicted seconds for a step on this many GPUs, broken down by part."""
         mine = self.batches / count
         arithmetic = mine * self.flops / (SHARE * gpu.flops)
         batch = self.launches * LAUNCH
@@ -108,7 +108,7 @@ def exchange(size: int, devices: int, link: float) -> float:
 
 
 class Training(Protocol):
-    """What the cost model needs of a training (`training/loop.py`)."""
+    """What the cost model needs from a training (`training/loop.py`)."""
 
     model: torch.nn.Module
     done: int
@@ -118,30 +118,33 @@ class Training(Protocol):
 
 
 class Recipe(Protocol):
-    """What the cost model needs of a recipe."""
+    """What the cost model needs from a recipe."""
 
     def begin(self, **changes) -> Training: ...
 
 
 def measure(recipe: Recipe, repeats: int = 5) -> Work:
-    """Take a few steps of the recipe here, on the CPU, and look at where the time goes."""
+    """Run a few steps of the recipe on this CPU and measure where the time goes."""
     run = recipe.begin(device="cpu")
-    list(islice(run, 2))  # warm: memory and moments are allocated, the second step's data is kept
+    list(islice(run, 2))  # warm-up: allocates memory and moments, caches the second step's data
     first = run.engine.batches(run.done)[0]
-    step = best(lambda: again(run), repeats)
-    gradient, data = best(run.gradient, repeats), best(lambda: run.batch(first), repeats)
+    step = shortest_time(lambda: repeat_step(run), repeats)
+    gradient, data = (
+        shortest_time(run.gradient, repeats),
+        shortest_time(lambda: run.batch(first), repeats),
+    )
     plain = replace(run.engine.scale, precision="no")
     twin = recipe.begin(device="cpu", scale=plain)  # operation by operation as on a GPU
     twin.advance()
-    counter, kept = FlopCounterMode(display=False), Kept()
+    counter, kept = FlopCounterMode(display=False), SavedBytes()
     with counter, kept:
         twin.gradient()
     launches, all_launches = Launches(), Launches()
     with launches:
         twin.gradient()
     with all_launches:
-        again(twin)  # the update is told to a GPU operation by operation, too
-    inner = inside(twin)
+        repeat_step(twin)  # on a GPU, the update is not captured either
+    inner = launches_in_blocks(twin)
     size = sum(p.numel() * p.element_size() for p in run.weights)
     states = (state for optimizer in run.optimizers for state in optimizer.state.values())
     moments = [value for state in states for value in state.values() if torch.is_tensor(value)]
@@ -156,21 +159,21 @@ def measure(recipe: Recipe, repeats: int = 5) -> Work:
         inner=sum(inner) // run.engine.scale.accumulate,
         replays=len(inner) // run.engine.scale.accumulate,
         update_launches=all_launches.count - launches.count,
-        gradient=size // 2 if in_half(run.settings["precision"]) else size,
+        gradient=size // 2 if gradients_in_bf16(run.settings["precision"]) else size,
         weights=size,
         held=3 * size + sum(value.numel() * value.element_size() for value in moments),
         activations=kept.bytes // run.engine.scale.accumulate,
     )
 
 
-def again(run: Training) -> None:
-    """The last step once more, so that its data need not be drawn."""
+def repeat_step(run: Training) -> None:
+    """Repeats the last step, whose data is already there."""
     run.done -= 1
     run.advance()
 
 
-def best(work: Callable, repeats: int) -> float:
-    """The shortest of a few runs, in seconds: what the machine can do undisturbed."""
+def shortest_time(work: Callable, repeats: int) -> float:
+    """The shortest of a few runs, in seconds, which is the one least disturbed."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -189,8 +192,8 @@ class Launches(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def inside(run: Training) -> list[int]:
-    """The operations of each pass, forward or backward, through a block, in a step's batches."""
+def launches_in_blocks(run: Training) -> list[int]:
+    """The number of operations in each forward or backward pass through a block, for one step."""
     launches, starts, counts = Launches(), [], []
 
     def enter(*_) -> None:
@@ -211,8 +214,8 @@ def inside(run: Training) -> list[int]:
     return counts
 
 
-class Kept(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes that are kept for backward passes, each piece of memory once."""
+class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that are saved for backward passes, each piece of memory once."""
 
     def __init__(self):
         self.seen = {}
@@ -229,7 +232,7 @@ class Kept(torch.autograd.graph.saved_tensors_hooks):
 
 
 def report(work: Work, gpu: GPU, kind: str, count: int) -> Iterator[str]:
-    """The measurement and the predictions, a line each."""
+    """The measurement and the predictions, one line each."""
     parts = work.on_gpu(gpu, count)
     spent = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in parts.items())
     yield (

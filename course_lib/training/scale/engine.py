@@ -1,7 +1,7 @@
 """Where a step is computed: in one process or several, on CPUs or GPUs, in full or half precision.
 
-The loop says what a step computes; the engine, on Hugging Face Accelerate, says where. None of it
-changes what is learned, apart from rounding.
+The loop defines what a step computes; the engine, built on Hugging Face Accelerate, decides where.
+Apart from rounding, none of these choices changes the result.
 """
 
 import os
@@ -22,24 +22,27 @@ from course_lib.common.devices import fast_precision, pick_device
 from course_lib.common.registry import choose
 from course_lib.training.optimizers import Optimizer
 from course_lib.training.scale.recompute import blocks, recompute
-from course_lib.training.scale.sharding import share_out, whole_model
+from course_lib.training.scale.sharding import gather_model, shard
 
 PRECISIONS = dict.fromkeys(("auto", "no", "bf16", "fp16"))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How a training is spread over processes and fitted into memory.
+    """How a training is distributed over processes and how it saves memory.
 
-    accumulate: batches whose mean gradient makes one step. Several processes (`torchrun`,
-        `accelerate launch`) share them equally.
-    precision: "no", "bf16", "fp16" (GPU only), or "auto": "bf16" on a CPU that computes in it, else
-        "no"; on a GPU "bf16" pays for large networks (see `fast_precision`).
-    recompute: trade arithmetic for memory (see `recompute.py`).
-    cuda_graphs: one process on a GPU trades memory for time: the blocks of a small network are
-        captured once and replayed (see `cuda_graphs.py`), unless they are recomputed.
-    shard: each process holds a part of the training, not all of it (see `sharding.py`). Then
-        `run.ema` is gathered from all processes, and all of them must ask for it.
+    accumulate: the number of batches per step; their gradients are averaged. Several processes
+        (`torchrun`, `accelerate launch`) share them equally.
+    precision: "no", "bf16", "fp16" (GPU only), or "auto": "bf16" on a CPU with bf16 units, else
+        "no". On a GPU "bf16" is worthwhile for large networks (see `fast_precision`).
+    recompute: saves memory, at the cost of more arithmetic (see `recompute.py`).
+    cuda_graphs: saves time, at the cost of memory, for a single process on a GPU: the blocks of a
+        small network are captured once and replayed (see `cuda_graphs.py`), unless recomputed.
+    shard: each process holds only a part of the training (see `sharding.py`). `run.ema` is then
+        gathered from all processes, and all of them must call it.
+
+    >>> Scale(accumulate=2, precision="auto")
+    Scale(accumulate=2, precision='auto', recompute=False, cuda_graphs=True, shard=False)
     """
 
     accumulate: int = 1
@@ -55,13 +58,13 @@ class Engine:
     def __init__(self, scale: Scale, optimizer: Optimizer, device: str | torch.device):
         whole_numbers(1, accumulate=scale.accumulate)
         choose("precision", scale.precision, PRECISIONS)
-        if scale.precision == "fp16" and optimizer.name != "adamw":  # Accelerate unscales for one
+        if scale.precision == "fp16" and optimizer.name != "adamw":  # Accelerate unscales only one
             raise ValueError(f"precision 'fp16' goes with 'adamw' only, not {optimizer.name!r}")
         if scale.shard and (optimizer.name == "muon" or scale.precision == "fp16"):
             raise ValueError(
                 "shard=True goes with neither 'muon', which needs whole matrices, nor 'fp16'"
             )
-        self.scale, self.device = scale, own_device(pick_device(device))
+        self.scale, self.device = scale, device_of_process(pick_device(device))
         auto = scale.precision == "auto"
         self.precision = fast_precision(self.device) if auto else scale.precision
         self.accelerator = make_accelerator(self.device, self.precision)
@@ -77,39 +80,39 @@ class Engine:
 
     @property
     def settings(self) -> dict:
-        """What a card and a state say of it."""
+        """The settings, as a card and a state record them."""
         return {"accumulate": self.scale.accumulate, "precision": self.precision}
 
     def objective(self, model: nn.Module, loss: Callable) -> nn.Module:
         """The loss of a batch in this precision, as a module: `objective(data)`.
 
-        Processes exchange the gradients of what runs in a module's forward.
+        It is a module because processes exchange the gradients of a module's forward pass.
         """
-        # in "evaluation mode" only the precision is prepared: shards exchange on their own
+        # "evaluation mode" prepares only the precision, because shards exchange on their own
         return self.accelerator.prepare_model(Objective(model, loss), evaluation_mode=self.sharded)
 
     def wrap(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         return self.accelerator.prepare(optimizer)
 
     def save_memory(self, objective: nn.Module, average: nn.Module) -> None:
-        """Recompute or shard, where that was asked for; capture CUDA graphs where they pay."""
+        """Recompute or shard, if requested; capture CUDA graphs, if that is worthwhile."""
         if self.scale.recompute:
             recompute(objective)
         if self.sharded:
-            share_out(objective, average, self.device)
+            shard(objective, average, self.device)
         alone = self.device.type == "cuda" and self.processes == 1 and not self.scale.recompute
         capture = self.scale.cuda_graphs and alone and worth_capturing(objective)
         self.graphs = CudaGraphs(objective, blocks(objective) if capture else [])
 
     def batches(self, done: int) -> range:
-        """Which batches of the next step this process computes."""
+        """The batches of the next step that this process computes."""
         first = done * self.scale.accumulate
         rank = self.accelerator.process_index
         return range(first + rank, first + self.scale.accumulate, self.processes)
 
     @contextmanager
     def exchange(self, objective: nn.Module, weights: Sequence[Tensor], last: bool) -> Iterator:
-        """Inside, one batch is computed: gradients are exchanged once a step, after the last."""
+        """Compute one batch inside; gradients are exchanged only after the step's last batch."""
         with nullcontext() if last else self.accelerator.no_sync(objective), self.graphs:
             yield
         if not last:
@@ -134,14 +137,14 @@ class Engine:
         return self.mean(value) * self.processes
 
     def whole_model(self, model: nn.Module) -> nn.Module:
-        """The model itself, or gathered from all its shards."""
-        return whole_model(model) if self.sharded else model
+        """The model itself, or a copy gathered from all its shards."""
+        return gather_model(model) if self.sharded else model
 
     def close(self) -> None:
-        """The processes separate."""
+        """End the process group."""
         if self.processes > 1:
             self.sharded = False  # models are whole from now on
-            self.mean(0.0)  # a barrier; Accelerate's own takes processes on CPUs for ones on GPUs
+            self.mean(0.0)  # a barrier; Accelerate's own assumes that processes on CPUs use GPUs
             self.accelerator.free_memory()
             self.accelerator.end_training()
 
@@ -156,15 +159,15 @@ class Objective(nn.Module):
 
 
 @contextmanager
-def own_settings() -> Iterator[None]:
-    """Inside, Accelerate reads nothing from the environment but what torchrun has set.
+def torchrun_environment() -> Iterator[None]:
+    """Inside, Accelerate sees only the environment variables that torchrun sets.
 
-    `accelerate config` keeps other projects' settings there: DeepSpeed, a compiler, accumulation.
-    A LOCAL_RANK without the rest, left behind by some tool, makes no process one of several.
+    `accelerate config` may have stored other projects' settings: DeepSpeed, a compiler,
+    accumulation. A single LOCAL_RANK, left behind by some tool, is ignored.
     """
     kept = dict(os.environ)
     for name in kept:
-        if name.startswith("ACCELERATE_") or (name == "LOCAL_RANK" and not started_together()):
+        if name.startswith("ACCELERATE_") or (name == "LOCAL_RANK" and not is_distributed()):
             del os.environ[name]
     try:
         yield
@@ -172,36 +175,40 @@ def own_settings() -> Iterator[None]:
         os.environ.update({name: value for name, value in kept.items() if name not in os.environ})
 
 
-def started_together() -> bool:
-    """Whether torchrun, or another launcher, started this process as one of several."""
+def is_distributed() -> bool:
+    """Whether torchrun or another launcher started this process as one of several."""
     return {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys()
 
 
-def own_device(device: torch.device) -> torch.device:
-    """Each process of a machine takes a GPU of its own."""
-    if device.type != "cuda" or not started_together():
+def device_of_process(device: torch.device) -> torch.device:
+    """A different GPU for each process on this machine."""
+    if device.type != "cuda" or not is_distributed():
         return device
     return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
 
 
 def make_accelerator(device: torch.device, precision: str) -> Accelerator:
-    """Accelerate for this device and precision; it keeps both per process, hence the reset."""
+    """An Accelerator for this device and precision; it stores both globally, hence the reset."""
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU; on a CPU use 'bf16' or 'no'")
-    half = DDPCommunicationHookType.BF16 if in_half(precision) else DDPCommunicationHookType.NO
+    half = (
+        DDPCommunicationHookType.BF16
+        if gradients_in_bf16(precision)
+        else DDPCommunicationHookType.NO
+    )
     hook = DistributedDataParallelKwargs(comm_hook=half)
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # the one that Accelerate takes
+        torch.cuda.set_device(device)  # Accelerate uses the current device
     AcceleratorState._reset_state(reset_partial_state=True)
     how = dict(mixed_precision=precision, cpu=device.type == "cpu", kwargs_handlers=[hook])
-    with own_settings():
+    with torchrun_environment():
         return Accelerator(**how)
 
 
-def in_half(precision: str) -> bool:
-    """Whether gradients travel between processes in bf16, as they were computed: half the bytes.
+def gradients_in_bf16(precision: str) -> bool:
+    """Whether processes exchange gradients in bf16, as they were computed: half the bytes.
 
-    torch can do so in its builds for GPUs alone (then between processes on CPUs, too).
+    Only torch's builds for GPUs can do this (but then between processes on CPUs, too).
     """
     able = torch.distributed.is_available() and torch.distributed.is_nccl_available()
     return precision == "bf16" and able

@@ -1,8 +1,8 @@
-"""Less memory for more arithmetic: activations dropped and computed again (Chen et al. 2016).
+"""Less memory for more arithmetic: gradient checkpointing (Chen et al. 2016).
 
-A backward pass needs the input of every layer. A block that is recomputed keeps only its own input
-and runs forward once more when its gradient is due: about a third more arithmetic and the same
-numbers, since its random draws are repeated too.
+A backward pass needs the input of every layer. A block that is recomputed stores only its own
+input, and runs forward again before its backward pass. That is about a third more arithmetic. The
+numbers are the same, because the random draws are repeated, too.
 """
 
 from torch import nn
@@ -16,16 +16,16 @@ BLOCKS = ResnetBlock, SpatialTransformer, EncoderLayer, DiTBlock  # what the net
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:
-    """The model's parts that are recomputed, captured, or gathered from processes as a whole."""
+    """The parts of the model that are recomputed, captured, or gathered as a unit."""
     return [module for module in model.modules() if isinstance(module, BLOCKS)]
 
 
 def recompute(model: nn.Module) -> None:
-    """Wrap each block, so that it drops its activations until its gradient is due.
+    """Wrap each block, so that it drops its activations and recomputes them for its gradient.
 
-    The names of the weights stay as they are.
+    The names of the weights don't change.
     """
-    # torch's module for this is imported here: it takes half a second
+    # imported here, because torch's module for this takes half a second to import
     from torch.distributed.algorithms._checkpoint import checkpoint_wrapper as torch_wrappers
 
     torch_wrappers.apply_activation_checkpointing(

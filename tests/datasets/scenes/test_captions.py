@@ -1,11 +1,11 @@
-"""Captions: reading undoes writing, in any wording; hard negatives are false; nonsense fails."""
+"""Captions: parse inverts write for any wording; hard negatives are false; nonsense is refused."""
 
 import numpy as np
 import pytest
 
 from course_lib.datasets.scenes import captions
 from course_lib.datasets.scenes.captions import hard_negative, parse, write
-from course_lib.datasets.scenes.dataset import Scenes, forget, random_scene
+from course_lib.datasets.scenes.dataset import Scenes, omit, random_scene
 from course_lib.datasets.scenes.grammar import COLOURS, KINDS, Object, Scene
 
 TABLES = ("SIZE_OF", "PLACE_OF", "RELATION_OF", "COUNT_OF", "SHAPE_OF")
@@ -19,7 +19,7 @@ WORDS = {word for phrase in PHRASES for word in phrase.split()}
 def test_parse_undoes_write(kind, unsaid):
     rng = np.random.default_rng(0)
     for _ in range(1000):
-        scene = forget(random_scene(rng, kind), rng, unsaid)
+        scene = omit(random_scene(rng, kind), rng, unsaid)
         caption = write(scene, rng)
         assert parse(caption) == scene, caption
         assert set(caption.replace(",", "").split()) <= WORDS
@@ -78,7 +78,7 @@ def test_a_contradiction_says_something_else_of_the_same_kind():
 
 
 def test_many_contradictions_of_pairs_keep_their_words():
-    """Else a bag of words would tell them from the truth (Yuksekgonul et al. 2023)."""
+    """Otherwise a bag of words could distinguish them from the truth (Yuksekgonul et al. 2023)."""
     rng = np.random.default_rng(0)
     caption = "a large red circle above a small blue ring on white"
     truth = parse(caption)
@@ -100,7 +100,7 @@ def test_many_contradictions_of_pairs_keep_their_words():
 
 
 def test_an_exchange_that_may_be_true_is_no_lie():
-    """A box and a large box: nothing that both captions state tells them apart."""
+    """A box and a large box: no property that both captions mention distinguishes them."""
     rng = np.random.default_rng(0)
     told = {hard_negative("one large box right of one box", rng) for _ in range(200)}
     scenes = [parse(negative) for negative in told]

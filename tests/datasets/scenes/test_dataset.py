@@ -1,4 +1,4 @@
-"""Scenes: deterministic, within bounds, as described; the held-out ones are held out."""
+"""Scenes: deterministic, within bounds, as described; training never shows held-out ones."""
 
 import numpy as np
 import pytest
@@ -106,7 +106,7 @@ def test_a_shape_has_the_colour_inside_and_the_background_outside(shape):
 
 
 def test_areas_are_those_of_geometry():
-    """Antialiasing keeps areas: within 1.5 %, since it softens corners."""
+    """Antialiasing preserves areas to within 1.5 %, because it softens corners."""
     r = 0.19 * 64
     known = {
         "circle": np.pi * 0.92**2,

@@ -1,4 +1,4 @@
-"""What a user types: usual captions pass, unknown words are refused, the unusual is named."""
+"""What a user types: usual captions pass, unknown words are refused, unusual ones are explained."""
 
 import re
 
@@ -25,7 +25,7 @@ def suggested(caption: str) -> list[str]:
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_caption_of_the_data_is_usual(split, kind):
-    """Held-out ones as well: the models were measured on them, and do well."""
+    """Including held-out ones, on which the models were measured and do well."""
     data = Scenes(split=split, kind=kind, unsaid=0.3)
     for index in range(300):
         caption = data.caption(index)
@@ -92,7 +92,7 @@ def test_with_what_is_suggested_the_caption_can_be_read():
         if found:
             parse(" ".join([*words[:n], *found, *words[n + 1 :]]))
             right += found == [words[n]]
-    assert right == 300  # "z" stands in no word, so that no other word is as near
+    assert right == 300  # no word contains "z", so no other word is as near
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_is_usual_is_not(caption):
 
 
 def test_the_unusual_is_what_no_draw_of_the_data_holds():
-    """Over all pairs of two objects and a background: usual are those that `random_scene` makes."""
+    """Over all pairs of objects and backgrounds, the usual ones are those `random_scene` makes."""
     rng = np.random.default_rng(0)
     for _ in range(2000):
         first, second = (

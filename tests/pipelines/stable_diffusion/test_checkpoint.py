@@ -1,4 +1,4 @@
-"""Stable Diffusion checkpoints, in both layouts, read by ours as their own libraries read them.
+"""Stable Diffusion checkpoints in both layouts: we read them as their own libraries do.
 
 Nothing is downloaded: diffusers and transformers write small random checkpoints, and diffusers'
 own converter, not ours, says what the names in the original single file mean.
@@ -44,7 +44,7 @@ SIZES = Sizes(
 
 
 def stirred(network):
-    """Random weights all over, so that no norm is 1 and no bias 0."""
+    """Random weights everywhere, so that no norm is 1 and no bias 0."""
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -53,7 +53,7 @@ def stirred(network):
 
 @pytest.fixture(scope="module")
 def twins():
-    """The three networks as diffusers and transformers have them."""
+    """The three networks of diffusers and transformers."""
     torch.manual_seed(0)
     unet = diffusers.UNet2DConditionModel(
         block_out_channels=(128, 256),
@@ -105,7 +105,7 @@ def folder(twins, tmp_path_factory):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """The same checkpoint, to be damaged: links to all its files."""
+    """A copy of the checkpoint that tests can damage: links to all its files."""
     for file in folder.rglob("*.*"):
         place = tmp_path / file.relative_to(folder)
         place.parent.mkdir(exist_ok=True)
@@ -123,14 +123,14 @@ def configure(folder, part, **values):
 
 
 def rewrite(path, change):
-    """Replace a .safetensors file by `change` of its weights."""
+    """Apply `change` to the weights in a .safetensors file."""
     weights = change(load_file(path))
     path.unlink()
     save_file(weights, path)
 
 
 def original_names(sizes, models):
-    """The weights of ours under the names of the original single file."""
+    """Our weights under the names of the original single file."""
     names, text = file_names(sizes), PREFIXES["text_encoder"] + "text_model."
     prefixes = PREFIXES | {"text_encoder": text}
     return {
@@ -192,7 +192,7 @@ def write_single(path, weights):
     return path
 
 
-BESIDE = {  # the weights, as published files and those of today's tools have it
+BESIDE = {  # what published files and those of today's tools contain besides the weights
     "betas": torch.rand(1000),
     "alphas_cumprod": scaled_linear().alpha_bars.half(),
     "model_ema.decay": torch.rand(1),
@@ -208,7 +208,7 @@ BESIDE = {  # the weights, as published files and those of today's tools have it
 
 
 def test_the_single_file_says_what_diffusers_converter_says(folder, single, tmp_path, twins):
-    """Ours under the original names; their converter must find the very same networks."""
+    """Ours under the original names; their converter must find the same networks."""
     unet = converter.convert_ldm_unet_checkpoint(dict(single), dict(twins["unet"].config))
     vae = converter.convert_ldm_vae_checkpoint(dict(single), dict(twins["vae"].config))
     for part, converted in (("unet", unet), ("vae", vae)):
@@ -221,7 +221,7 @@ def test_the_single_file_says_what_diffusers_converter_says(folder, single, tmp_
 
 
 def test_a_single_file_whose_autoencoder_is_half_converted(folder, single, tmp_path, twins):
-    """Tools wrote diffusers' `to_q` and `to_out.0` beside CompVis' other names."""
+    """Some tools wrote diffusers' `to_q` and `to_out.0` next to CompVis' other names."""
     newer = {".attn_1.q.": ".attn_1.to_q.", ".attn_1.k.": ".attn_1.to_k."}
     newer |= {".attn_1.v.": ".attn_1.to_v.", ".attn_1.proj_out.": ".attn_1.to_out.0."}
 
@@ -250,7 +250,7 @@ def test_refuses_a_single_file_with_another_table(folder, single, tmp_path, name
 
 
 def test_the_original_names_at_full_size():
-    """Stable Diffusion 1.5 itself, without its numbers: 686 + 248 + 196 names in both layouts."""
+    """Stable Diffusion 1.5 itself, without values: 686 + 248 + 196 names in both layouts."""
     with torch.device("meta"):
         models = {
             "unet": UNet(**SD15_UNET),
@@ -298,7 +298,7 @@ def test_a_folder_of_shards(copy, twins, variant):
 
 
 def test_full_precision_comes_first(copy, twins):
-    """Beside it lie weights in half precision and those before averaging: both are marked."""
+    """There are also weights in half precision and those before averaging; both are marked."""
     for mark in ("fp16", "non_ema"):
         save_file({"another.weight": torch.ones(1)}, copy / UNET.replace(".s", f".{mark}.s"))
     same_answers(load_stable_diffusion(copy), twins)
@@ -329,7 +329,7 @@ CAPTIONS = [
 
 
 def test_a_tokenizer_of_one_file(copy):
-    """What transformers writes today has no vocab.json; its tokens are those of transformers."""
+    """transformers doesn't write vocab.json any more; the tokens are those of transformers."""
     for file in (copy / "tokenizer").iterdir():
         file.unlink()
     theirs = transformers.CLIPTokenizer(
@@ -408,7 +408,7 @@ HEUNS = {"beta_start", "beta_end"}  # three schedulers have Stable Diffusion's o
 
 @pytest.mark.parametrize(("keys", "cls"), CLASSES, ids=lambda each: getattr(each, "__name__", ""))
 def test_every_parameter_of_the_libraries_is_read_fixed_or_free(keys, cls):
-    """And one that a config leaves out has the value that the library gives it."""
+    """And if a config omits a setting, it has the library's default value."""
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if name in LIBRARY or name in keys.free.split():
             continue
@@ -433,7 +433,7 @@ def test_no_fixed_setting_may_differ(part):
 
 @pytest.mark.parametrize("name", ["LCM", "TCD", "EDMEuler", "FlowMatchEulerDiscrete"])
 def test_refuses_the_schedulers_of_other_models(copy, name):
-    """Distilled models and flow matching: our sampler would draw something else with them."""
+    """Distilled models and flow matching, for which our sampler would give wrong pictures."""
     configure(copy, "scheduler", **getattr(diffusers, f"{name}Scheduler")().config)
     refused(ValueError, ["scheduler: unknown setting"], copy)
 
@@ -565,7 +565,7 @@ def test_refuses_one_weight_under_two_names(copy):
     old, new = (f"decoder.mid_block.attentions.0.{name}.bias" for name in ("query", "to_q"))
     file = copy / "vae" / "diffusion_pytorch_model.safetensors"
     rewrite(file, lambda weights: weights | {old: weights[new].clone()})
-    refused(ValueError, ["1 weights are there under two names"], copy)
+    refused(ValueError, ["1 weights are there twice, under two names"], copy)
 
 
 @pytest.mark.parametrize(
@@ -658,7 +658,7 @@ def test_refuses_a_file_that_is_another_model(tmp_path, folder):
 )
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_refuses_weights_that_are_no_numbers(copy, part, bad, words):
-    """They drew a white picture: NaN is clamped to nothing, whole numbers cut off to 0."""
+    """Without the check they gave a white picture, from NaN or from truncated numbers."""
     file = next((copy / part).glob("*.safetensors"))
     name = list(load_file(file))[-1]
     rewrite(file, lambda weights: weights | {name: bad(weights[name])})
@@ -672,7 +672,7 @@ def test_says_what_a_model_is_whose_unet_reads_more_than_a_latent(
     wide = torch.randn(128, channels, 3, 3)
     rewrite(copy / UNET, lambda weights: weights | {"conv_in.weight": wide})
     configure(copy, "unet", in_channels=channels)
-    refused(ValueError, [kind, f"{channels} channels"], copy)
+    refused(ValueError, [kind, f"{channels} input channels"], copy)
     file = tmp_path_factory.mktemp("single") / "model.safetensors"
     save_file({"model.diffusion_model.input_blocks.0.0.weight": wide}, file)
-    refused(ValueError, [kind, f"{channels} channels"], file, folder / "tokenizer")
+    refused(ValueError, [kind, f"{channels} input channels"], file, folder / "tokenizer")

@@ -1,7 +1,7 @@
-"""LoRA files, read and written, against diffusers, peft and the rules of kohya's scripts.
+"""LoRA files, read and written, compared with diffusers, peft and kohya's scripts.
 
-The files are written by diffusers from layers that peft made. The names that kohya's scripts give
-are made by their rule, on diffusers' own networks, and read by diffusers' own converter as well.
+diffusers writes the files from layers that peft made. The names of kohya's scripts are made by
+their rule, from diffusers' networks, and diffusers' converter reads them as well.
 """
 
 import copy
@@ -45,7 +45,7 @@ def fresh(twins):
 
 
 def loaded_by_diffusers(fresh, path):
-    """The networks after `load_lora_weights` of diffusers."""
+    """The networks after diffusers' `load_lora_weights`."""
     words = dict(vocab=TOKENIZER.kwargs["vocabulary"])
     words |= dict(merges=[tuple(pair) for pair in TOKENIZER.kwargs["merges"]])
     pipe = PIPELINE(
@@ -73,7 +73,7 @@ def trained(twins, unet=None, text_encoder=None):
 
 
 def older(tables, weights):
-    """The names that diffusers has replaced: its own tables of old names, read backwards."""
+    """The names that diffusers has replaced, from its own tables of old names."""
     back = [(new, old) for table in tables for old, new in table.items()]
 
     def aged(name):
@@ -126,7 +126,7 @@ def theirs(unet, text_encoder):
 
 
 def same(model, loras, expected, before=None):
-    """Ours, with the LoRAs beside the weights and merged into them, answers as expected."""
+    """Our model gives the expected output, with separate and with merged LoRAs."""
     networks = {"unet": model.unet, "text_encoder": model.clip.text_encoder}
     before = before or answers(**networks)
     for ours, theirs in zip(answers(**networks | loras), expected, strict=True):
@@ -281,7 +281,7 @@ def test_diffusers_reads_that_file_as_we_do(model, fresh, twins, tmp_path):
 
 
 def test_diffusers_own_translation_into_kohyas_layout(model, twins, tmp_path):
-    """Its names of the text encoder begin with lora_te1, as those of SDXL do."""
+    """Its text encoder's names begin with lora_te1, as in SDXL."""
     adapted = trained(twins, dict(r=4, lora_alpha=4, target_modules=ATTENTION), TEXT)
     weights = load_file(written(tmp_path / "a.safetensors", adapted))
     kohya = state_dict_utils.convert_state_dict_to_kohya(weights)
@@ -291,7 +291,7 @@ def test_diffusers_own_translation_into_kohyas_layout(model, twins, tmp_path):
 
 
 def test_kohyas_names_at_full_size():
-    """Of Stable Diffusion 1.5: 192 layers of the U-Net and 72 of the text encoder."""
+    """For Stable Diffusion 1.5: 192 layers of the U-Net and 72 of the text encoder."""
     with torch.device("meta"):
         ours = {"unet": UNet(**SD15_UNET), "text_encoder": TextEncoder(**SD15_TEXT)}
         config = transformers.CLIPTextConfig(hidden_size=768, intermediate_size=3072)
@@ -387,7 +387,7 @@ A, B = GOOD
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"unet.nowhere.to_k.lora_A.weight": torch.ones(2, 4)}, ["1 weights are of no layer"]),
+        ({"unet.nowhere.to_k.lora_A.weight": torch.ones(2, 4)}, ["1 weights fit no layer"]),
         ({"lora_unet_output_blocks_3_1_proj_in.alpha": torch.ones(())}, ["lora_unet_output_blo"]),
         ({f"{LAYER}.lora_magnitude_vector.weight": torch.ones(256)}, ["lora_magnitude_vector"]),
         ({f"{LAYER}.lora_B.bias": torch.ones(256)}, ["lora_B.bias"]),
@@ -407,7 +407,7 @@ A, B = GOOD
         ({f"{LAYER}.alpha": torch.tensor(torch.nan)}, ["alpha", "not all finite"]),
         ({f"{LAYER}.alpha": torch.ones(2)}, ["alpha: expected one number, got (2,)"]),
         ({A.replace("lora_A", "lora.down"): torch.ones(2, 32)}, ["under two names"]),
-        ({A: None, B: None}, ["holds no LoRA: it is empty"]),
+        ({A: None, B: None}, ["contains no LoRA: it is empty"]),
     ],
 )
 def test_refuses_other_weights(model, tmp_path, change, words):
@@ -419,8 +419,8 @@ def test_refuses_other_weights(model, tmp_path, change, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("{", ["lora_adapter_metadata is no JSON object"]),
-        ("7", ["lora_adapter_metadata is no JSON object"]),
+        ("{", ["lora_adapter_metadata is not a JSON object"]),
+        ("7", ["lora_adapter_metadata is not a JSON object"]),
         ('{"unet.use_rslora": true}', ["unknown setting use_rslora=True"]),
         ('{"unet.use_dora": true}', ["unknown setting use_dora=True"]),
         ('{"unet.bias": "all"}', ["unknown setting bias='all'"]),
@@ -428,7 +428,7 @@ def test_refuses_other_weights(model, tmp_path, change, words):
         ('{"unet.from_the_future": 3}', ["unknown setting from_the_future=3"]),
         ('{"unet.lora_alpha": -1}', ["alpha: expected a positive number, got -1"]),
         ('{"unet.lora_alpha": NaN}', ["alpha: expected a positive number, got nan"]),
-        ("[" * 100_000, ["lora_adapter_metadata is no JSON object"]),
+        ("[" * 100_000, ["lora_adapter_metadata is not a JSON object"]),
         (f'{{"unet.lora_alpha": {10**100}}}', ["alpha: expected a positive number, got 1000"]),
         ('{"unet.lora_alpha": "8"}', ["alpha: expected a positive number, got 8"]),
         ('{"unet.alpha_pattern": {"(a+)+b": 8}}', ["alpha_pattern: expected names of layers"]),
@@ -460,7 +460,7 @@ def test_refuses_files_that_are_no_lora(model, tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(content[:-9])
     refused(ValueError, ["damaged"], tmp_path / "torn.safetensors", model)
     save_file({"conv_in.weight": torch.ones(3)}, tmp_path / "model.safetensors")
-    refused(ValueError, ["1 weights are of no layer"], tmp_path / "model.safetensors", model)
+    refused(ValueError, ["1 weights fit no layer"], tmp_path / "model.safetensors", model)
 
 
 def test_refuses_a_scale_that_is_no_number(model, tmp_path):

@@ -1,4 +1,4 @@
-"""The estimate made before a published checkpoint is loaded: weights from headers, work by area."""
+"""The memory estimate before loading: weights from the headers, the rest from the area."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def networks():
 
 @pytest.fixture(params=["folder", "single file"])
 def path(request, networks, tmp_path):
-    """The same weights in either layout, in half precision: the estimate is of what is loaded."""
+    """The estimate is for the loaded weights, whatever the layout and the file's precision."""
     folder = request.param == "folder"
     maps = FOLDER_NAMES if folder else file_names(SIZES)
     weights = {

@@ -1,4 +1,4 @@
-"""The folder that `save_stable_diffusion` writes: diffusers and transformers read it as ours."""
+"""diffusers and transformers can read the folder that `save_stable_diffusion` writes."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""A training in shards: `torchrun … sharded.py FOLDER STOP` goes on from where FOLDER ends.
+"""A sharded training: `torchrun … sharded.py FOLDER STOP` resumes the run in FOLDER.
 
-Each process says what it holds and its losses in bf16; the main one publishes the average.
+Each process prints what it holds and its losses in bf16; the main one publishes the average.
 """
 
 import json
@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 
 
 def begin(folder=None, dtype=torch.float64, **changes):
-    """In float64: what is left of a sum that cancels is known well, too."""
+    """In float64, so that sums that cancel are accurate, too."""
     torch.manual_seed(3)
     small = dict(
         channels=8, multipliers=(1, 2), attention=(False, True), layers_per_block=1, heads=2
@@ -49,7 +49,7 @@ def in_bf16(**changes):
 
 
 def held(run):
-    """How many numbers of each kind this process has in memory, each piece of memory once."""
+    """How many numbers of each kind this process has in memory, counting each buffer once."""
     kinds = {
         "weights": run.weights,
         "gradients": [p.grad for p in run.weights],

@@ -1,4 +1,4 @@
-"""The cost model against what can be counted by hand."""
+"""The cost model, compared with counts by hand."""
 
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ WORK = cost.Work(
 
 
 class Tiny(Recipe):
-    """A linear map of 8 numbers to 3, on batches of 5, two of them a step."""
+    """A linear map from 8 numbers to 3, with two batches of 5 per step."""
 
     name = "tiny"
     settings: ClassVar = dict(steps=10, optimizer=Optimizer(), scale=Scale(accumulate=2))
@@ -96,7 +96,7 @@ def test_operations_in_blocks_are_told_apart():
     block = ResnetBlock(8, 8)  # two norms, two convolutions, two SiLUs and a sum
     run = train(nn.Sequential(nn.Conv2d(8, 8, 1), block), lambda net, x: net(x).sum(),
                 lambda index: torch.ones(1, 8, 4, 4), steps=9, device="cpu")  # fmt: skip
-    forward, backward = cost.inside(run)
+    forward, backward = cost.launches_in_blocks(run)
     with cost.Launches() as launches:
         block(torch.ones(1, 8, 4, 4, requires_grad=True))
     # a hook on the gradient passes inputs and outputs on: a view of each
@@ -113,7 +113,7 @@ def test_operations_are_counted_one_by_one():
 
 def test_kept_memory_is_counted_once():
     x = torch.ones(100, requires_grad=True)
-    kept = cost.Kept()
+    kept = cost.SavedBytes()
     with kept:
         _ = x * x  # keeps x twice: the same 400 bytes
     assert kept.bytes == 400

@@ -1,4 +1,4 @@
-"""Several processes train as one: the same curve, one log, one state, and they fall together."""
+"""Several processes train like one: the same curve, one log, one state, and all stop together."""
 
 import importlib.util
 import json
@@ -11,23 +11,23 @@ import psutil
 import pytest
 import torch
 
-from course_lib.training.scale.engine import in_half
+from course_lib.training.scale.engine import gradients_in_bf16
 from course_lib.training.scale.state import read_state
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed")
-CREW = Path(__file__).with_name("crew.py")
+SCRIPT = Path(__file__).with_name("together.py")
 ROUNDING = 1e-6  # relative: float32 sums of two batches' gradients in another order
 
 
 @pytest.fixture(scope="module")
-def crew():
-    spec = importlib.util.spec_from_file_location("crew", CREW)
+def script():
+    spec = importlib.util.spec_from_file_location("together", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def launch(folder, *arguments, script=CREW, processes=2, **environment):
+def launch(folder, *arguments, script=SCRIPT, processes=2, **environment):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, f"--nproc-per-node={processes}", script, folder, *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
@@ -41,9 +41,9 @@ def losses(folder):
 
 
 @pytest.fixture(scope="module")
-def alone(crew, tmp_path_factory):
+def alone(script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    list(crew.begin(folder))
+    list(script.begin(folder))
     return folder
 
 
@@ -70,10 +70,10 @@ def test_two_processes_are_one_training(alone, together):
     assert sorted(path.name for path in together.iterdir()) == ["log.jsonl", "state.safetensors"]
 
 
-@pytest.mark.skipif(not in_half("bf16"), reason="this torch can't")
-def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
+@pytest.mark.skipif(not gradients_in_bf16("bf16"), reason="this torch can't")
+def test_gradients_of_a_bf16_training_travel_in_bf16(script, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
-    list(crew.begin(alone, precision="bf16"))
+    list(script.begin(alone, precision="bf16"))
     out = launch(together, PRECISION="bf16")
     assert out.returncode == 0, out.stderr
     apart = (losses(together) / losses(alone) - 1).abs()
@@ -83,13 +83,13 @@ def test_gradients_of_a_bf16_training_travel_in_bf16(crew, tmp_path):
 
 
 def test_gradients_stay_whole_where_torch_cannot_halve_them(monkeypatch):
-    assert not in_half("no")
+    assert not gradients_in_bf16("no")
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)  # torch for CPUs
-    assert not in_half("bf16")
+    assert not gradients_in_bf16("bf16")
 
 
 @pytest.mark.parametrize("first, then", [(1, 2), (2, 1)])
-def test_another_number_of_processes_goes_on(crew, alone, tmp_path, first, then):
+def test_another_number_of_processes_goes_on(script, alone, tmp_path, first, then):
     for processes, stop in ((first, 8), (then, 12)):
         out = launch(tmp_path, stop, processes=processes)
         assert out.returncode == 0, out.stderr
@@ -97,12 +97,12 @@ def test_another_number_of_processes_goes_on(crew, alone, tmp_path, first, then)
 
 
 @pytest.mark.parametrize("dies", ["0", "1"])
-def test_when_one_dies_all_end_and_the_last_state_stays(crew, alone, tmp_path, dies):
+def test_when_one_dies_all_end_and_the_last_state_stays(script, alone, tmp_path, dies):
     out = launch(tmp_path, DIES=dies)
     assert out.returncode != 0 and "exitcode  : 9" in out.stderr
     running = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
     assert not any(str(tmp_path) in command for command in running)
-    run = crew.begin(tmp_path)
+    run = script.begin(tmp_path)
     assert run.done == 4
     list(run)
     same(tmp_path, alone)

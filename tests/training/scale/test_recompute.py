@@ -1,10 +1,10 @@
-"""Recomputed blocks: the same numbers from less memory."""
+"""Recomputed blocks give the same numbers with less memory."""
 
 import pytest
 import torch
 
 from course_lib.models import AutoencoderKL, DiT, UNet
-from course_lib.training.scale.cost import Kept
+from course_lib.training.scale.cost import SavedBytes
 from course_lib.training.scale.recompute import blocks
 from tests.training import flat
 
@@ -48,7 +48,7 @@ def test_a_state_goes_on_either_way(tmp_path):
 def test_less_is_kept():
     kept = {}
     for which in (False, True):
-        run, kept[which] = begin(recompute=which), Kept()
+        run, kept[which] = begin(recompute=which), SavedBytes()
         with kept[which]:
             run.gradient()
     assert kept[True].bytes < kept[False].bytes / 2  # of some thirty tensors a block, its inputs

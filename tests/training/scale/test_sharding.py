@@ -1,4 +1,4 @@
-"""Training in shards: the numbers of one process, of which each process holds its part."""
+"""Sharded training: the numbers of a single process, but each process holds only its part."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first_half(tmp_path_factory):
-    """Two processes, the first 3 steps: the folder, and what each of them said."""
+    """Two processes, the first 3 steps: the folder, and what each process printed."""
     return in_shards(tmp_path_factory.mktemp("first"), stop=3)
 
 
 @pytest.fixture(scope="module")
 def second_half(alone, tmp_path_factory):
-    """Two processes, the last 3 steps, from where one process was half-way."""
+    """Two processes, the last 3 steps, resuming a run of one process."""
     folder = tmp_path_factory.mktemp("second")
     shutil.copytree(alone / "half_way", folder, dirs_exist_ok=True)
     return in_shards(folder, stop=6)

@@ -1,7 +1,7 @@
-"""A training for several processes: `torchrun … crew.py FOLDER [STOP]` goes on where FOLDER ends.
+"""A training in several processes: `torchrun … together.py FOLDER [STOP]` resumes it in FOLDER.
 
-With STOP it is paused after that step. At the end each process says whether it is the main one.
-PRECISION in the environment is the training's.
+With STOP it is paused after that step. At the end each process prints whether it is the main one.
+The environment variable PRECISION sets the training's precision.
 """
 
 import os
@@ -37,7 +37,7 @@ if __name__ == "__main__":
     run = begin(folder, precision=os.environ.get("PRECISION", "no"))
     for step in islice(run, stop - run.done):
         if os.environ.get("DIES") == os.environ.get("RANK") and step.index == 6:
-            os._exit(9)  # no farewell, as after SIGKILL
+            os._exit(9)  # without any clean-up, as after SIGKILL
     run.close()
     line = f"process {os.environ.get('RANK', 0)} is main: {run.is_main}\n"
-    sys.stdout.write(line)  # in one write: the other process writes to the same pipe
+    sys.stdout.write(line)  # in one write, because the other process writes to the same pipe
