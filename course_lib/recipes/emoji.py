@@ -128,7 +128,7 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
     unet: ClassVar[dict] = dict(
         in_channels=24,
         channels=128,
-        multipliers=(1, 1.5),
+        multipliers=(1, 1),
         layers_per_block=1,
         attention=(False, True),
         mlp_ratio=2,
@@ -146,8 +146,12 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
     def prompt_encoder(self) -> PromptEncoder:
         """A tokenizer that knows every word of the concepts, of held-out ones too."""
         if self.has_emoji:
-            said = [", ".join([concept.phrase, *concept.keywords]) for concept in concepts()]
-            said += [FRAME, *STUDIOS]
+            said = [
+                ", ".join([concept.phrase, *concept.keywords, f"{studio} style"])
+                for concept in concepts()
+                for studio in STUDIOS
+            ]
+            said.append(FRAME)
         else:
             count = 5000 if isinstance(self.data, Shards) else len(self.data)
             said = [self.data.caption(index) for index in range(count)]
