@@ -4,7 +4,8 @@
 # make test           set up, then run lint, tests, and every notebook from top to bottom
 # make test-editions  run every chapter and capstone of the student edition, and grade all solutions;
 #                     `make test` runs two chapters of it
-# make site           build the website in outputs/site, which needs no network
+# make site           build the website in outputs/site, which needs no network; with the playground
+#                     once `make play` has built it
 # make test-site      build it, and look at every page in Chromium; `make test` looks at some
 # make test-matrix    run the tests under the oldest torch as well: tests/MATRIX.md
 # make notebooks      run the notebooks, save them in the form that git keeps, and fill in the
@@ -52,7 +53,8 @@ test-editions: .venv/dev.stamp
 		tests/authoring/test_grade.py
 
 site: .venv/site.stamp
-	@$(RUN) course_lib.authoring.site outputs/site $(ARGS)
+	@$(RUN) course_lib.authoring.site outputs/site $(if $(wildcard play/manifest.json),--play play) \
+		$(ARGS)
 
 test-site: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --site tests/authoring/test_site.py

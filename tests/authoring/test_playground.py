@@ -87,9 +87,8 @@ def test_weights_that_float16_holds_are_stored_in_it_and_no_others():
     assert torch.equal(y, torch.full((4, 4), 1.125))
 
 
-def test_a_part_that_differs_is_not_written(toy_pipeline, tmp_path, monkeypatch):
-    part = onnx_files.parts(toy_pipeline)[2]
-    file = onnx_files.to_onnx(part)
+def test_a_part_that_differs_is_not_written(exported, toy_pipeline, tmp_path, monkeypatch):
+    part, (file, _) = onnx_files.parts(toy_pipeline)[2], exported["vae_decoder"]
     toy = replace(part, network=onnx_files.Method(toy_pipeline.vae, "reconstruct"))  # not scaled
     assert onnx_files.difference(part, file) <= onnx_files.LIMIT < onnx_files.difference(toy, file)
     monkeypatch.setattr(onnx_files, "parts", lambda model: [toy])

@@ -350,6 +350,20 @@ def test_a_browser_without_simd_is_told_so(browser, address):
     page.context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everyone_can_read_it(page, scheme):
+    """No serious finding of axe-core, with everything unfolded and a word chosen."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page.emulate_media(color_scheme=scheme)
+    page.click("#drawing summary")
+    page.fill("[name=steps]", "2")
+    page.click("#draw")
+    drawn(page)
+    page.click("#words button:nth-child(3)")
+    faults = axe.run(page).response["violations"]
+    assert not [f["id"] for f in faults if f["impact"] in ("serious", "critical")]
+
+
 def test_it_fits_a_phone_and_is_small(browser, address, site):
     page = new_page(browser, viewport={"width": 360, "height": 740})
     page.goto(address)
