@@ -88,7 +88,7 @@ def test_the_tests_can_build_the_site():
 
 
 def test_whatever_the_package_imports_is_declared():
-    """Only the authors' tools may use packages from the extras `dev` and `emoji`; RDKit is optional."""
+    """Only the authors' tools may use the extras `dev` and `emoji`; RDKit is optional."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
     emoji = [Requirement(line) for line in PROJECT["optional-dependencies"]["emoji"]]
