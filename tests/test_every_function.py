@@ -44,6 +44,7 @@ from course_lib.diffusion import (
     Diffusion,
     Gaussian,
     GaussianMixture,
+    MaskedDiffusion,
     cosine,
     drop_condition,
     generators,
@@ -69,6 +70,7 @@ from course_lib.models import (
     Classifier,
     DiT,
     Pixels,
+    SequenceTransformer,
     TextUNet,
     Tokenizer,
     UNet,
@@ -150,6 +152,8 @@ TEXT = dict(vocab_size=10, length=4, dim=8, layers=1, heads=2)
 TEXTUNET = TextUNet(dict(in_channels=4, context_dim=8, **DRAWN), TEXT)
 BLOCK = UNetBlock(3, 8, 6, 8)
 TRANSFORMER = DiT(4, size=8, dim=8, layers=2, heads=2, context_dim=8)
+MASKED, TOKENS = MaskedDiffusion(mask=5), tensor([[0, 4, 2, 2], [3, 1, 0, 4]])
+SEQUENCES = SequenceTransformer(5, length=4, dim=8, layers=1, heads=2, classes=3)
 AUTOENCODER = AutoencoderKL(channels=8, multipliers=(1, 2), attention=False)
 FLAT_VAE = VAE(size=16, channels=4, latent=12)
 EYE = dict(size=16, patch_size=2, channels=8, dim=8, layers=1, heads=2)
@@ -200,6 +204,18 @@ TENSORS = {
         lambda x0: [bits for _, bits in variational_bound(PROCESS, half, x0, steps=2)],
         x0=X.clamp(-1, 1),
     ),
+    "MaskedDiffusion.random_bound": case(
+        lambda x0, context: MASKED.random_bound(SEQUENCES, x0, context), x0=TOKENS, context=LABELS
+    ),
+    "MaskedDiffusion.loss": case(
+        lambda x0, context: MASKED.loss(SEQUENCES, x0, context), x0=TOKENS, context=LABELS
+    ),
+    "MaskedDiffusion.trajectory": case(
+        lambda context: [*MASKED.trajectory(SEQUENCES, (2, 4), context, 2)], context=LABELS
+    ),
+    "MaskedDiffusion.sample": case(
+        lambda context: MASKED.sample(SEQUENCES, (2, 4), context, 2), context=LABELS
+    ),
     "drop_condition": case(
         lambda context, null: drop_condition(context, null, 0.5, *generators([1])),
         **dict(context=CONTEXT, null=NULL),  # with that seed only the second is dropped
@@ -238,6 +254,7 @@ TENSORS = {
     "UNet.forward": case(UNET.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
     "UNet.forward, of classes": case(CLASSES.forward, x=X, timestep=TIMESTEP, context=LABELS),
     "TextUNet.forward": case(TEXTUNET.forward, x=LATENTS, timestep=TIMESTEP, ids=IDS),
+    "SequenceTransformer.forward": case(SEQUENCES.forward, ids=TOKENS, context=LABELS),
     "DiT.forward": case(TRANSFORMER.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
     "UNetBlock.forward": case(BLOCK.forward, x=X, time=randn(2, 6), text=CONTEXT),
     "AutoencoderKL.encode": door(AUTOENCODER.encode, x=IMAGES),
@@ -641,11 +658,14 @@ EXEMPT = {
         LatentDiffusion.spacing LatentDiffusion.review Step StableDiffusion Sample Object Scene
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
-        Pixels PromptEncoder TextEncoder TextUNet Tokenizer UNetBlock Classifier""",
+        Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
+        Classifier""",
+    "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
     "equations: what calls them checks": """step Diffusion.at Diffusion.timestep Diffusion.add_noise
         Diffusion.target Diffusion.x0_and_eps DDPM.at DDPM.add_noise DDPM.posterior
+        MaskedDiffusion.add_noise MaskedDiffusion.bound* MaskedDiffusion.step MaskedDiffusion.surest
         Schedule.time_at posterior GaussianMixture.forward GaussianMixture.x0 GaussianMixture.eps
         GaussianMixture.score GaussianMixture.log_likelihood GaussianMixture.minimum_loss
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients

@@ -36,7 +36,7 @@ def class_picture(rows: Sequence[Row]) -> Figure:
     left.set(title="Verdicts", xlabel="students", ylabel="exercise")
     figure.legend(loc="outside lower left", ncols=3, frameon=False)
 
-    labels = [f"{exercise}  {in_words(name)[:44]}" for (exercise, name), _ in common]
+    labels = [f"{exercise}  {called(name)}" for (exercise, name), _ in common]
     right.barh(labels, [count for _, count in common], color=ORANGE)
     right.set(title="Most frequent misconceptions", xlabel="students")
     if not common:
@@ -47,3 +47,12 @@ def class_picture(rows: Sequence[Row]) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def called(misconception: str) -> str:
+    """A misconception in words, at most 44 letters; of a choice it is the letter.
+
+    >>> called("zero_to_one"), called("b")
+    ('zero to one', 'answer (b)')
+    """
+    return in_words(misconception)[:44] if len(misconception) > 1 else f"answer ({misconception})"

@@ -1,6 +1,6 @@
 """`course edition`: the course for students, for lecturers, and for Colab, all from the chapters.
 
-student    no solutions, no outputs of exercises, and a package without references
+student    no solutions, nothing shown that answers an exercise, and a package without references
 nbgrader   a course for nbgrader, with hidden tests
 lecturer   solutions, with timing and common errors beside each exercise, and a PDF of answers
 colab      each chapter begins with a cell that installs the course
@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course_lib.authoring import keyless
+from course_lib.authoring import experiments, keyless
 from course_lib.authoring import lecturer as notes
 from course_lib.authoring import nbgrader as for_nbgrader
 from course_lib.authoring.form import code_digest
@@ -24,7 +24,8 @@ from course_lib.teaching.recorded_cases import FOLDER as RECORDED_CASES
 
 PARTS = (
     *("README.md", "LICENSE", "Makefile", "pyproject.toml", "constraints.txt", "environment.yml"),
-    *("course_lib", "notebooks", "data/README.md", "data/hero.png", "data/checkpoints"),
+    *("course_lib", "notebooks", "data/README.md", "data/hero.png"),
+    *("data/checkpoints", "data/emoji", "data/molecules"),
 )
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp")
 
@@ -125,6 +126,7 @@ NO_SOLUTIONS = "This edition has no solutions; your lecturer has them."
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
     """The chapter as a student gets it; later cells never need an answer, so it runs as before."""
     notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
+    experiments.hide(notebook.cells)
     for cell in notebook.cells:
         if "exercise" in tags(cell):
             cell.outputs, cell.execution_count = [], None

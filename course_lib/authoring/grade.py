@@ -9,6 +9,7 @@ itself, its outputs or its own `check`, counts for nothing.
 import hashlib
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -217,8 +218,12 @@ def attempt_of(data: Mapping[str, Any]) -> Attempt:
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """A message without the colon or full stop that joins it to its verdict."""
-    return printable(text).removeprefix(": ").removeprefix(". ")[:most]
+    """A message without what joins it to its verdict.
+
+    >>> one_line(" yet. Replace the gap."), one_line(", not (a). That is rare.")
+    ('Replace the gap.', 'not (a). That is rare.')
+    """
+    return re.sub(r"^(?:yet)?[.:,]? *", "", printable(text))[:most]
 
 
 # ---- all submissions ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from course_lib.authoring import experiments
 from course_lib.authoring.lecturer import HEADING
 from course_lib.common.paths import ROOT
 
@@ -59,6 +60,7 @@ def write_assignment(out: Path, name: str, notebook: NotebookNode) -> None:
 
 def assignment(notebook: NotebookNode) -> NotebookNode:
     """The chapter with nbgrader's marks; each exercise and its solution become two cells."""
+    experiments.hide(notebook.cells)
     cells, heading = [], None
     following = [*notebook.cells[1:], None]
     for cell, solution in zip(notebook.cells, following, strict=True):

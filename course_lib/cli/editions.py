@@ -58,9 +58,13 @@ def slides(
     ] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="also as PDF, which needs a browser")] = False,
 ) -> None:
-    """A reveal.js deck for each chapter, with speaker notes; an optional extra: ".[slides]"."""
-    from course_lib.authoring import slides as decks
-
+    """A reveal.js deck for each chapter, with speaker notes; an extra: ".[slides]"."""
+    try:
+        from course_lib.authoring import slides as decks
+    except ModuleNotFoundError as missing:
+        raise RuntimeError(
+            f'slides need the package {missing.name}: pip install -e ".[slides]"'
+        ) from None
     for path in decks.make(out, decks.chapters(chapter), pdf):
         typer.echo(f"{path}")
 
@@ -87,6 +91,10 @@ def grade(
         raise ValueError(
             f"--seed takes a whole number above 0; got {seed}: seed 0 is the students'"
         )
+    if min(seconds, jobs) < 1:
+        raise ValueError(f"--seconds and --jobs are at least 1; got {seconds} and {jobs}")
+    if csv.suffix != ".csv" or csv.is_dir():
+        raise ValueError(f"--csv takes the name of a file that ends in .csv; got {csv}")
     if faults := [] if trusted else sandbox.faults():
         raise RuntimeError(
             f"this machine can't confine submissions: {'; '.join(faults)}. Grade on another one, "

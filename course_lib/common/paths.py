@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("COURSE_DATA") or ROOT / "data")
 SHIPPED = ROOT / "data" / "checkpoints"  # small trained models and their cards
+EMOJI = ROOT / "data" / "emoji"  # pictures that ship, with their licences
 CHECKPOINTS = DATA / "checkpoints"  # published models; those that are missing are SHIPPED's
 RECORDED = ROOT / "course_lib" / "teaching" / "recorded"  # results of the experiments
 PROGRESS = Path(os.environ.get("COURSE_PROGRESS") or DATA / "progress.json")  # of the reader

@@ -7,6 +7,7 @@ samplers     from noise to data
 noise        one generator for each sample
 guidance     classifier-free guidance: following the condition more closely
 likelihood   the variational bound, in bits per dimension
+masked       diffusion of tokens, whose noise is a mask
 analytic     optimal networks for Gaussian data, in closed form
 """
 
@@ -14,6 +15,7 @@ from course_lib.diffusion.analytic import Gaussian, GaussianMixture
 from course_lib.diffusion.ddpm import DDPM
 from course_lib.diffusion.guidance import drop_condition, guided
 from course_lib.diffusion.likelihood import posterior, variational_bound
+from course_lib.diffusion.masked import MaskedDiffusion
 from course_lib.diffusion.noise import generators, initial_noise
 from course_lib.diffusion.process import (
     PREDICTIONS,
@@ -52,6 +54,7 @@ __all__ = [
     "Diffusion",
     "Gaussian",
     "GaussianMixture",
+    "MaskedDiffusion",
     "Network",
     "Point",
     "Schedule",

@@ -6,6 +6,8 @@ pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 ×
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
 inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
 reference_runs          what good looks like: every recipe with three seeds
+molecules               chapter 15a: masked diffusion, its twin and baselines, judged by RDKit
+molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
@@ -16,6 +18,8 @@ __all__ = [
     "budget",
     "digit_augmentation",
     "inverse_problems",
+    "molecule_sampling",
+    "molecules",
     "pixel_vs_latent",
     "quality_over_time",
     "reference_runs",

@@ -8,6 +8,7 @@ from course_lib.models.classifier import Classifier
 from course_lib.models.dit import DiT
 from course_lib.models.layers import capture
 from course_lib.models.lora import LoRA
+from course_lib.models.sequence import SequenceTransformer
 from course_lib.models.text import (
     CLIP,
     SD15_TEXT,
@@ -34,6 +35,7 @@ __all__ = [
     "LoRA",
     "Pixels",
     "PromptEncoder",
+    "SequenceTransformer",
     "TextEncoder",
     "TextUNet",
     "Tokenizer",

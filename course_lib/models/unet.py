@@ -22,6 +22,7 @@ from course_lib.models.layers import (
     zeroed,
 )
 from course_lib.models.text import TextEncoder
+from course_lib.models.tokenizer import Tokenizer
 
 
 class NoAttention(nn.Module):
@@ -215,7 +216,8 @@ class TextUNet(nn.Module):
     """A U-Net and the text encoder that is trained with it (Rombach et al. 2022, eq. 3).
 
     `prediction = network(x, timestep, ids)`, with token ids (B, L) instead of a context.
-    unet, text: keywords of UNet and TextEncoder.
+    unet, text: keywords of UNet and TextEncoder; tokenizer: of the Tokenizer that makes the ids,
+    where no CLIP brings one.
 
     >>> unet = dict(in_channels=4, channels=8, multipliers=(1,), attention=(True,), context_dim=8)
     >>> network = TextUNet(unet, text=dict(vocab_size=10, length=6, dim=8))
@@ -224,9 +226,10 @@ class TextUNet(nn.Module):
     """
 
     @keeps_kwargs
-    def __init__(self, unet: dict, text: dict):
+    def __init__(self, unet: dict, text: dict, tokenizer: dict | None = None):
         super().__init__()
         self.unet, self.text_encoder = UNet(**unet), TextEncoder(**text)
+        self.tokenizer = Tokenizer(**tokenizer) if tokenizer else None
 
     def forward(self, x: Tensor, timestep: Tensor, ids: Tensor) -> Tensor:
         return self.unet(x, timestep, self.text_encoder(ids))

@@ -248,7 +248,7 @@ class ScenesDiffusion(ScenesRecipe):
     process = Diffusion(straight(shift=2.0), "flow")
     time_sampling, weighting = "logit_normal", "simple"
     unet: ClassVar[dict]  # keywords of the U-Net
-    components: tuple[str | None, str]  # the checkpoints that it uses: autoencoder and CLIP
+    components: tuple[str | None, str | None]  # the checkpoints that it uses: autoencoder and CLIP
     scale = 2.5  # of guidance
     scales = -math.inf, math.inf  # the useful range of the guidance scale, if measured
     words, review = WORDS, staticmethod(review)  # of the captions, and what is unusual in one
@@ -258,9 +258,13 @@ class ScenesDiffusion(ScenesRecipe):
 
     def __init__(self, data: Data | None = None):
         super().__init__(data)
-        vae, clip = self.components
+        vae = self.components[0]
         self.vae = load_checkpoint(AutoencoderKL, vae) if vae else Pixels()
-        self.clip = load_checkpoint(CLIP, clip)
+        self.clip = self.prompt_encoder()
+
+    def prompt_encoder(self) -> PromptEncoder:
+        """The tokenizer, and the text encoder that the model's starts as."""
+        return load_checkpoint(CLIP, self.components[1])
 
     def model(self) -> nn.Module:
         model = TextUNet(self.unet, self.clip.text_encoder.kwargs)
@@ -311,9 +315,10 @@ class ScenesDiffusion(ScenesRecipe):
         parts = zip(self.components, (self.vae, self.clip), strict=True)
         check_components(model, {name: part for name, part in parts if name})
         device = next(model.parameters()).device
-        words = PromptEncoder(self.clip.tokenizer, model.text_encoder)
+        tokenizer = model.tokenizer or self.clip.tokenizer
+        words = PromptEncoder(tokenizer, model.text_encoder)
         how = dict(size=self.size, scale=self.scale, sampler=self.sampler)
-        if self.clip.tokenizer.words == self.words:  # that is, not the reader's own captions
+        if tokenizer.words == self.words:  # that is, not the reader's own captions
             how |= dict(scales=self.scales, review=self.review)
         return LatentDiffusion(self.process, model.unet, self.vae.to(device), words, **how)
 

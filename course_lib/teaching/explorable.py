@@ -46,11 +46,12 @@ def explorable(
     states = [
         dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
     ]
-    frames = _same_size([Picture.open(io.BytesIO(png(draw(**state), None))) for state in states])
+    figures = [draw(**state) for state in states]
+    frames = _same_size([Picture.open(io.BytesIO(png(figure, None))) for figure in figures])
     alts = [alt(**state) if callable(alt) else alt for state in states]
     first = states.index(start)
 
-    width = round(draw(**start).get_figwidth() * 90)
+    width = round(figures[first].get_figwidth() * 90)
     buffer = io.BytesIO()
     frames[first].save(buffer, format="png")
     page = page_of(frames, alts, first, choices, limit)  # refuses before anything is shown

@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from IPython.display import Image, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from course_lib.teaching.lettering import columns as columns_of
@@ -167,10 +169,24 @@ def curves_figure(
         axes.plot(xs, ys, color=COLOURS[i % 6], linestyle=DASHES[i % 4], label=name)
     axes.set(xlabel=x, ylabel=y, xscale="log" if log_x else "linear")
     axes.set_yscale("log" if log_y else "linear")
+    if log_y:
+        _plain_numbers(axes)
     axes.set_title(title, loc="left")
     if len(curves) > 1:
         axes.legend()
     return figure
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """Label a logarithmic y axis 1, 2, 5, 10, ... where it spans less than two decades.
+
+    Matplotlib labels powers of ten only, or 2 × 10⁰, 3 × 10⁰ and so on, on such an axis.
+    """
+    lowest, highest = axes.get_ylim()
+    if highest < 100 * lowest:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def strip_figure(

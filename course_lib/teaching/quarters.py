@@ -89,17 +89,17 @@ def train(
     pooled: bool = False,
     named: int = 4,
     seed: int = 0,
-    steps: int = 200,
+    steps: int = 150,
 ) -> tuple[ToyModel, list[float]]:
     """A trained model, and its mean squared error at each step as a share of the variance."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, generator = ToyModel(make, previous, pooled), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
     variance, curve = examples(500, named)[1].var(0).mean(), []
     for _ in range(steps):
-        ids, pictures = examples(64, named, generator)
+        ids, pictures = examples(32, named, generator)
         loss = (model(ids) - pictures).square().mean()
         optimizer.zero_grad()
         loss.backward()

@@ -121,7 +121,7 @@ def short_runs(
     images: Tensor,
     held_out: Tensor,
     device: str | torch.device = "cpu",
-    steps: int = 100,
+    steps: int = 60,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> ShortRuns:
     """A small network trained on 8 × 8 images, once for each seed.

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 import course_lib.exercises as exercises
-from course_lib.authoring import editions, keyless, lecturer
+from course_lib.authoring import editions, experiments, keyless, lecturer
 from course_lib.common.paths import ROOT
 from course_lib.teaching.answers import source_of_body
 from course_lib.teaching.check import EXERCISES, Choice, Code, Number, Target
@@ -165,6 +165,7 @@ def test_chapters_keep_all_but_solutions(box, name):
         nbformat.read(folder / "notebooks" / name, as_version=4).cells for folder in (ROOT, box)
     )
     kept = [each for each in full if "solution" not in editions.tags(each)]
+    experiments.hide(kept)
     for each in kept:
         if "exercise" in editions.tags(each):
             each.outputs, each.execution_count = [], None
@@ -172,6 +173,49 @@ def test_chapters_keep_all_but_solutions(box, name):
     assert [each for each in ours if each.cell_type == "code"] == code
     assert [each.id for each in ours] == [each.id for each in kept]
     assert not any("The solution is" in each.source for each in ours)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_nothing_between_the_exercises_shows_what_they_ask(box, name):
+    """Neither the experiments' outputs nor what they showed; elsewhere the outputs are kept."""
+    full, ours = (
+        {each.id: each for each in nbformat.read(folder / "notebooks" / name, as_version=4).cells}
+        for folder in (ROOT, box)
+    )
+    places = [i for i, each in full.items() if "exercise" in editions.tags(each)]
+    order = list(full)
+    asked = order[order.index(places[0]) : order.index(places[-1]) + 1]
+    later = order[order.index(places[-1]) + 1 :]
+    end = next(i for i in later if "## What good looks like" in full[i].source)
+    asked += later[: later.index(end)]
+    code = [each for i, each in ours.items() if i in asked and each.cell_type == "code"]
+    assert not any(each.outputs for each in code)
+    others = [i for i, each in full.items() if i not in asked and each.cell_type == "code"]
+    assert all(ours[i].outputs == full[i].outputs for i in others)
+
+
+def test_an_experiment_waits_for_the_prediction():
+    code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    shown = [nbformat.v4.new_output("stream", text="7")]
+    cells = [
+        code("1", outputs=shown),
+        text("Before.\n\n## Exercises\n\nHow."),
+        text("### Exercise 1.1 · predict"),
+        code("...", outputs=shown, metadata={"tags": ["exercise"]}),
+        text("Now with 7 of them:"),
+        code("print(7)", outputs=shown),
+        text("It is 7."),
+        text("### Exercise 1.2 · write"),
+        text("Why 7? Below."),
+        text("## What good looks like"),
+        code("2", outputs=shown),
+        text("Fine."),
+    ]
+    experiments.hide(cells)
+    assert [bool(each.outputs) for each in cells if each.cell_type == "code"] == [1, 1, 0, 1]
+    folded = [each.source for each in cells if each.source.startswith("<details>")]
+    assert len(folded) == 1 and "\n\nIt is 7.\n\n</details>" in folded[0]
+    assert [each.metadata.get("jupyter") for each in cells].count({"source_hidden": True}) == 1
 
 
 RUN = """

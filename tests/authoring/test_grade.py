@@ -259,6 +259,19 @@ def test_a_process_cannot_call_itself_right():
 
 
 @pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (" yet: a `...` is still waiting to be replaced.", "a `...` is still waiting"),
+        (", not (a). That would be so", "not (a). That would be so"),
+        (": with x = 2,\nyours is 3", "with x = 2, yours is 3"),
+        ("its process ended early", "its process ended early"),
+    ],
+)
+def test_a_message_in_the_table_starts_with_a_word(message, line):
+    assert grade.one_line(message).startswith(line)
+
+
+@pytest.mark.parametrize(
     "frame",
     [
         {"attempt": {"outcome": 7, "body": None, "mistake": None, "fault": None}},
@@ -331,12 +344,14 @@ def test_the_class_picture_counts():
         Row("a", "00", "0.1", "wrong", "zero_to_one", ""),
         Row("b", "00", "0.1", "wrong", "zero_to_one", ""),
         Row("b", "00", "0.2", "right", "", ""),
+        Row("b", "00", "0.3", "wrong", "c", ""),
         Row("c", "00_start_here", "", "unreadable", "", ""),
     ]
     left, right = class_picture(rows).axes
-    assert [t.get_text() for t in right.get_yticklabels()] == ["0.1  zero to one"]
-    assert [bar.get_width() for bar in right.patches] == [2]
-    assert [bar.get_width() for bar in left.patches] == [1, 0, 0, 2, 0, 0]
+    labels = [t.get_text() for t in right.get_yticklabels()]
+    assert labels == ["0.3  answer (c)", "0.1  zero to one"]
+    assert [bar.get_width() for bar in right.patches] == [1, 2]
+    assert [bar.get_width() for bar in left.patches] == [0, 1, 0, 1, 0, 2, 0, 0, 0]
 
 
 def test_a_class_without_misconceptions_has_a_picture():

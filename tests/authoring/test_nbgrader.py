@@ -1,4 +1,4 @@
-"""The nbgrader edition, from `generate_assignment` to `generate_feedback`, if nbgrader is here."""
+"""The nbgrader edition, from `generate_assignment` to `generate_feedback`."""
 
 import os
 import re
@@ -56,7 +56,6 @@ def test_each_exercise_becomes_an_answer_and_a_test(path):
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """A course with one short chapter, released, and three students' submissions graded."""
-    pytest.importorskip("nbgrader")
     folder = tmp_path_factory.mktemp("nbgrader")
     (folder / "nbgrader_config.py").write_text(CONFIG)
     write_assignment(folder, NAME, short(read(ROOT / "notebooks" / f"{NAME}.ipynb")))

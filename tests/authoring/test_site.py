@@ -150,6 +150,7 @@ def browser():
 def page(browser, address):
     """A new page; after the test, it must have asked nobody but the site, and raised no error."""
     context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)  # a busy machine is no fault of the site
     page, asked, errors = context.new_page(), [], []
     context.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(f"{page.url}: {error}"))

@@ -646,12 +646,26 @@ def test_an_nbgrader_edition_says_what_comes_next(course, tmp_path):
     assert (tmp_path / "out" / "source" / "00_start_here" / "00_start_here.ipynb").exists()
 
 
+def test_slides_name_the_extra_that_they_need(course, monkeypatch):
+    monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)  # as if it weren't installed
+    monkeypatch.delitem(sys.modules, "course_lib.authoring.slides", raising=False)
+    monkeypatch.delattr("course_lib.authoring.slides", raising=False)
+    done = course("edition", "slides", "out")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert 'latex2mathml.converter: pip install -e ".[slides]"' in done.err
+
+
 def test_grading_refuses_in_one_line(course, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.csv").mkdir()
     for arguments, told in (
         (("nowhere", "--seed", "1"), "there is no folder nowhere"),
         (("empty", "--seed", "0"), "seed 0 is the students'"),
         (("empty", "--seed", "1", "--trusted"), "holds no notebooks"),
+        (("empty", "--seed", "1", "--jobs", "0"), "at least 1; got 180 and 0"),
+        (("empty", "--seed", "1", "--seconds", "-5"), "at least 1; got -5 and 2"),
+        (("empty", "--seed", "1", "--csv", "folder.csv"), "a file that ends in .csv"),
+        (("empty", "--seed", "1", "--csv", "verdicts"), "a file that ends in .csv"),
     ):
-        done = course("grade", *arguments, "--csv", "out.csv")
+        done = course("grade", "--csv", "out.csv", *arguments)
         assert (done.status, done.err.count("\n")) == (2, 1) and told in done.err

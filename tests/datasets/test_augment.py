@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from course_lib.datasets import augment
-from course_lib.datasets.augment import shift_and_rotate
+from course_lib.datasets.augment import shift_and_rotate, vary
 from course_lib.datasets.digits import digits
 
 IMAGES = digits(8, "test")[0][:20]
@@ -67,3 +67,41 @@ def test_each_image_gets_its_own_change_and_stays_in_range():
 def test_refusals(images, settings, line):
     with pytest.raises(ValueError, match=line):
         shift_and_rotate(images, **settings)
+
+
+# Drawings on white
+
+NONE = dict(shift=0, scale=0, degrees=0, colour=0, blur=0, noise=0)
+
+
+def test_a_drawing_that_is_not_varied_stays():
+    images = IMAGES.repeat(1, 3, 1, 1)
+    torch.testing.assert_close(vary(images, **NONE), images)
+
+
+@pytest.mark.parametrize("which", ["shift", "scale", "degrees", "colour", "blur"])
+def test_white_stays_white_and_each_change_is_one(which):
+    size = {"shift": 0.2, "scale": 0.3, "degrees": 20, "colour": 0.2, "blur": 1}[which]
+    drawing = torch.ones(8, 3, 32, 32)
+    drawing[:, :, 10:20, 12:18] = torch.tensor([-0.5, 0.2, 0.6])[:, None, None]
+    torch.manual_seed(0)
+    varied = vary(drawing, **NONE | {which: size})
+    assert not torch.equal(varied[0], drawing[0]) and not varied.isnan().any()
+    assert (varied[:, :, :2] == 1).all() and varied.abs().max() <= 1
+    if which != "blur":  # each picture in its own way
+        assert len({tuple(picture.flatten().tolist()) for picture in varied}) == 8
+
+
+def test_a_blur_is_a_mean_of_nine_and_noise_is_as_strong_as_asked():
+    torch.testing.assert_close(
+        vary(IMAGES, **NONE | {"blur": 1})[..., 1:-1, 1:-1], F.avg_pool2d(IMAGES, 3, stride=1)
+    )
+    grey = torch.zeros(2000, 1, 8, 8)
+    torch.manual_seed(0)
+    spread = vary(grey, **NONE | {"noise": 0.1}).std((1, 2, 3))  # uniform between 0 and 0.1
+    assert spread.mean() == pytest.approx(0.05, abs=0.002) and spread.max() < 0.13
+
+
+def test_drawings_that_are_not_square_are_refused():
+    with pytest.raises(ValueError, match="square"):
+        vary(torch.ones(2, 3, 8, 9))

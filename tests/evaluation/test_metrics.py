@@ -7,6 +7,7 @@ import torch
 
 from course_lib.evaluation.metrics import (
     Metric,
+    clustered,
     find,
     from_card,
     mean,
@@ -39,6 +40,27 @@ def test_a_means_interval_is_that_of_the_central_limit_theorem():
     assert (metric.value, metric.count, metric.kind) == (3.0, 4, "pair")
     half = 1.96 * (14 / 3) ** 0.5 / 2  # squared deviations 4, 1, 0, 9
     assert metric.interval == pytest.approx((3 - half, 3 + half))
+
+
+def test_a_clustered_interval_counts_clusters_and_not_values():
+    values = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    alone = clustered("error", values, range(40))
+    assert alone.value == mean("error", values).value
+    assert alone.interval == pytest.approx(mean("error", values).interval)
+    # each value three times over says no more about the mean
+    often = clustered("error", values.repeat(3), list(range(40)) * 3, split="train")
+    assert often.interval == pytest.approx(alone.interval)
+    assert (often.count, often.split) == (120, "train")
+
+
+def test_a_clustered_interval_covers_the_truth_as_often_as_it_says():
+    generator = torch.Generator().manual_seed(0)
+    names, inside = [n // 5 for n in range(300)], 0
+    for _ in range(400):
+        common = torch.randn(60, generator=generator).repeat_interleave(5)
+        low, high = clustered("x", common + torch.randn(300, generator=generator), names).interval
+        inside += low <= 0 <= high
+    assert 0.91 < inside / 400 < 0.98
 
 
 def test_a_card_keeps_every_metric():

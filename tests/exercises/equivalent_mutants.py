@@ -236,6 +236,19 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         "a block's number is 0 or 1": ["block => block ** 2 (2)"],
     },
     "13.4": {SQUARED: ["z - mean => mean - z", "z - mean => -(z - mean)"]},
+    "15a.2": {
+        SAME_SIZE: ["hidden => nats"],
+        "True and False are their own squares and roots": [
+            *("hidden => hidden ** 2 (2)", "hidden => hidden ** 0.5 (2)"),
+            *("hidden => hidden ** 2 (3)", "hidden => hidden ** 0.5 (3)"),
+        ],
+    },
+    "15a.3": {
+        '"and" has no order': [
+            "(x == mask) & (draws < (t - s) / t) => (draws < (t - s) / t) & (x == mask)"
+        ],
+        "a uniform draw doesn't meet a boundary": ["draws < (t - s) / t => draws <= (t - s) / t"],
+    },
     "15b.1": {
         "a covariance is symmetric": [
             "covariance @ ray => covariance.mT @ ray",

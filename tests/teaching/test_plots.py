@@ -79,6 +79,20 @@ def test_smoothed_curve_is_the_running_mean():
     assert xs.tolist() == list(range(1, 8)) == pytest.approx(ys)  # the mean of three in a row
 
 
+def labels_of_y(lowest, highest):
+    curves = {"a": ([0, 1], [lowest, highest])}
+    figure = plots.curves_figure(curves, "t", "step", "loss", log_y=True)
+    FigureCanvasAgg(figure).draw()
+    low, high = figure.axes[0].get_ylim()
+    ticks = zip(figure.axes[0].get_yticks(), figure.axes[0].get_yticklabels(), strict=True)
+    return [label.get_text() for at, label in ticks if low <= at <= high]
+
+
+def test_a_short_logarithmic_axis_has_plain_numbers_and_a_long_one_powers_of_ten():
+    assert labels_of_y(1.2, 60) == ["1", "2", "5", "10", "20", "50"]
+    assert all("10^" in label for label in labels_of_y(1e-4, 1))
+
+
 def test_strip_takes_the_first_and_the_last_moment():
     path = [torch.full((2, 1, 4, 4), i / 20) for i in range(21)]
     figure = plots.strip_figure(path, "t", ["a", "b"], columns=5)

@@ -82,9 +82,10 @@ def test_an_unwritable_place_costs_one_line(cell, kept, capsys):
 
 
 def test_numbers_are_kept_in_the_order_of_the_course(kept):
-    for number in ("10.1", "9.2", "1.10", "1.9"):
+    for number in ("15b.1", "10.1", "15a.10", "15a.2", "9.2", "1.10", "1.9"):
         assert solved.record(number) == ""
-    assert json.loads(kept.read_text())["solved"] == ["1.9", "1.10", "9.2", "10.1"]
+    ordered = ["1.9", "1.10", "9.2", "10.1", "15a.2", "15a.10", "15b.1"]
+    assert json.loads(kept.read_text())["solved"] == ordered
 
 
 def test_the_table_of_a_chapter(kept, capsys):

@@ -33,7 +33,6 @@ CONFIG = {
     "html_css_files": ["site.css"],
     "html_js_files": ["site.js"],
     "html_copy_source": False,
-    "pygments_style": "a11y-high-contrast-light",
     "html_domain_indices": False,
 }
 
