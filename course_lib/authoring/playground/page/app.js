@@ -35,7 +35,6 @@ async function start() {
     return say("This browser can't draw: it lacks WebAssembly SIMD. Any browser from 2023 has it.");
   }
   const manifest = await (await fetch("manifest.json")).json();
-  navigator.serviceWorker?.register(`sw.js?v=${manifest.version}`); // keeps the page for next time
   const ort = await import(`./${manifest.runtime}ort.wasm.min.mjs`);
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = new URL(manifest.runtime, import.meta.url).href;
@@ -46,6 +45,7 @@ async function start() {
   const chosen = () => manifest.models.find((/** @type {Facts} */ m) => m.name === choice.value);
   choice.addEventListener("change", () => open(chosen(), ort));
   await open(chosen(), ort);
+  navigator.serviceWorker?.register(`sw.js?v=${manifest.version}`); // keeps the page for next time
 }
 
 /** Opens a model and offers its captions. */
@@ -63,7 +63,7 @@ async function open(/** @type {Facts} */ facts, /** @type {any} */ ort) {
     if (!response.ok) throw new Error(`${facts.files[part].path} could not be loaded`);
     const file = await response.arrayBuffer();
     read += file.byteLength;
-    say(`Loading the model: ${megabytes(read)} of ${megabytes(all)} MB`);
+    if (read <= all) say(`Loading the model: ${megabytes(read)} of ${megabytes(all)} MB`);
     return file;
   });
   await model.load();
