@@ -30,20 +30,24 @@ def execute(notebook: NotebookNode, folder: Path = FOLDER) -> float:
     The outputs are written into the given notebook. They are those of a reader who has solved no
     exercise yet, whatever progress the person who runs this has.
     """
-    os.environ.update(TQDM_MININTERVAL="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # chapters state running times on a CPU
-    os.environ["COURSE_PROGRESS"] = os.path.join(tempfile.gettempdir(), f"none-{os.getpid()}.json")
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
         kernel_name=KERNEL["name"],
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        coalesce_streams=True,  # otherwise a flush may split a line into two outputs
+        coalesce_streams=True,  # otherwise a line may come in two pieces, as the kernel flushed it
     )
-    start = time.perf_counter()
-    client.execute()
-    return time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as temporary:
+        environment = os.environ | {
+            "TQDM_MININTERVAL": "1",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+            "CUDA_VISIBLE_DEVICES": "",  # chapters state running times on a CPU
+            "COURSE_PROGRESS": os.path.join(temporary, "progress.json"),
+        }
+        start = time.perf_counter()
+        client.execute(env=environment)
+        return time.perf_counter() - start
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,8 @@ from course_lib.common import paths
 from course_lib.experiments import (
     digit_augmentation,
     inverse_problems,
+    molecule_sampling,
+    molecules,
     pixel_vs_latent,
     quality_over_time,
     reference_runs,
@@ -24,8 +26,10 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
+        *(molecules, molecule_sampling),
     )
 }
+UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
 
 
 @pytest.fixture
@@ -124,7 +128,8 @@ def test_every_recorded_result_belongs_to_a_study_and_can_be_repeated(name):
     study, runs = STUDIES[name], load_results(name)
     assert {run.variant for run in runs} <= set(study.variants)
     for run in runs:
-        assert run.seed in study.seeds and run.settings["steps"] > 0
+        assert run.seed in study.seeds
+        assert (run.settings["steps"] > 0) == (run.variant not in UNTRAINED)
         assert run.command == study.command(run.variant, run.seed)
         assert len({len(column) for column in run.curve.values()}) <= 1
         if run.captions:
