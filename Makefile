@@ -53,8 +53,7 @@ test-editions: .venv/dev.stamp
 		tests/authoring/test_grade.py
 
 site: .venv/site.stamp
-	@$(RUN) course_lib.authoring.site outputs/site $(if $(wildcard play/manifest.json),--play play) \
-		$(ARGS)
+	@$(RUN) course_lib.authoring.site outputs/site $(ARGS)
 
 test-site: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --site tests/authoring/test_site.py

@@ -20,5 +20,8 @@ parser.add_argument(
     help="a folder that becomes the site's play/",
 )
 arguments = parser.parse_args()
-build(arguments.out, arguments.play)
+try:
+    build(arguments.out, arguments.play)
+except ValueError as error:
+    raise SystemExit(f"site: {error}") from None
 print(f"{arguments.out / 'index.html'}: open it in a browser")

@@ -43,7 +43,7 @@ def build(out: Path, play: Path | None = None) -> None:
     ValueError where `out` holds something else; RuntimeError where Sphinx warns.
     """
     if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
-        raise ValueError(f"{out} holds something else than the site: name another folder")
+        raise ValueError(f"{out} holds something other than the site: name another folder")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         pages.write(work / "pages", bool(play))
