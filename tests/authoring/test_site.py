@@ -337,6 +337,6 @@ def test_a_chapter_prints_without_menus_on_pages_of_paper(page, tmp_path):
 
 def test_a_folder_with_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(ValueError, match="holds something else"):
+    with pytest.raises(ValueError, match="holds something other than the site"):
         build(tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "precious"
