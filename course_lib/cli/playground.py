@@ -35,7 +35,9 @@ def onnx(
 
 
 def play(
-    model: Annotated[list[str] | None, typer.Option(help="repeat it for more; by default both that ship")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="repeat it for more; by default both that ship")
+    ] = None,
     port: Annotated[int, typer.Option(help="0 takes any free one")] = 8600,
     out: Annotated[Path | None, typer.Option(help="the page's folder; play/ by default")] = None,
     npm: Annotated[
