@@ -119,7 +119,7 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
     components = ("emoji-vae", None)
     goal = "top5"
     settings = dict(
-        steps=6000,
+        steps=5000,
         optimizer=Optimizer("muon", lr=3e-3, warmup=30),
         ema=0.999,
         scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each
