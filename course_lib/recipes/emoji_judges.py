@@ -39,7 +39,6 @@ class JudgeRecipe(Recipe):
         ema=0.99,
         scale=Scale(precision="auto"),
     )
-    ships = False  # until they have been trained
     save_every = 100
     split: str | None = "train"
     batch_size = 64
