@@ -83,7 +83,12 @@ def emoji() -> list[str]:
                 of_real = show(relative(metrics, what, **seen))
                 cells.append(f"{of_real}: {100 * drawn:.1f} of {100 * real:.1f} %")
             rows.append(f"| `{kind}` | {said} | {' | '.join(cells)} |")
-    return rows
+    far = [
+        [find_metric(metrics, f"distance{of}", split=split).value for of in ("", " of real")]
+        for split in ("train", "new pairs")
+    ]
+    cells = [f"{drawn:.2f}, real ones {real:.2f}" for drawn, real in far]
+    return [*rows, f"| | distance to the nearest training picture | {' | '.join(cells)} |"]
 
 
 ASKED = {
