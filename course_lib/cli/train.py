@@ -23,7 +23,7 @@ def check_data(
     from course_lib.recipes.emoji import EmojiLatent
 
     def watch(entries):
-        return tqdm(entries, unit="picture", mininterval=1, leave=False)
+        return tqdm(entries, unit="picture", mininterval=1, leave=False, disable=None)
 
     findings = check_folder(folder, EmojiLatent.size, EmojiLatent.tokenizer, watch=watch)
     for finding in findings:

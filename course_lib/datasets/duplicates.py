@@ -67,13 +67,15 @@ def near_duplicates(pixels: Tensor, limit: float = NEAR) -> np.ndarray:
 def held_out(group: Sequence[int], keys: Sequence[str]) -> np.ndarray:
     """Whether each picture is held out, (N,): at most a tenth of them, in whole groups.
 
+    Of fewer than 20 pictures none is, because a mean over a single one has no spread.
     Groups are taken in the order of their smallest key. Checksums as keys are as good as random
     numbers, and give the same tenth whatever the files are called and however they are sorted.
 
-    >>> held_out([0, 0, 1, 2, 3, 4, 5, 6, 7, 8], list("abcdefghij")).nonzero()
-    (array([2]),)
+    >>> held_out([0, 0, 0, *range(1, 20)], list("abcdefghijklmnopqrstuv")).nonzero()
+    (array([3, 4]),)
     """
-    group, room = np.asarray(group), len(group) // 10
+    group = np.asarray(group)
+    room = len(group) // 10 if len(group) >= 20 else 0
     chosen = np.zeros(len(group), bool)
     for number in dict.fromkeys(group[np.argsort(keys)].tolist()):
         members = group == number

@@ -80,7 +80,7 @@ class CaptionedFolder:
     def split(self) -> tuple["CaptionedFolder", "CaptionedFolder"]:
         """What training sees, and a held-out tenth without near duplicates of it.
 
-        Fewer than ten pictures are too few to hold one out: the second part is then empty.
+        Of fewer than 20 pictures none is held out: the second part is then empty.
         """
         chosen = held_out(near_duplicates(self.pixels), checksums(self.pixels))
         return self._take(~chosen), self._take(chosen)

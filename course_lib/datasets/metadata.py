@@ -43,6 +43,10 @@ def read_line(folder: Path, number: int, line: bytes, column: str = "text") -> t
         ) from None
     if not caption:
         raise ValueError(f"{metadata}, line {number}: {path.name} has an empty caption")
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:  # too long a name, or a folder that may not be opened
+        raise OSError(f"{metadata}, line {number}: {error.strerror}: {path}") from None
+    if not is_there:
         raise FileNotFoundError(f"{metadata}, line {number}: there is no file {path}")
     return path, caption

@@ -101,7 +101,7 @@ class ScenesRecipe(Recipe):
         """Pictures and complete captions of new combinations, a third for each kind of scene.
 
         Of the reader's own pictures a tenth; but those of training again if there are fewer than
-        ten, and if they are shards.
+        20, and if they are shards.
         """
         if self.unseen:
             return self.unseen.batch(range(min(count, len(self.unseen))))
