@@ -127,7 +127,7 @@ def about_copies(pictures: list[Picture], group: Sequence[int], sums: list[str])
     if near:
         names = [" ~ ".join(pictures[i].name for i in which) for which in near]
         text = f"near duplicates: {sum(map(len, near))} pictures in {some(near, 'group')}"
-        yield Finding("note", f"{text} (correlation above {NEAR}); keep the best of each", names)
+        yield Finding("note", f"{text} (similarity above {NEAR}); keep the best of each", names)
     if names := [
         " / ".join(f"{pictures[i].name} {shown(pictures[i].caption)!r}" for i in which)
         for which in exact

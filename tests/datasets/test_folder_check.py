@@ -102,21 +102,21 @@ def test_captions_tokens_and_words(folder):
     assert "tokens: 5 to 29 in" in line(folder, "tokens", tokenizer=Tokenizer.train)
     with pytest.raises(ValueError, match=r"at most 24 tokens .* got 29"):  # as training does
         Tokenizer.train(CaptionedFolder(folder).captions)(" ".join(["a red cat"] * 9))
-    for seed in (41, 42):
+    for seed in (41, 42, 43):
         add(folder, f"{seed}.png", "the same \x1b[31m thing", noise(seed))
     said = line(folder, "note: one caption for many")
-    assert "2 pictures have 'the same ?[31m thing'" in said  # no command to the terminal
+    assert "3 pictures have 'the same ?[31m thing'" in said  # no command to the terminal
 
 
 def test_copies(folder):
-    near = Image.fromarray(noise(0)).point(lambda level: level * 0.9)
+    near = Image.fromarray(noise(0)).point(lambda level: level * 0.95)
     add(folder, "near.png", "darker", near)
     Image.fromarray(noise(1)).save(folder / "again.bmp")
     add(folder, "again.bmp", "a brown bear")
     said = line(folder, "note: exact copies")
     assert said.startswith("note: exact copies: 1 of") and said.endswith(": bear.png = again.bmp")
     said = line(folder, "note: near duplicates: 2 pictures in 1 group")
-    assert said.endswith(": apple.png ~ near.png") and "correlation above 0.97" in said
+    assert said.endswith(": apple.png ~ near.png") and "similarity above 0.98" in said
     said = line(folder, "note: copies with different captions")
     assert said.endswith("bear.png 'a red bear' / again.bmp 'a brown bear'")
 

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     folder, lines = tmp_path_factory.mktemp("pictures"), []
     for number in range(20):
         pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        for factor in (1, 0.8)[: 1 + number % 2]:
+        for factor in (1, 0.95)[: 1 + number % 2]:
             name = f"{number}-{factor}.png"
             Image.fromarray((pixels * factor).astype(np.uint8)).save(folder / name)
             caption = f"drawing {chr(97 + number) * 3}"  # a word of its own for each
