@@ -34,6 +34,7 @@ from course_lib.common.devices import pick_device
 from course_lib.datasets import toy
 from course_lib.datasets.digits import digits
 from course_lib.datasets.folder import CaptionedFolder
+from course_lib.datasets.folder_check import check_folder
 from course_lib.datasets.order import endless, positions
 from course_lib.datasets.scenes import Scenes, random_scene
 from course_lib.datasets.scenes.captions import hard_negative, parse
@@ -534,6 +535,7 @@ NUMBERS = {
     "hard_negative": [("cannot read", lambda: hard_negative("a cat", None))],
     "digits": [("8 pixels", lambda: digits(4)), ("split", lambda: digits(split="all"))],
     "CaptionedFolder": [("size", lambda: CaptionedFolder("nowhere", size=0))],
+    "check_folder": [("size", lambda: check_folder("nowhere", size=0))],
     "random_scene": [("kind", lambda: random_scene(np.random.default_rng(0), "triple"))],
     "Scenes": [
         ("pixels", lambda: Scenes(48)),
@@ -632,6 +634,7 @@ MISSING = {
     "load_published": load_published,
     "load_lora": lambda path: load_lora(path, MODEL),
     "CaptionedFolder": CaptionedFolder,
+    "check_folder": check_folder,
     "Shards": Shards,
 }
 
@@ -652,7 +655,8 @@ FOLDERS = [
     "recipes",
     *("pipelines", "pipelines.stable_diffusion"),
     *("evaluation.distances", "evaluation.neighbours", "evaluation.oracle"),
-    *("datasets.digits", "datasets.folder", "datasets.order", "datasets.shards", "datasets.toy"),
+    *("datasets.digits", "datasets.folder", "datasets.folder_check", "datasets.order"),
+    *("datasets.shards", "datasets.toy"),
     *("datasets.scenes.captions", "datasets.scenes.dataset", "datasets.scenes.grammar"),
     "datasets.torchvision_sets",
 ]
@@ -678,10 +682,11 @@ EXEMPT = {
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
         without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
-        read shards_in unlisted_files visible hidden holds_pictures""",
+        read shards_in unlisted* visible hidden holds_pictures opened square Tokenizer.count
+        read_entries look_at look refused ready""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
-        attention_maps Tokenizer.train write split_of omit place_objects render published
-        save_stable_diffusion save_lora""",
+        attention_maps Tokenizer.train CaptionedFolder.split write split_of omit place_objects
+        render published save_stable_diffusion save_lora""",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware

@@ -47,7 +47,7 @@ class EmojiRecipe(ScenesRecipe):
         return checksums() if self.has_emoji else super().data_fingerprint()
 
     def held_out(self, count: int) -> Pair:
-        """Held-out pairs with their plain captions; a reader's pictures hold nothing out."""
+        """Held-out pairs with their plain captions; of a reader's own pictures a tenth."""
         if not self.has_emoji:
             return super().held_out(count)
         data = Emoji(self.size, "new pairs")
@@ -152,10 +152,16 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
             ]
             said.append(FRAME)
         else:
-            count = 5000 if isinstance(self.data, Shards) else len(self.data)
-            said = [self.data.caption(index) for index in range(count)]
-        tokenizer = Tokenizer.train(said, 2048, LENGTH)
+            said = self.said()
+        tokenizer = self.tokenizer(said)
+        if not self.has_emoji:
+            tokenizer(said)  # refuses captions that are too long now, not during training
         return PromptEncoder(tokenizer, TextEncoder(len(tokenizer), LENGTH, **self.text))
+
+    @staticmethod
+    def tokenizer(captions: list[str]) -> Tokenizer:
+        """A tokenizer for the words of these captions."""
+        return Tokenizer.train(captions, 2048, LENGTH)
 
     def model(self) -> nn.Module:
         return TextUNet(self.unet, self.clip.text_encoder.kwargs, self.clip.tokenizer.kwargs)
@@ -177,7 +183,7 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """The test loss, and what both judges see in as many trained as held-out pairs."""
-        metrics = [self.test_loss(model, count)]
+        metrics = self.losses(model, count)
         return metrics + (emoji_metrics(self.draw(model), count) if self.has_emoji else [])
 
     def score(self, model: nn.Module, count: int = 32) -> float:
