@@ -65,25 +65,21 @@ def pairs_of_pictures():
 
 
 def bootstrap_means(values, concepts, draws):
-    count = draws.max() + 1
-    sums = torch.zeros(count).index_add(0, concepts, values)
-    sizes = torch.zeros(count).index_add(0, concepts, torch.ones(len(values)))
-    return sums[draws].sum(1) / sizes[draws].sum(1)
+    member = F.one_hot(concepts).float()  # (N, K)
+    return (values @ member)[draws].sum(1) / member.sum(0)[draws].sum(1)
 
 
 def mean_of_means(values, concepts, draws):
     """You averaged the concepts' means, so a concept with one picture counts as much as one with
     four. Divide the sum of all drawn values by the number of drawn pictures."""
-    sizes = concepts.bincount()
-    sums = torch.zeros(len(sizes)).index_add(0, concepts, values)
-    return (sums / sizes)[draws].mean(1)
+    member = F.one_hot(concepts).float()
+    return ((values @ member) / member.sum(0))[draws].mean(1)
 
 
 def always_divided_by_all(values, concepts, draws):
     """You divided by the number of all pictures. A resample that drew large concepts has more
     pictures than that: divide by its own number."""
-    sums = torch.zeros(len(concepts.bincount())).index_add(0, concepts, values)
-    return sums[draws].sum(1) / len(values)
+    return (values @ F.one_hot(concepts).float())[draws].sum(1) / len(values)
 
 
 def each_concept_once(values, concepts, draws):
@@ -102,14 +98,9 @@ def values_and_draws():
     small = torch.tensor([1.0, 0.0, 1.0, 0.5]), torch.tensor([0, 1, 1, 1])
     cases = [(*small, torch.tensor([[0, 0], [0, 1], [1, 1]]))]
     for concepts_count, pictures in ((5, 14), (9, 40)):
-        member = torch.cat(
-            [
-                torch.arange(concepts_count),
-                torch.randint(concepts_count, (pictures - concepts_count,)),
-            ]
-        )
+        more = torch.randint(concepts_count, (pictures - concepts_count,))
+        member = torch.cat([torch.arange(concepts_count), more])  # every concept has a picture
         draws = torch.randint(concepts_count, (6, concepts_count))
-        draws[0] = torch.arange(concepts_count)  # so that the largest number occurs
         cases.append((torch.rand(pictures), member, draws))
     return cases
 

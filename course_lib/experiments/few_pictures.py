@@ -25,9 +25,9 @@ from course_lib.training import Optimizer, Scale
 from course_lib.training.seeding import seeded
 
 SIZES = {"40 pictures": 40, "a tenth": 383, "a third": 1277, "all": 3831}
-STEPS = 600
-COUNT = 100  # captions of each kind
-EVERY = 75  # steps between two measurements of the losses
+STEPS = 400
+COUNT = 80  # captions of each kind
+EVERY = 50  # steps between two measurements of the losses
 SHOWN = 10  # samples that are kept
 
 
