@@ -68,6 +68,7 @@ from course_lib.models import (
     VAE,
     AutoencoderKL,
     Classifier,
+    ContentAndStyle,
     DiT,
     Pixels,
     SequenceTransformer,
@@ -160,6 +161,7 @@ EYE = dict(size=16, patch_size=2, channels=8, dim=8, layers=1, heads=2)
 TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=60, length=8)
 READER = CLIP(TOKENIZER.kwargs, dict(dim=8, layers=1, heads=2), EYE, dim=8)
 JUDGE = Classifier(3, size=16, channels=(8, 8), dim=8)
+STYLES = ContentAndStyle(3, 2, size=16, channels=(8, 8), dim=8)
 MODEL = LatentDiffusion(PROCESS, UNET, AUTOENCODER, READER, size=16)
 for network in (UNET, CLASSES, TEXTUNET, BLOCK, TRANSFORMER, AUTOENCODER):
     for parameter in network.requires_grad_(False).parameters():
@@ -277,7 +279,9 @@ TENSORS = {
     "CLIP.embed_image": door(READER.embed_image, images=IMAGES),
     "CLIP.loss": door(lambda images: READER.loss(images, CAPTIONS), images=IMAGES),
     "Classifier.features": door(JUDGE.features, images=IMAGES),
+    "Classifier.embedding": door(JUDGE.embedding, images=IMAGES),
     "Classifier.forward": door(JUDGE.forward, images=IMAGES),
+    "ContentAndStyle.forward": door(STYLES.forward, images=IMAGES),
     "Tokenizer.decode": case(TOKENIZER.decode, ids=TOKENIZER(CAPTIONS)),
     "clip_loss": case(
         clip_loss,
