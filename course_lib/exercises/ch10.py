@@ -13,7 +13,7 @@ from course_lib.teaching.check import Choice, Code, Number, Target, Unusable
 # ---- 10.1 write: families of near duplicates ---------------------------------------------------
 
 
-def families(count, pairs):
+def join_families(count, pairs):
     family = list(range(count))
     for i, j in pairs:
         low, high = sorted((family[i], family[j]))
@@ -42,14 +42,14 @@ def one_pass(count, pairs):
 def largest_member(count, pairs):
     """Your families are right, but you named each by its largest number. The smallest was asked
     for."""
-    smallest = families(count, pairs)
+    smallest = join_families(count, pairs)
     return [max(i for i in range(count) if smallest[i] == name) for name in smallest]
 
 
 def numbered_in_order(count, pairs):
     """Your families are right, but you numbered them 0, 1, 2, … A family is named by its smallest
     member, so that adding a picture at the end renames nothing."""
-    smallest = families(count, pairs)
+    smallest = join_families(count, pairs)
     names = sorted(set(smallest))
     return [names.index(name) for name in smallest]
 
@@ -214,7 +214,7 @@ def share_named(said: Tensor) -> float:
 
 EXERCISES = {
     "10.1": Code(
-        families,
+        join_families,
         pairs_of_pictures,
         "Near duplicates of near duplicates are one family: that is a union-find.",
         [only_its_own_pairs, one_pass, largest_member, numbered_in_order],

@@ -16,7 +16,7 @@ def test_families_are_connected_components():
         rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
         links = coo_array(([1] * len(pairs), (rows, columns)), shape=(count, count))
         number, label = connected_components(links, directed=False)
-        found = ch10.families(count, pairs)
+        found = ch10.join_families(count, pairs)
         assert len(set(found)) == number
         for i, name in enumerate(found):
             members = [j for j in range(count) if label[j] == label[i]]
