@@ -230,6 +230,13 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         ],
     },
     "9.5": {"int() rounds the root down": ["weights.shape[2] => weights.shape[2] + 1"]},
+    "10.1": {
+        "a list twice over begins with the same entries": [
+            "family => 2 * family",
+            "family => 2 * family (2)",
+        ],
+        "a pair that is read again joins nothing more": ["pairs => 2 * pairs"],
+    },
     "13.2": {
         "the second number is 0 or 1": ["int(part) => int(part) ** 2"],
         "of two, the last one is also number -1": ["int(part) => -int(part)"],

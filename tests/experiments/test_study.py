@@ -9,6 +9,7 @@ from PIL import Image
 from course_lib.common import paths
 from course_lib.experiments import (
     digit_augmentation,
+    few_pictures,
     inverse_problems,
     molecule_sampling,
     molecules,
@@ -26,7 +27,7 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
-        *(molecules, molecule_sampling),
+        *(molecules, molecule_sampling, few_pictures),
     )
 }
 UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
