@@ -5,6 +5,7 @@ Parts that diffusers' or transformers' models have, too, have the same names the
 
 from course_lib.models.attention import attention_maps, heat_map
 from course_lib.models.classifier import Classifier
+from course_lib.models.controlnet import Controlled, ControlNet
 from course_lib.models.dit import DiT
 from course_lib.models.layers import capture
 from course_lib.models.lora import LoRA
@@ -30,6 +31,8 @@ __all__ = [
     "VAE",
     "AutoencoderKL",
     "Classifier",
+    "ControlNet",
+    "Controlled",
     "DiT",
     "ImageEncoder",
     "LoRA",

@@ -4,6 +4,7 @@ parts = load_stable_diffusion("stable-diffusion-v1-5")                  # diffus
 parts = load_stable_diffusion("v1-5-pruned-emaonly.safetensors", "tokenizer")   # one file
 save_stable_diffusion(parts, "outputs/small")                           # diffusers' folder
 loras = load_lora("style.safetensors", parts)                           # diffusers' or kohya's
+controlnet = load_controlnet("sd-controlnet-canny", parts)              # diffusers' folder
 """
 
 from course_lib.pipelines.stable_diffusion.checkpoint import (
@@ -11,13 +12,16 @@ from course_lib.pipelines.stable_diffusion.checkpoint import (
     load_stable_diffusion,
     times,
 )
+from course_lib.pipelines.stable_diffusion.controlnet import load_controlnet, save_controlnet
 from course_lib.pipelines.stable_diffusion.lora import load_lora, save_lora
 from course_lib.pipelines.stable_diffusion.save import save_stable_diffusion
 
 __all__ = [
     "StableDiffusion",
+    "load_controlnet",
     "load_lora",
     "load_stable_diffusion",
+    "save_controlnet",
     "save_lora",
     "save_stable_diffusion",
     "times",
