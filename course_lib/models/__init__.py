@@ -3,7 +3,7 @@
 Parts that diffusers' or transformers' models have, too, have the same names there.
 """
 
-from course_lib.models.attention import attention_maps, heat_map
+from course_lib.models.attention import attention_maps, edited_attention, heat_map
 from course_lib.models.classifier import Classifier
 from course_lib.models.controlnet import Controlled, ControlNet
 from course_lib.models.dit import DiT
@@ -47,6 +47,7 @@ __all__ = [
     "attention_maps",
     "capture",
     "clip_loss",
+    "edited_attention",
     "heat_map",
     "retrieval",
 ]
