@@ -73,7 +73,8 @@ parity: .venv/dev.stamp
 		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
 		tests/pipelines/stable_diffusion/test_checkpoint.py \
 		tests/pipelines/stable_diffusion/test_controlnet.py \
-		tests/pipelines/stable_diffusion/test_lora.py
+		tests/pipelines/stable_diffusion/test_lora.py \
+		tests/pipelines/stable_diffusion/test_textual_inversion.py
 
 refusals: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --refusals tests

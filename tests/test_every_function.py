@@ -102,6 +102,7 @@ from course_lib.pipelines.stable_diffusion import (
     load_controlnet,
     load_lora,
     load_stable_diffusion,
+    load_textual_inversion,
     times,
 )
 from course_lib.recipes import load_pipeline
@@ -656,6 +657,7 @@ MISSING = {
     "load_published": load_published,
     "load_lora": lambda path: load_lora(path, MODEL),
     "load_controlnet": lambda path: load_controlnet(path, MODEL),
+    "load_textual_inversion": lambda path: load_textual_inversion(path, MODEL),
     "CaptionedFolder": CaptionedFolder,
     "Shards": Shards,
 }
@@ -706,8 +708,10 @@ EXEMPT = {
         without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
-        attention_maps edited_attention Tokenizer.train write split_of omit place_objects render published
-        save_stable_diffusion save_lora save_controlnet ControlNet.from_unet""",
+        attention_maps edited_attention Tokenizer.train write split_of omit place_objects render
+        published save_stable_diffusion save_lora save_controlnet save_textual_inversion
+        ControlNet.from_unet""",
+    "its captions are its tokenizer's": "TextualInversion TextualInversion.*",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware

@@ -19,6 +19,7 @@ from course_lib.models.text import (
     clip_loss,
     retrieval,
 )
+from course_lib.models.textual_inversion import TextualInversion
 from course_lib.models.tokenizer import Tokenizer
 from course_lib.models.unet import SD15_UNET, TextUNet, UNet, UNetBlock
 from course_lib.models.vae import SD15_VAE, VAE, AutoencoderKL, Pixels
@@ -41,6 +42,7 @@ __all__ = [
     "SequenceTransformer",
     "TextEncoder",
     "TextUNet",
+    "TextualInversion",
     "Tokenizer",
     "UNet",
     "UNetBlock",

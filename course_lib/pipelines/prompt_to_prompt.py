@@ -58,6 +58,7 @@ def prompt_to_prompt(
     require(len(captions) == len(edited), "edited captions", f"{len(captions)}", len(edited))
     require(0 <= share <= 1, "share", "a share of the steps, from 0 to 1", share)
     seeds = list(range(len(captions)) if seeds is None else seeds)
+    require(len(seeds) == len(captions), "seeds", f"{len(captions)}, one a caption", len(seeds))
     network, context, draws = prepare(model, captions + edited, 2 * seeds, scale, negative)
     edit = attention_edit(model.clip.tokenizer, captions, edited, weights or {}, model.device)
     noise = initial_noise(draws, model.latent).to(model.device)  # the same for both captions

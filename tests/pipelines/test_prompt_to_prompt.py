@@ -125,7 +125,7 @@ def test_attention_with_its_own_maps_is_attention():
         (dict(weights={"blue": nan}), "weight of 'blue': expected a finite number, got nan"),
         (dict(weights={"red": 2}), "weights: expected words of the edited captions, got 'red'"),
         (dict(weights={"": 2}), "weights: expected words of the edited captions, got ''"),
-        (dict(seeds=[1, 2]), "4 seeds were given for 2 captions"),
+        (dict(seeds=[1, 2]), "seeds: expected 1, one a caption, got 2"),
         (dict(steps=0), "steps: expected a whole number, at least 1"),
     ],
 )
