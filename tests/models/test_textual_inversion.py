@@ -73,7 +73,7 @@ def test_words_that_it_refuses(clip, word, start, line):
 
 def test_captions_that_it_refuses(clip):
     new = TextualInversion(clip, "<toy>", torch.randn(3, 8))
-    with pytest.raises(ValueError, match="expected at most 9 tokens .*, got 11"):
+    with pytest.raises(ValueError, match=r"expected at most 9 tokens .*, got 11"):
         new.context(["<toy> <toy> <toy>"])
     with pytest.raises(ValueError, match="unknown words: 'purple'"):
         new.context(["a purple <toy>"])
