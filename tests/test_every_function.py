@@ -338,6 +338,7 @@ FINE = {
     "Schedule.time t: another dtype": "a timestep may be a whole number",
     "*UNet.forward* timestep: another dtype": "the same timestep",
     "Control*.forward timestep: another dtype": "the same timestep",
+    "Controlled images: another device": "its ControlNet refuses them when it is called",
     "DiT.forward timestep: another dtype": "the same timestep",
     "guided timestep: another dtype": "the same timestep",
     "sample noise: another [rw]*": "any shape that the network likes",
@@ -433,7 +434,7 @@ def test_bad_data_are_refused_in_one_line(name, argument, way):
 
 
 WEIGHTED = ["UNet", "TextUNet", "UNetBlock", "DiT", "AutoencoderKL", "VAE", "ImageEncoder", "CLIP"]
-WEIGHTED += ["ControlNet", "Controlled"]
+WEIGHTED += ["ControlNet"]
 
 
 @pytest.mark.parametrize("name", [n for n in TENSORS if n.partition(".")[0] in WEIGHTED])
@@ -703,7 +704,7 @@ EXEMPT = {
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        UNet.embed UNet.encode ControlNet.embed ControlNet.encode ControlNet.check_images
+        UNet.embed UNet.encode ControlNet.embed ControlNet.encode
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
         without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted_files visible hidden holds_pictures""",

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from course_lib.common.checks import check_tensor, require
+from course_lib.common.checks import FLOATS, check_tensor, require
 from course_lib.models.layers import check_inputs, conv, keeps_kwargs, zeroed
 from course_lib.models.lora import LoRA
 from course_lib.models.unet import UNet
@@ -84,8 +84,8 @@ class ControlNet(UNet):
             widths += [channels] * (len(block.resnets) + len(block.downsamplers))
         self.controlnet_down_blocks = nn.ModuleList(zero_convolution(w) for w in widths)
         self.controlnet_mid_block = zero_convolution(channels)
-        factor = 2 ** (len(embedding_channels) - 1)
-        self.conditioning_channels, self.factor = conditioning_channels, factor
+        self.factor = 2 ** (len(embedding_channels) - 1)
+        self.images_shape = "B", conditioning_channels, "H", "W"
 
     @classmethod
     def from_unet(cls, unet: UNet, **keywords) -> "ControlNet":
@@ -106,20 +106,14 @@ class ControlNet(UNet):
         self, x: Tensor, timestep: Tensor, context: Tensor | None, images: Tensor
     ) -> list[Tensor]:
         check_inputs(self, x, timestep, context)
-        self.check_images(images, x)
+        check_tensor("images", images, self.images_shape, self.conv_in.weight)
         temb = self.embed(timestep.expand(x.shape[0]), context)  # (B, time_dim)
-        hint = self.controlnet_cond_embedding(images)  # (B or fewer, channels, H, W)
+        h, hint = self.conv_in(x), self.controlnet_cond_embedding(images)  # (B, channels, H, W)
         hint = hint.repeat(len(x) // len(hint), 1, 1, 1)
-        h, skips = self.encode(self.conv_in(x) + hint, temb, context)
+        require(hint.shape == h.shape, "images", f"1 or B, {self.factor} times x's size", images)
+        h, skips = self.encode(h + hint, temb, context)  # (B, C, h, w)
         residuals = [zero(s) for zero, s in zip(self.controlnet_down_blocks, skips, strict=True)]
         return [*residuals, self.controlnet_mid_block(h)]
-
-    def check_images(self, images: Tensor, x: Tensor) -> None:
-        height, width = (self.factor * side for side in x.shape[2:])
-        shape = "B", self.conditioning_channels, height, width
-        check_tensor("control images", images, shape, self.conv_in.weight)
-        fits = len(x) % len(images) == 0
-        require(fits, "control images", f"one for all {len(x)} samples, or one for each", images)
 
 
 class Controlled(nn.Module):
@@ -128,7 +122,8 @@ class Controlled(nn.Module):
     It is called like the U-Net: `prediction = network(x, timestep, context)`.
     images: (1, C, H, W) for all samples or (B, C, H, W) for each, in [0, 1]; with guidance, whose
     batch holds every sample twice, each image serves both. scale: the factor of the residuals.
-    ValueError for a ControlNet of another U-Net, and for images with values outside [0, 1].
+    ValueError for images with values outside [0, 1]; when called, also for images of another size,
+    and for the ControlNet of another U-Net.
 
     >>> unet = UNet(4, channels=8, multipliers=(1,), attention=(False,))
     >>> network = Controlled(unet, ControlNet.from_unet(unet), torch.zeros(1, 3, 64, 64))
@@ -140,13 +135,7 @@ class Controlled(nn.Module):
         self, network: UNet | LoRA, controlnet: ControlNet, images: Tensor, scale: float = 1.0
     ):
         super().__init__()
-        unet = network
-        while isinstance(unet, LoRA):
-            unet = unet.network
-        check_pair(unet, controlnet.copied)
-        weight = controlnet.conv_in.weight
-        shape = "B", controlnet.conditioning_channels, "H", "W"
-        check_tensor("control images", images, shape, weight, values=(0, 1))
+        check_tensor("images", images, controlnet.images_shape, images, FLOATS, values=(0, 1))
         require(-torch.inf < scale < torch.inf, "scale of control", "a finite number", scale)
         self.network, self.controlnet, self.scale = network, controlnet, scale
         self.register_buffer("images", images, persistent=False)
@@ -154,23 +143,6 @@ class Controlled(nn.Module):
     def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
         residuals = self.controlnet(x, timestep, context, self.images)
         return self.network(x, timestep, context, *(self.scale * r for r in residuals))
-
-
-SHAPES = ("in_channels", "channels", "multipliers", "layers_per_block", "context_dim", "classes")
-
-
-def check_pair(unet: UNet, copied: dict, what: str = "ControlNet") -> None:
-    """ValueError unless a U-Net with the keywords `copied` has this U-Net's inputs and skips.
-
-    >>> unet = UNet(4, channels=8, multipliers=(1,), attention=(False,))
-    >>> check_pair(unet, ControlNet.from_unet(unet).copied)
-    """
-    require(type(unet) is UNet, "control", "a UNet, or a LoRA of one", type(unet).__name__)
-    for key in SHAPES:
-        wanted, got = unet.kwargs[key], copied.get(key)
-        if isinstance(wanted, Sequence):
-            wanted, got = tuple(wanted), tuple(got)
-        require(got == wanted, what, f"one for a U-Net with {key} {wanted}", got)
 
 
 def zero_convolution(channels: int) -> nn.Conv2d:

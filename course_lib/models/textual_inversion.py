@@ -19,7 +19,7 @@ from course_lib.models.text import PromptEncoder
 class TextualInversion(PromptEncoder):
     """A PromptEncoder that knows one more word (Gal et al. 2022, §4.1); all else is frozen.
 
-    word: as it is written in captions, such as "<toy>"; it must not be empty.
+    word: as it is written in captions, such as "<toy>".
     start: a word of the tokenizer, whose vectors the new word's `vectors` (N, dim) start as; or
     those vectors. With N vectors, the word takes N tokens of a caption. ValueError for captions
     that are too long.
@@ -34,12 +34,9 @@ class TextualInversion(PromptEncoder):
 
     def __init__(self, clip: PromptEncoder, word: str, start: str | Tensor):
         super().__init__(clip.tokenizer, clip.text_encoder.requires_grad_(False))
-        require(bool(word) and not word.isspace(), "new word", "a name such as <toy>", repr(word))
         table = clip.text_encoder.token_embedding.weight  # (V, dim)
         if isinstance(start, str):
-            ids = clip.tokenizer.encode(start)[1:-1]  # without the start and end of text
-            require(bool(ids), "start", "a word of the tokenizer", repr(start))
-            start = table[ids]
+            start = table[clip.tokenizer.encode(start)[1:-1]]  # without the start and end of text
         check_tensor("start", start, ("N", table.shape[1]), table)
         self.word, self.vectors = word, nn.Parameter(start.detach().clone())
 
@@ -51,16 +48,16 @@ class TextualInversion(PromptEncoder):
 
     def encode(self, caption: str) -> list[int]:
         """Ids of one caption, padded; the new word's are those after the vocabulary."""
-        words, vocab_size = self.tokenizer, self.text_encoder.vocab_size
+        words, length = self.tokenizer, self.tokenizer.length
+        vocab_size = self.text_encoder.vocab_size
         ids = [words.start]
         for i, piece in enumerate(words.without_final(caption).split(self.word)):
             words.check_words(piece)
             ids += range(vocab_size, vocab_size + len(self.vectors)) if i else []
             ids += words.bpe.encode(piece, add_special_tokens=False).ids
         ids.append(words.end)
-        limit = f"at most {words.length} tokens with its start and end"
-        require(len(ids) <= words.length, f"caption {short(caption)!r}", limit, len(ids))
-        return ids + [words.end] * (words.length - len(ids))
+        require(len(ids) <= length, short(caption), f"at most {length} tokens", len(ids))
+        return ids + [words.end] * (length - len(ids))
 
     def context(self, captions: str | Sequence[str]) -> Tensor:
         """What the U-Net's cross-attention reads: (B, L, dim)."""

@@ -204,7 +204,8 @@ class UNet(nn.Module):
         temb = self.embed(timestep.expand(x.shape[0]), context)  # (B, time_dim)
         h, skips = self.encode(self.conv_in(x), temb, context)  # (B, C, h, w)
         if residuals:
-            check_residuals(residuals, [*skips, h])
+            wanted, got = ([tuple(r.shape) for r in each] for each in ([*skips, h], residuals))
+            require(got == wanted, "residuals", f"those of the skips and the middle, {wanted}", got)
             *skips, h = (a + b for a, b in zip([*skips, h], residuals, strict=True))
         for block in self.up_blocks:
             h = block(h, temb, context, skips)
@@ -225,12 +226,6 @@ class UNet(nn.Module):
         for block in self.down_blocks:
             h = block(h, temb, context, skips)
         return self.mid_block(h, temb, context), skips
-
-
-def check_residuals(residuals: Sequence[Tensor], features: Sequence[Tensor]) -> None:
-    """ValueError unless there is one for each feature map, of the same shape."""
-    wanted, got = ([tuple(x.shape) for x in each] for each in (features, residuals))
-    require(got == wanted, "residuals", f"one for each skip and the middle, {wanted}", got)
 
 
 class TextUNet(nn.Module):

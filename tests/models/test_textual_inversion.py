@@ -58,8 +58,7 @@ def test_only_its_vectors_are_trained(clip):
 @pytest.mark.parametrize(
     ("word", "start", "line"),
     [
-        ("", "circle", "new word: expected a name such as <toy>, got ''"),
-        ("<toy>", "", "start: expected a word of the tokenizer, got ''"),
+        ("<toy>", "", r"start: expected \(N, 8\) .*, got \(0, 8\)"),
         ("<toy>", "cat", "unknown words: 'cat'"),
         ("<toy>", torch.zeros(1, 7), r"start: expected \(N, 8\) .*, got \(1, 7\)"),
         ("<toy>", torch.zeros(8), r"start: expected \(N, 8\) .*, got \(8,\)"),
@@ -73,7 +72,7 @@ def test_words_that_it_refuses(clip, word, start, line):
 
 def test_captions_that_it_refuses(clip):
     new = TextualInversion(clip, "<toy>", torch.randn(3, 8))
-    with pytest.raises(ValueError, match=r"expected at most 9 tokens .*, got 11"):
+    with pytest.raises(ValueError, match=r"expected at most 9 tokens, got 11"):
         new.context(["<toy> <toy> <toy>"])
     with pytest.raises(ValueError, match="unknown words: 'purple'"):
         new.context(["a purple <toy>"])

@@ -15,8 +15,7 @@ from safetensors.torch import save
 
 from course_lib.common.checks import finite, require
 from course_lib.common.files import make_folder, write_files
-from course_lib.models import ControlNet
-from course_lib.models.controlnet import check_pair
+from course_lib.models import ControlNet, UNet
 from course_lib.pipelines.stable_diffusion.checkpoint import (
     StableDiffusion,
     block_types,
@@ -31,6 +30,7 @@ from course_lib.pipelines.stable_diffusion.key_map import DIFFUSERS, renamed
 from course_lib.pipelines.stable_diffusion.save import widths, write_json
 
 OTHERS = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}  # by cross_attention_dim
+SHAPES = "in_channels", "channels", "multipliers", "layers_per_block", "context_dim"
 USUAL = dict(classes=None, transformer_layers=1, mlp_ratio=4, size=None, film=False)
 
 
@@ -43,7 +43,7 @@ def load_controlnet(folder: str | Path, model: StableDiffusion) -> ControlNet:
     """
     folder, weight = Path(folder), model.unet.conv_in.weight
     keywords = check_controlnet(folder)
-    check_pair(model.unet, keywords["unet"], str(folder))
+    check_pair(folder, keywords["unet"], model.unet)
     with ExitStack() as files:
         weights = open_weights(find_weights(folder), files)
         controlnet = with_weights(ControlNet, keywords, weights, DIFFUSERS, weight.dtype)
@@ -73,6 +73,15 @@ def check_controlnet(folder: Path) -> dict:
         conditioning_channels=settings["conditioning_channels"],
         embedding_channels=settings["conditioning_embedding_out_channels"],
     )
+
+
+def check_pair(folder: Path, copied: dict, unet: UNet) -> None:
+    """ValueError unless a U-Net with the keywords `copied` has this U-Net's inputs and skips."""
+    for key in SHAPES:
+        wanted, got = unet.kwargs[key], copied[key]
+        if isinstance(wanted, list):  # as they come from a checkpoint's card
+            wanted = tuple(wanted)
+        require(got == wanted, f"{folder}", f"a ControlNet for a U-Net with {key} {wanted}", got)
 
 
 def count_controlnet(folder: str | Path) -> int:
@@ -106,7 +115,7 @@ def save_controlnet(controlnet: ControlNet, folder: str | Path) -> None:
         cross_attention_dim=unet["context_dim"],
         use_linear_projection=True,  # `proj_in` and `proj_out` of a transformer
         down_block_types=block_types(unet["attention"]),
-        conditioning_channels=controlnet.conditioning_channels,
+        conditioning_channels=controlnet.kwargs["conditioning_channels"],
         conditioning_embedding_out_channels=list(controlnet.kwargs["embedding_channels"]),
     )
     folder = make_folder(folder)

@@ -270,7 +270,7 @@ THREE = dict(
             ["is a ControlNet for Stable Diffusion XL", "only opens those for Stable Diffusion 1"],
         ),
         (dict(cross_attention_dim=1024), ["is a ControlNet for Stable Diffusion 2"]),
-        (dict(cross_attention_dim=64), ["one for a U-Net with context_dim 32, got 64"]),
+        (dict(cross_attention_dim=64), ["a ControlNet for a U-Net with context_dim 32, got 64"]),
         (THREE, ["with multipliers (1.0, 2.0), got (1.0, 2.0, 2.0)"]),
         (dict(layers_per_block=1), ["with layers_per_block 2, got 1"]),
         (dict(block_out_channels=[160, 320]), ["with channels 128, got 160"]),
@@ -328,7 +328,7 @@ def test_refuses_what_is_not_there_or_damaged(model, control, tmp_path):
 
 def test_refuses_the_unet_of_another_model(control):
     other = UNet(4, channels=8, multipliers=(1, 2), attention=(True, False), context_dim=8)
-    with pytest.raises(ValueError, match="one for a U-Net with channels 8, got 128"):
+    with pytest.raises(ValueError, match="a ControlNet for a U-Net with channels 8, got 128"):
         load_controlnet(control, type("Model", (), dict(unet=other)))
 
 
