@@ -20,7 +20,7 @@ class Range(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.low:.2g} to {self.high:.2g}"
+        return " to ".join(f"{float(f'{end:.2g}'):,g}" for end in self)
 
 
 # Low: the rated power of a server's processor with many cores, divided among them. High: a laptop
@@ -29,7 +29,8 @@ WATTS = Range(3, 15)  # of one busy core
 # Power usage effectiveness: what the building draws for each watt that the computer draws. High:
 # the average that Strubell et al. (2019, section 2) assume for data centres.
 PUE = Range(1.0, 1.58)
-# kg of CO2 equivalent for each kWh in 2023: Norway and India; the world's mean is 0.481 (Ember 2024).
+# kg of CO2 equivalent for each kWh in 2023: Norway and India; the world's mean is 0.481 (Ember
+# 2024).
 INTENSITY = Range(0.030, 0.713)
 
 

@@ -1,4 +1,4 @@
-"""Energy and emissions: the formula by hand, the published figures that it should give, refusals."""
+"""Energy and emissions: the formula by hand, published figures that it should give, refusals."""
 
 import pytest
 
@@ -36,6 +36,7 @@ def test_each_assumption_widens_the_range_on_its_own_side():
 
 def test_a_range_is_written_with_two_digits():
     assert str(Range(0.001234, 56.78)) == "0.0012 to 57"
+    assert str(Range(713, 12_345)) == "710 to 12,000"
 
 
 @pytest.mark.parametrize(
