@@ -23,7 +23,8 @@ def jpeg(images: Tensor, quality: int) -> Tensor:
     """
     require(1 <= quality <= 95, "quality", "1 to 95", quality)
     levels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
-    return torch.stack([written(each.squeeze(-1), quality) for each in levels]).to(images)
+    levels = levels[..., 0] if images.shape[1] == 1 else levels  # (B, H, W) or (B, H, W, 3)
+    return torch.stack([written(each, quality) for each in levels]).to(images)
 
 
 def written(levels: np.ndarray, quality: int) -> Tensor:

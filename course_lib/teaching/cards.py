@@ -124,8 +124,8 @@ def details(name: str, facts: dict) -> list[str]:
     return [
         f"- **What:** {' '.join(what.split())}",
         f"- **Network:** `{facts['class']}`, {facts['parameters']:,} parameters, {size:.1f} MB",
-        f"- **Training:** `{facts['command']}`, {facts['steps']:,} steps with {settings['optimizer']}, "
-        f"learning rate {settings['lr']:g}, seed {facts['seed']}, averaged weights",
+        f"- **Training:** `{facts['command']}`, {facts['steps']:,} steps, seed {facts['seed']}, "
+        f"{settings['optimizer']} with learning rate {settings['lr']:g}, averaged weights",
         f"- **Made with:** Python {versions['python']}, PyTorch {versions['torch']}",
         f"- **Weights:** SHA-256 `{facts['sha256']}`",
         f"- **By:** {weights.who}. **Licence:** {weights.licence}",

@@ -67,7 +67,8 @@ def read_works(page: Path, folder: str) -> list[Work]:
         if not line.startswith("|"):
             header = None
             continue
-        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        inside = line.strip().removeprefix("|").removesuffix("|")
+        cells = [cell.strip() for cell in inside.split("|")]
         if header is None:
             header = cells
         elif set(COLUMNS) <= set(header) and not set(line) <= set("|-: "):

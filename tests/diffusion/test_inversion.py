@@ -38,7 +38,7 @@ def test_many_rounds_find_the_noise_that_ddim_started_from(schedule, prediction)
     torch.testing.assert_close(found, noise, atol=1e-8, rtol=0)
     once = (invert(process, curved_network, x0, context, steps=20) - noise).abs().max()
     many = (invert(process, curved_network, x0, context, steps=20, rounds=3) - noise).abs().max()
-    assert 1e-6 < many < once < 0.5
+    assert many < once / 10 and 1e-4 < once < 0.5
 
 
 def test_it_costs_an_evaluation_for_each_step_and_round():
