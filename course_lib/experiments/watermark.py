@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.registry import choose
 from course_lib.datasets.digits import digits
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import generators, initial_noise, invert, sample, time_grid
@@ -39,7 +40,7 @@ from course_lib.pipelines.watermark import RingKey, distance, p_value, ring_key,
 from course_lib.recipes import load_pipeline
 from course_lib.recipes.digits import SIZE, DigitsDDPM, nearest
 
-STEPS = 20  # of DDIM, and of its inversion
+STEPS, INVERSION = 20, 10  # steps of the sampler, and of DDIM's inversion
 KEYS, MARKED, NEGATIVES = 3, 100, 1000  # pictures with each key; unmarked and real ones together
 BATCH = 50
 STRENGTH = 0.3  # of the noise in image to image
@@ -95,7 +96,7 @@ def digits_subject() -> Subject:
         radius=4,
         channels=1,
         draw=lambda noise, _: sample(process, model, noise, steps=STEPS).clamp(-1, 1),
-        find=lambda images: invert(process, model, images, steps=STEPS),
+        find=lambda images: invert(process, model, images, steps=INVERSION),
         real=lambda indices: real[list(indices)],
         again={"image to image": lambda images: redraw(images).clamp(-1, 1)},
         right=lambda images, _: (nearest(images, recipe)[0] <= limit).tolist(),
@@ -115,7 +116,7 @@ def scenes_subject(sampler: str = "ddim") -> Subject:
 
     def find(images: Tensor) -> Tensor:
         context = null.expand(len(images), -1, -1)  # the detector doesn't know the caption
-        return invert(model.process, model.unet, encoded(images), context, steps=STEPS)
+        return invert(model.process, model.unet, encoded(images), context, steps=INVERSION)
 
     @torch.no_grad()
     def encoded(images: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ def mean(values: list[float]) -> float:
 
 def run(variant: str, seed: int) -> Outcome:
     """Draw, attack, invert and score with that seed's keys."""
-    subject, start = VARIANTS[variant](), SEEDS * (seed + 1)
+    subject, start = choose("variant", variant, VARIANTS)(), SEEDS * (seed + 1)
     shape, radius, channels = subject.shape, subject.radius, subject.channels
     keys = [ring_key(shape, radius, channels, seed=KEYS * seed + k) for k in range(KEYS)]
     others = [*keys[1:], keys[0]]
@@ -209,7 +210,13 @@ def run(variant: str, seed: int) -> Outcome:
     few = indices[0][:4]
     rows = [drawn(subject, few, None), *(change(marked[0][:4]) for change in ATTACKS.values())]
     return Outcome(
-        settings={"steps": STEPS, "keys": KEYS, "marked": KEYS * MARKED, "negatives": NEGATIVES}
+        settings={
+            "steps": STEPS,
+            "inversion": INVERSION,
+            "keys": KEYS,
+            "marked": KEYS * MARKED,
+            "negatives": NEGATIVES,
+        }
         | {"radius": radius, "channels": channels, "strength": STRENGTH, "fpr": FPR},
         metrics=metrics,
         curve=curve,

@@ -3,6 +3,7 @@
 text_to_image      a caption in, a picture out
 edit               image to image, inpainting
 inverse            measurements in, samples of the posterior out
+watermark          a ring in the initial noise, found again by inverting DDIM
 stable_diffusion/  published checkpoints
 """
 
