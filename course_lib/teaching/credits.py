@@ -98,13 +98,7 @@ def credits(data: Path = ROOT / "data") -> str:
     >>> "Microsoft" in credits()
     True
     """
-    found = works(data)
-    rows = [
-        f"| {', '.join(f'`{name}`' for name in work.names)} | {plain(work.what)} | {work.who} "
-        f"| {work.licence} | {', '.join(f'`{model}`' for model in learned_from(work, data))} |"
-        for work in found
-    ]
-    texts = sorted({text for work in found for text in work.texts})
+    texts = sorted({text for work in works(data) for text in work.texts})
     return "\n".join(
         [
             "# Credits",
@@ -112,15 +106,26 @@ def credits(data: Path = ROOT / "data") -> str:
             "The data that ships with the course or that its models learned from, and the models.",
             'If you publish pictures, a model or a copy, name those in the column "who made it".',
             "",
-            "| files or data | what it is | who made it | licence | models that learned from it |",
-            "|---|---|---|---|---|",
-            *rows,
+            *credits_table(data),
             "",
             "The licences in full:",
             "",
             *(f"- {text.relative_to(data.resolve().parent).as_posix()}" for text in texts),
         ]
     )
+
+
+def credits_table(data: Path = ROOT / "data") -> list[str]:
+    """The lines of the statement's table."""
+    rows = ["| files or data | what it is | who made it | licence | models that learned from it |"]
+    rows.append("|---|---|---|---|---|")
+    for work in works(data):
+        names, models = (
+            ", ".join(f"`{name}`" for name in each)
+            for each in (work.names, learned_from(work, data))
+        )
+        rows.append(f"| {names} | {plain(work.what)} | {work.who} | {work.licence} | {models} |")
+    return rows
 
 
 def learned_from(work: Work, data: Path) -> list[str]:

@@ -22,7 +22,8 @@ from course_lib.datasets.scenes.dataset import HELD_OUT_PAIRS
 from course_lib.datasets.scenes.grammar import COLOURS, SHAPES, SIZES
 from course_lib.datasets.scenes.review import WORDS
 
-FIRST = 1000  # examples of an endless data set
+FIRST = 1000  # captions of the endless scenes
+DRAWN = 100  # phantoms
 Facts = dict[str, int | str]
 
 
@@ -58,10 +59,10 @@ def molecules_facts() -> Facts:
 
 
 def phantoms_facts() -> Facts:
-    drawn = phantoms(FIRST, torch.Generator().manual_seed(0))
+    drawn = phantoms(DRAWN, torch.Generator().manual_seed(0))
     added = drawn.lesion - drawn.healthy  # densities from 0 to 1 became pixels from -1 to 1
     return {
-        "counted in the first": FIRST,
+        "counted in the first": DRAWN,
         "width": drawn.healthy.shape[-1],
         "share of pixels in the head": percent((drawn.healthy > -0.9).float().mean().item()),
         "share of pixels in a lesion": percent((added > 0.35).float().mean().item()),

@@ -71,16 +71,16 @@ def test_a_shift_hides_the_key():
 
 def test_what_the_mark_does_to_the_noise():
     """Over all keys it is white noise again; for one key the marked coefficients don't vary."""
-    keys = [ring_key((1, 8, 8), radius=3, seed=seed) for seed in range(2000)]
+    keys = [ring_key((1, 8, 8), radius=3, seed=seed) for seed in range(1000)]
     drawn = noise(len(keys), 1, 8, 8)
     marked = torch.cat([ring_watermark(x[None], k) for x, k in zip(drawn, keys, strict=True)])
     power = spectrum(marked).abs().square().mean(0)[0]
-    # the mean of 2000 squares: a standard deviation of at most sqrt(2 / 2000) = 0.032
-    torch.testing.assert_close(power, torch.ones(8, 8), atol=0.16, rtol=0)
+    # the mean of 1000 squares: a standard deviation of at most sqrt(2 / 1000) = 0.045
+    torch.testing.assert_close(power, torch.ones(8, 8), atol=0.2, rtol=0)
     (key, *_) = keys
     coefficients = spectrum(ring_watermark(drawn, key))
     variance = (coefficients - coefficients.mean(0)).abs().square().mean(0)[0]
-    assert variance[key.mask].max() < 1e-9 < 0.84 < variance[~key.mask].min()
+    assert variance[key.mask].max() < 1e-9 < 0.8 < variance[~key.mask].min()
 
 
 def test_the_p_value_is_uniform_in_white_noise_and_tiny_with_the_mark():
