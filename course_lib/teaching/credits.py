@@ -124,7 +124,9 @@ def credits_table(data: Path = ROOT / "data") -> list[str]:
             ", ".join(f"`{name}`" for name in each)
             for each in (work.names, learned_from(work, data))
         )
-        rows.append(f"| {names} | {plain(work.what)} | {work.who} | {work.licence} | {models} |")
+        rows.append(
+            f"| {names} | {plain(work.what)} | {work.who} | {work.licence} | {models or 'none'} |"
+        )
     return rows
 
 

@@ -58,7 +58,7 @@ def energy_table() -> str:
             "|---|---|---|---|---|",
             *(
                 f"| {it.what} | {f'{it.kwh:,.0f}' if it.kwh else 'not given'} | {it.kg:,.0f} "
-                f"| {it.kg / ours.high:,.0f} to {it.kg / ours.low:,.0f} | {it.source} |"
+                f"| {Range(it.kg / ours.high, it.kg / ours.low)} | {it.source} |"
                 for it in PUBLISHED
             ),
         ]

@@ -20,7 +20,7 @@ class Range(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return " to ".join(f"{float(f'{end:.2g}'):,g}" for end in self)
+        return " to ".join(f"{float(f'{end:.2g}'):,.10g}" for end in self)
 
 
 # Low: the rated power of a server's processor with many cores, divided among them. High: a laptop

@@ -61,7 +61,7 @@ def test_a_new_folder_without_a_licence_is_refused(data):
     row = "| `a.png` | a picture | Bob | [CC BY 4.0](../LICENCE) |\n"
     (data / "new" / "README.md").write_text(TABLE + row)
     assert [work.who for work in works(data)] == ["Ada", "Bob"]
-    assert "| `a.png` | a picture | Bob | CC BY 4.0 |" in credits(data)
+    assert "| `a.png` | a picture | Bob | CC BY 4.0 | none |" in credits(data)
 
 
 @pytest.mark.parametrize(
