@@ -7,7 +7,7 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from course_lib.common.checks import like, require
+from course_lib.common.checks import require
 from course_lib.diffusion.process import Diffusion, Network, for_network, solve
 from course_lib.diffusion.samplers import Point, points, time_grid
 
@@ -42,7 +42,6 @@ def invert(
         xt = xs
         for _ in range(rounds):
             prediction = network(xt, for_network(t.timestep, xt), context)
-            require(like(prediction, xt), "prediction", f"the shape {tuple(xt.shape)}", prediction)
             xt = step_back(process, prediction, xs, s, t)
         xs = xt
     return xs
@@ -55,7 +54,6 @@ def step_back(process: Diffusion, prediction: Tensor, xs: Tensor, s: Point, t: P
     x0 and eps.
     """
     a, b = process.coefficients(t.alpha, t.sigma)
-    solvable = s.alpha * b - s.sigma * a != 0
-    require(solvable, "process", "one whose last step keeps the noise in sight, as 'v'", process)
+    require(s.alpha * b != s.sigma * a, "process", "one that keeps the noise in sight", process)
     x0, eps = solve(lambda alpha, sigma: (a, b), prediction, xs, s.alpha, s.sigma)
     return t.alpha * x0 + t.sigma * eps

@@ -54,7 +54,7 @@ def test_it_costs_an_evaluation_for_each_step_and_round():
 
 def test_what_cannot_be_inverted_is_refused():
     x0 = torch.ones(1, 2)
-    with pytest.raises(ValueError, match="whose last step keeps the noise in sight"):
+    with pytest.raises(ValueError, match="process: expected one that keeps the noise in sight"):
         invert(Diffusion("straight", "x0"), linear_network, x0)
     with pytest.raises(ValueError, match="rounds: expected 1 or more, got 0"):
         invert(Diffusion("straight", "flow"), linear_network, x0, rounds=0)
