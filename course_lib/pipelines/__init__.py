@@ -4,6 +4,7 @@ text_to_image      a caption in, a picture out
 edit               image to image, inpainting, outpainting
 prompt_to_prompt   a caption and its edited version in, two pictures of one layout out
 inverse            measurements in, samples of the posterior out
+watermark          a ring in the initial noise, found again by inverting DDIM
 stable_diffusion/  published checkpoints
 """
 

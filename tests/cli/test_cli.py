@@ -760,3 +760,15 @@ def test_grading_refuses_in_one_line(course, tmp_path):
     ):
         done = course("grade", "--csv", "out.csv", *arguments)
         assert (done.status, done.err.count("\n")) == (2, 1) and told in done.err
+
+
+def test_card_prints_or_writes_and_names_the_nearest(course, tmp_path):
+    done = course("card", "digits-vae")
+    assert done.status == 0 and done.out.startswith("# Model card: digits-vae\n")
+    assert course("card", "digits-vae", "--out", "new/card.md").out == (
+        f"new/card.md: {len(done.out.splitlines())} lines\n"
+    )
+    assert (tmp_path / "new" / "card.md").read_text("utf-8") == done.out
+    wrong = course("card", "digits-vea")
+    assert (wrong.status, wrong.err.count("\n")) == (2, 1)
+    assert "unknown card 'digits-vea'; did you mean 'digits-vae'?" in wrong.err
