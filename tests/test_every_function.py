@@ -61,14 +61,22 @@ from course_lib.diffusion import (
     variational_bound,
 )
 from course_lib.evaluation import PromptOracle
-from course_lib.evaluation.distances import floor, frechet_distance, kernel_distance
+from course_lib.evaluation.distances import (
+    floor,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 from course_lib.evaluation.neighbours import nearest_neighbours
 from course_lib.models import (
     CLIP,
+    GAN,
     VAE,
     AutoencoderKL,
     Classifier,
+    Discriminator,
     DiT,
+    Generator,
     Pixels,
     SequenceTransformer,
     TextUNet,
@@ -96,7 +104,7 @@ from course_lib.pipelines import (
 )
 from course_lib.pipelines.stable_diffusion import load_lora, load_stable_diffusion, times
 from course_lib.recipes import load_pipeline
-from course_lib.training import EMA, Training, learning_rate
+from course_lib.training import EMA, Training, adversarial_loss, learning_rate
 
 SPOILS = {
     "another rank": lambda x: x[None],
@@ -159,6 +167,8 @@ FLAT_VAE = VAE(size=16, channels=4, latent=12)
 EYE = dict(size=16, patch_size=2, channels=8, dim=8, layers=1, heads=2)
 TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=60, length=8)
 READER = CLIP(TOKENIZER.kwargs, dict(dim=8, layers=1, heads=2), EYE, dim=8)
+GROWN = dict(size=8, channels=(8, 8), classes=3)
+ADVERSARIES = GAN(Generator(3, latent=12, **GROWN), Discriminator(3, **GROWN), latent=12)
 JUDGE = Classifier(3, size=16, channels=(8, 8), dim=8)
 MODEL = LatentDiffusion(PROCESS, UNET, AUTOENCODER, READER, size=16)
 for network in (UNET, CLASSES, TEXTUNET, BLOCK, TRANSFORMER, AUTOENCODER):
@@ -276,6 +286,9 @@ TENSORS = {
     "ImageEncoder.patches": door(READER.image_encoder.patches, images=IMAGES),
     "CLIP.embed_image": door(READER.embed_image, images=IMAGES),
     "CLIP.loss": door(lambda images: READER.loss(images, CAPTIONS), images=IMAGES),
+    "Generator.forward": case(ADVERSARIES.generator.forward, z=FLAT, labels=LABELS),
+    "GAN.forward": case(ADVERSARIES.forward, z=FLAT, labels=LABELS),
+    "Discriminator.forward": case(ADVERSARIES.discriminator.forward, images=X, labels=LABELS),
     "Classifier.features": door(JUDGE.features, images=IMAGES),
     "Classifier.forward": door(JUDGE.forward, images=IMAGES),
     "Tokenizer.decode": case(TOKENIZER.decode, ids=TOKENIZER(CAPTIONS)),
@@ -289,6 +302,10 @@ TENSORS = {
     # evaluation
     "frechet_distance": door(frechet_distance, a=FEATURES, b=OTHERS),
     "kernel_distance": door(kernel_distance, a=FEATURES, b=OTHERS),
+    "precision_recall": door(
+        lambda real, generated: precision_recall(real, generated, 1),
+        **dict(real=FEATURES, generated=OTHERS),
+    ),
     "floor": door(lambda real: floor(frechet_distance, real, 2), real=FEATURES),
     "nearest_neighbours": door(nearest_neighbours, images=POINTS, training=FEATURES),
     "PromptOracle.detect": case(PromptOracle().detect, images=SIGHTS),
@@ -305,6 +322,9 @@ TENSORS = {
         **dict(images=IMAGES, mask=torch.ones(1, 1, 16, 16)),
     ),
     "EMA.update": case(update, weight=FEATURES),
+    "adversarial_loss": case(
+        lambda real, labels: adversarial_loss(ADVERSARIES, real, labels), real=X, labels=LABELS
+    ),
 }
 
 # "function argument: way to spoil it", with wildcards -> why that is no error
@@ -344,6 +364,7 @@ FINE = {
     "heat_map maps: another width": "a layer may have any number of heads",
     "heat_map maps: another device": "they are pictured where they are",
     "*_distance *: another d*": "features are taken to float64 on the CPU",
+    "precision_recall *: another d*": "the same",
     "floor real: another [wd]*": "so are these, and may be of any width",
     "PromptOracle.* images: another device": "it looks on the CPU",
     "PromptOracle.* images: NaN": "a diverged model's picture shows nothing: it reads as None",
@@ -659,7 +680,7 @@ EXEMPT = {
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
-        Classifier""",
+        Classifier GAN Generator Discriminator""",
     "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
@@ -672,8 +693,8 @@ EXEMPT = {
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
-        without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
+        Discriminator.features TextEncoder.check UNetBlock.check Tokenizer.check_words prepare
+        default_sampling without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of omit place_objects render published

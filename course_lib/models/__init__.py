@@ -6,6 +6,7 @@ Parts that diffusers' or transformers' models have, too, have the same names the
 from course_lib.models.attention import attention_maps, heat_map
 from course_lib.models.classifier import Classifier
 from course_lib.models.dit import DiT
+from course_lib.models.gan import GAN, Discriminator, Generator
 from course_lib.models.layers import capture
 from course_lib.models.lora import LoRA
 from course_lib.models.sequence import SequenceTransformer
@@ -24,6 +25,7 @@ from course_lib.models.vae import SD15_VAE, VAE, AutoencoderKL, Pixels
 
 __all__ = [
     "CLIP",
+    "GAN",
     "SD15_TEXT",
     "SD15_UNET",
     "SD15_VAE",
@@ -31,6 +33,8 @@ __all__ = [
     "AutoencoderKL",
     "Classifier",
     "DiT",
+    "Discriminator",
+    "Generator",
     "ImageEncoder",
     "LoRA",
     "Pixels",
