@@ -692,9 +692,9 @@ EXEMPT = {
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
-    "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        Discriminator.features TextEncoder.check UNetBlock.check Tokenizer.check_words prepare
-        default_sampling without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
+    "inner work, behind functions that check": """AutoencoderKL.reconstruct Discriminator.features
+        TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
+        without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted_files visible hidden holds_pictures""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps Tokenizer.train write split_of omit place_objects render published
