@@ -63,17 +63,25 @@ from course_lib.diffusion import (
     variational_bound,
 )
 from course_lib.evaluation import PromptOracle
-from course_lib.evaluation.distances import floor, frechet_distance, kernel_distance
+from course_lib.evaluation.distances import (
+    floor,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 from course_lib.evaluation.neighbours import nearest_neighbours
 from course_lib.models import (
     CLIP,
+    GAN,
     VAE,
     AutoencoderKL,
     Classifier,
     ContentAndStyle,
     Controlled,
     ControlNet,
+    Discriminator,
     DiT,
+    Generator,
     Pixels,
     SequenceTransformer,
     TextUNet,
@@ -109,7 +117,7 @@ from course_lib.pipelines.stable_diffusion import (
     times,
 )
 from course_lib.recipes import load_pipeline
-from course_lib.training import EMA, Training, learning_rate
+from course_lib.training import EMA, Training, adversarial_loss, learning_rate
 
 SPOILS = {
     "another rank": lambda x: x[None],
@@ -174,6 +182,8 @@ FLAT_VAE = VAE(size=16, channels=4, latent=12)
 EYE = dict(size=16, patch_size=2, channels=8, dim=8, layers=1, heads=2)
 TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=60, length=8)
 READER = CLIP(TOKENIZER.kwargs, dict(dim=8, layers=1, heads=2), EYE, dim=8)
+GROWN = dict(size=8, channels=(8, 8), classes=3)
+ADVERSARIES = GAN(Generator(3, latent=12, **GROWN), Discriminator(3, **GROWN), latent=12)
 JUDGE = Classifier(3, size=16, channels=(8, 8), dim=8)
 STYLES = ContentAndStyle(3, 2, size=16, channels=(8, 8), dim=8)
 MODEL = LatentDiffusion(PROCESS, UNET, AUTOENCODER, READER, size=16)
@@ -300,6 +310,9 @@ TENSORS = {
     "ImageEncoder.patches": door(READER.image_encoder.patches, images=IMAGES),
     "CLIP.embed_image": door(READER.embed_image, images=IMAGES),
     "CLIP.loss": door(lambda images: READER.loss(images, CAPTIONS), images=IMAGES),
+    "Generator.forward": case(ADVERSARIES.generator.forward, z=FLAT, labels=LABELS),
+    "GAN.forward": case(ADVERSARIES.forward, z=FLAT, labels=LABELS),
+    "Discriminator.forward": case(ADVERSARIES.discriminator.forward, images=X, labels=LABELS),
     "Classifier.features": door(JUDGE.features, images=IMAGES),
     "Classifier.embedding": door(JUDGE.embedding, images=IMAGES),
     "Classifier.forward": door(JUDGE.forward, images=IMAGES),
@@ -315,6 +328,10 @@ TENSORS = {
     # evaluation
     "frechet_distance": door(frechet_distance, a=FEATURES, b=OTHERS),
     "kernel_distance": door(kernel_distance, a=FEATURES, b=OTHERS),
+    "precision_recall": door(
+        lambda real, generated: precision_recall(real, generated, 1),
+        **dict(real=FEATURES, generated=OTHERS),
+    ),
     "floor": door(lambda real: floor(frechet_distance, real, 2), real=FEATURES),
     "nearest_neighbours": door(nearest_neighbours, images=POINTS, training=FEATURES),
     "PromptOracle.detect": case(PromptOracle().detect, images=SIGHTS),
@@ -334,6 +351,9 @@ TENSORS = {
         lambda images: outpaint(MODEL, images, CAPTIONS, steps=1), images=IMAGES[..., :8]
     ),
     "EMA.update": case(update, weight=FEATURES),
+    "adversarial_loss": case(
+        lambda real, labels: adversarial_loss(ADVERSARIES, real, labels), real=X, labels=LABELS
+    ),
 }
 
 # "function argument: way to spoil it", with wildcards -> why that is no error
@@ -377,6 +397,7 @@ FINE = {
     "heat_map maps: another width": "a layer may have any number of heads",
     "heat_map maps: another device": "they are pictured where they are",
     "*_distance *: another d*": "features are taken to float64 on the CPU",
+    "precision_recall *: another d*": "the same",
     "floor real: another [wd]*": "so are these, and may be of any width",
     "PromptOracle.* images: another device": "it looks on the CPU",
     "PromptOracle.* images: NaN": "a diverged model's picture shows nothing: it reads as None",
@@ -705,6 +726,8 @@ EXEMPT = {
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         ControlNet Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
         Classifier""",
+        Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
+        Classifier GAN Generator Discriminator""",
     "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
@@ -718,6 +741,7 @@ EXEMPT = {
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
     "inner work, behind functions that check": """AutoencoderKL.reconstruct
         UNet.embed UNet.encode ControlNet.embed ControlNet.encode
+    "inner work, behind functions that check": """AutoencoderKL.reconstruct Discriminator.features
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
         without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted* visible hidden holds_pictures opened square Tokenizer.count

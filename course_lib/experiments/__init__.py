@@ -10,6 +10,7 @@ reference_runs          what good looks like: every recipe with three seeds
 molecules               chapter 15a: masked diffusion, its twin and baselines, judged by RDKit
 molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
+gan_race                chapter 17: GANs and diffusion, with equal data, sizes and CPU minutes
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
 and `teaching.results` the format. Chapters read the results and never import this folder.
@@ -19,6 +20,7 @@ __all__ = [
     "budget",
     "digit_augmentation",
     "few_pictures",
+    "gan_race",
     "inverse_problems",
     "molecule_sampling",
     "molecules",

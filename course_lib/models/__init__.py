@@ -7,6 +7,7 @@ from course_lib.models.attention import attention_maps, edited_attention, heat_m
 from course_lib.models.classifier import Classifier, ContentAndStyle
 from course_lib.models.controlnet import Controlled, ControlNet
 from course_lib.models.dit import DiT
+from course_lib.models.gan import GAN, Discriminator, Generator
 from course_lib.models.layers import capture
 from course_lib.models.lora import LoRA
 from course_lib.models.sequence import SequenceTransformer
@@ -26,6 +27,7 @@ from course_lib.models.vae import SD15_VAE, VAE, AutoencoderKL, Pixels
 
 __all__ = [
     "CLIP",
+    "GAN",
     "SD15_TEXT",
     "SD15_UNET",
     "SD15_VAE",
@@ -36,6 +38,8 @@ __all__ = [
     "ControlNet",
     "Controlled",
     "DiT",
+    "Discriminator",
+    "Generator",
     "ImageEncoder",
     "LoRA",
     "Pixels",
