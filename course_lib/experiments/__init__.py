@@ -9,6 +9,7 @@ reference_runs          what good looks like: every recipe with three seeds
 molecules               chapter 15a: masked diffusion, its twin and baselines, judged by RDKit
 molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
+few_steps               chapter 14: ways to draw in few steps, distilled at one budget
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
 and `teaching.results` the format. Chapters read the results and never import this folder.
@@ -17,6 +18,7 @@ and `teaching.results` the format. Chapters read the results and never import th
 __all__ = [
     "budget",
     "digit_augmentation",
+    "few_steps",
     "inverse_problems",
     "molecule_sampling",
     "molecules",

@@ -102,15 +102,17 @@ class TimeEmbedding(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, timestep: Tensor) -> Tensor:
-        waves = sinusoids(timestep, self.channels).to(self.linear_1.weight.dtype)  # (B, channels)
-        return self.linear_2(F.silu(self.linear_1(waves)))  # (B, dim)
+        return self.linear_2(F.silu(self.linear_1(self.waves(timestep))))  # (B, dim)
+
+    def waves(self, timestep: Tensor) -> Tensor:
+        return sinusoids(timestep, self.channels).to(self.linear_1.weight.dtype)  # (B, channels)
 
 
 class IntervalEmbedding(TimeEmbedding):
-    """The embedding of a step's start, plus that of its length (Geng et al. 2025, section 4.3).
+    """The embedding of where a step starts and how long it is (Geng et al. 2025, section 4.3).
 
-    timestep (B, 2): where the step starts and where it ends; (B,) is a step of length 0. The second
-    part starts as zero, so that a trained network's weights still mean the same.
+    timestep (B, 2): where the step starts and where it ends; (B,) is a step of length 0. The part
+    for the length starts as zero, so a trained network's weights still mean the same.
 
     >>> IntervalEmbedding(16, dim=32)(torch.tensor([[500.0, 250.0]])).shape
     torch.Size([1, 32])
@@ -118,12 +120,12 @@ class IntervalEmbedding(TimeEmbedding):
 
     def __init__(self, channels: int, dim: int):
         super().__init__(channels, dim)
-        self.length = TimeEmbedding(channels, dim)
-        zeroed(self.length.linear_2)
+        self.length = zeroed(nn.Linear(self.channels, dim))
 
     def forward(self, timestep: Tensor) -> Tensor:
         start, end = timestep.unbind(1) if timestep.dim() == 2 else (timestep, timestep)
-        return super().forward(start) + self.length(start - end)  # (B, dim)
+        h = self.linear_1(self.waves(start)) + self.length(self.waves(start - end))
+        return self.linear_2(F.silu(h))  # (B, dim)
 
 
 class ResnetBlock(nn.Module):
