@@ -1,5 +1,6 @@
 """Recorded studies: trainings that take too long for a chapter, each run once per seed.
 
+scaling                 chapter 14: transformer against U-Net; loss against size and data
 unet_ablation           chapter 04: digits, with parts of the U-Net switched off
 quality_over_time       chapter 09: the two scene recipes, graded while they train
 pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
@@ -25,6 +26,7 @@ __all__ = [
     "pixel_vs_latent",
     "quality_over_time",
     "reference_runs",
+    "scaling",
     "study",
     "text_to_image_ablation",
     "unet_ablation",

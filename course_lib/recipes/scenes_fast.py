@@ -41,6 +41,7 @@ class Distilled(ScenesLatent):
     name = "scenes-fast"
     ships = False  # not yet
     takes_folder = False
+    save_every = 100
     settings = dict(
         steps=4000,
         optimizer=Optimizer("muon", lr=1e-3, warmup=30),
