@@ -74,7 +74,7 @@ def test_unknown_variants_are_refused():
 
 def test_the_second_round_asks_for_the_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="model.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         few_steps.method("reflow again", 0)
 
 
