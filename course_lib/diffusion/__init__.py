@@ -4,6 +4,7 @@ schedules    t -> (alpha, sigma)
 process      noising, the prediction types, the loss
 ddpm         the paper of 2020 as one module
 samplers     from noise to data
+few_steps    average velocities, straightness and couplings
 noise        one generator for each sample
 inversion    from data back to noise
 guidance     classifier-free guidance: following the condition more closely

@@ -10,6 +10,7 @@ from course_lib.common.checks import check_tensor, require
 from course_lib.models.attention import Attention, SpatialTransformer
 from course_lib.models.layers import (
     Downsample,
+    IntervalEmbedding,
     ResnetBlock,
     TimeEmbedding,
     Upsample,
@@ -160,6 +161,7 @@ class UNet(nn.Module):
         mlp_ratio: float = 4,  # inner width of their feed-forward networks, in multiples
         size: int | None = None,  # of x, if the network learns an embedding of each position
         film: bool = False,  # whether the time embedding multiplies as well as adds
+        interval: bool = False,  # whether the timestep is (B, 2): a step's start and its end
     ):
         super().__init__()
         count = len(multipliers)
@@ -167,6 +169,7 @@ class UNet(nn.Module):
         require(not (context_dim and classes), "context_dim", "None beside classes", context_dim)
         require(any(attention) or not context_dim, "attention", "True to read context", attention)
         self.in_channels, self.context_dim, self.classes = in_channels, context_dim, classes
+        self.interval = interval
         multiple = 2 ** (count - 1)
         self.input_shape = in_channels, size or f"{multiple}h", size or f"{multiple}w"
         time_dim = 4 * channels
@@ -178,7 +181,8 @@ class UNet(nn.Module):
         transformer |= dict(mlp_ratio=mlp_ratio)
         transformers = [transformer if attend else None for attend in attention]
 
-        self.time_embedding = TimeEmbedding(channels, time_dim)
+        embedding = IntervalEmbedding if interval else TimeEmbedding
+        self.time_embedding = embedding(channels, time_dim)
         self.class_embedding = nn.Embedding(classes + 1, time_dim) if classes else None
         self.conv_in = conv(in_channels, channels)
         self.pos_embed = nn.Parameter(torch.zeros(channels, size, size)) if size else None
@@ -220,6 +224,10 @@ class UNet(nn.Module):
         self, h: Tensor, temb: Tensor, context: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
         """The way down and the middle: from conv_in's output to the middle's, and the skips."""
+        timestep = timestep.expand(x.shape[0], *timestep.shape[1:])
+        if self.class_embedding is not None:
+            temb = temb + self.class_embedding(context)
+        h = self.conv_in(x)  # (B, channels, H, W)
         if self.pos_embed is not None:
             h = h + self.pos_embed
         skips = [h]
