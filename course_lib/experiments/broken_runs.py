@@ -1,6 +1,6 @@
 """Small trainings with one mistake each, and sound ones, with what every check measures on them.
 
-    python -m course_lib.experiments.broken_runs "digits: data in [0, 1]" 0
+    python -m course_lib.experiments.broken_runs "digits, data from 0 to 1" 0
 
 The checks' intervals were set on the digits, with seeds 0 and 1. The scenes, with seeds 2 to 4 for
 the mistakes and 2 and 3 for the sound trainings, test them. Chapter 18 shows both.
@@ -20,19 +20,25 @@ from course_lib.teaching.diagnosis import CHECKS, Evidence, checks
 from course_lib.teaching.reference_runs import curve_steps, smooth
 from course_lib.training import Folder
 
-VARIANTS = [f"{data}: {case}" for data in ("digits", "scenes") for case in CASES]
+VARIANTS = [f"{data}, {case}" for data in ("digits", "scenes") for case in CASES]
 SHOWN = 16  # samples
 
 
 def seeds(variant: str) -> range:
     """The seeds of that variant."""
-    data, _, case = variant.partition(": ")
+    data, _, case = variant.partition(", ")
     return range(2) if data == "digits" else range(2, 5 if case in MISTAKES else 4)
+
+
+def runs() -> list[tuple[str, int]]:
+    """All runs, first one of each variant, then a second of each, and so on."""
+    rounds = [(n, variant, seed) for variant in VARIANTS for n, seed in enumerate(seeds(variant))]
+    return [(variant, seed) for _, variant, seed in sorted(rounds, key=lambda each: each[0])]
 
 
 def run(variant: str, seed: int) -> Outcome:
     """Train one variant and let every check measure it."""
-    data, _, name = choose("variant", variant, {v: v for v in VARIANTS}).partition(": ")
+    data, _, name = choose("variant", variant, {v: v for v in VARIANTS}).partition(", ")
     case = make(name, data, seed)
     folder = Path("outputs") / "broken_runs" / data / name / f"seed-{seed}"
     training = case.train(Folder(folder, save_every=case.steps, resume=False))
@@ -78,6 +84,6 @@ STUDY = Study("broken_runs", VARIANTS, range(5), run, threads=1)
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         STUDY.main()
-    for variant in VARIANTS if len(sys.argv) == 1 else ():
-        for seed in seeds(variant):
+    else:
+        for variant, seed in runs():
             STUDY.main([variant, str(seed)])

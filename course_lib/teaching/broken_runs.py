@@ -1,6 +1,6 @@
 """Small trainings with one mistake each, and sound ones to compare with: the cases of chapter 18.
 
-    case = make("data in [0, 1]", "digits", seed=0)
+    case = make("data from 0 to 1", "digits", seed=0)
     for step in case.train("outputs/case"):
         ...
 
@@ -293,7 +293,7 @@ class SampledInTrainMode(SoundRun):
 
 
 MISTAKES: dict[str, type[SoundRun]] = {
-    "data in [0, 1]": DataInZeroToOne,
+    "data from 0 to 1": DataInZeroToOne,
     "latents not scaled": LatentsNotScaled,
     "latent mean not removed": LatentMeanKept,
     "betas for 1,000 steps used with 100": BetasForThousand,
@@ -328,7 +328,7 @@ SOUND: dict[str, type[SoundRun]] = {
     "sound, v-prediction": sound(process=Diffusion("cosine", "v")),
     "sound, x0-prediction": sound(process=Diffusion("cosine", "x0")),
     "sound, flow matching": sound(process=FLOW, sampler="ddim"),
-    "sound, Stable Diffusion's schedule": sound(process=Diffusion("scaled_linear", "eps")),
+    "sound, scaled-linear schedule": sound(process=Diffusion("scaled_linear", "eps")),
     "sound, latents": sound(latent=True),
     "sound, latents and flow matching": sound(latent=True, process=FLOW, sampler="heun"),
     "sound, lower learning rate": sound(optimizer=Optimizer(lr=1e-3, warmup=20)),

@@ -22,7 +22,7 @@ from course_lib.training.seeding import seeded
 @check(
     "data range",
     *(-inf, -0.2),
-    mistake="data in [0, 1]",
+    mistake="data from 0 to 1",
     line="the smallest number in the data is {:.2f}",
     remedy="Map the pictures to [-1, 1], as the noise is centred on 0: 2 * x - 1.",
 )

@@ -22,8 +22,8 @@ from course_lib.teaching.diagnosis.listen import (
 from course_lib.training.scale.state import read_state, subtree
 from course_lib.training.seeding import seeded
 
-BATCHES = 24  # of the reader's data
-PROBES = 60  # calls of the loss with data of zeros and ones
+BATCHES = 20  # of the reader's data
+PROBES = 40  # calls of the loss with data of zeros and ones
 
 
 @dataclass
