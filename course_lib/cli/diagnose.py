@@ -1,5 +1,6 @@
 """The command that examines a training: diagnose."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +19,6 @@ def diagnose(
     pictures: Annotated[
         Path | None, typer.Option(help="a folder of samples, instead of drawing new ones")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="also print what is fine or not visible")
-    ] = False,
 ) -> None:
     """Find out what is wrong with a training, from its log, its weights, its code and its samples.
 
@@ -31,13 +29,11 @@ def diagnose(
     given = None if code is None else load_code(code)
     samples = None if pictures is None else load_pictures(pictures)
     findings = diagnosis.diagnose(diagnosis.Evidence(folder, given, samples))
-    counts = dict.fromkeys((diagnosis.WRONG, diagnosis.FINE, diagnosis.NOT_VISIBLE), 0)
     for finding in findings:
-        counts[finding.verdict] += 1
-        if every or finding.verdict == diagnosis.WRONG:
-            typer.echo(str(finding))
-    typer.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-    if counts[diagnosis.NOT_VISIBLE] and code is None:
+        typer.echo(str(finding))
+    verdicts = Counter(finding.verdict for finding in findings)
+    typer.echo(", ".join(f"{verdicts[verdict]} {verdict}" for verdict in diagnosis.VERDICTS))
+    if verdicts[diagnosis.NOT_VISIBLE] and code is None:
         typer.echo("More becomes visible with --code: a recipe's name, or your training's file.")
 
 

@@ -31,9 +31,13 @@ def seeds(variant: str) -> range:
 
 
 def runs() -> list[tuple[str, int]]:
-    """All runs, first one of each variant, then a second of each, and so on."""
-    rounds = [(n, variant, seed) for variant in VARIANTS for n, seed in enumerate(seeds(variant))]
-    return [(variant, seed) for _, variant, seed in sorted(rounds, key=lambda each: each[0])]
+    """All runs: one of each variant, then the others of the scenes, then those of the digits."""
+    order = [
+        ((n > 0) * (1 + variant.startswith("digits")), n, variant, seed)
+        for variant in VARIANTS
+        for n, seed in enumerate(seeds(variant))
+    ]
+    return [(variant, seed) for _, _, variant, seed in sorted(order, key=lambda each: each[:2])]
 
 
 def run(variant: str, seed: int) -> Outcome:

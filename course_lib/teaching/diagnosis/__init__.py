@@ -7,11 +7,22 @@ finding      one check: a number and the interval of sound runs
 listen       what the reader's loss and sampler pass to the network
 evidence     what a run shows
 checks       the measurements, one for each mistake
+confusion    how often they are right, on recorded runs
 """
 
 from course_lib.teaching.diagnosis import checks
+from course_lib.teaching.diagnosis.confusion import FOLDER_ALONE, confusion, named, rates
 from course_lib.teaching.diagnosis.evidence import Evidence
-from course_lib.teaching.diagnosis.finding import CHECKS, FINE, NOT_VISIBLE, WRONG, Check, Finding
+from course_lib.teaching.diagnosis.finding import (
+    CHECKS,
+    FINE,
+    NOT_VISIBLE,
+    VERDICTS,
+    WRONG,
+    Check,
+    Finding,
+    NotVisible,
+)
 from course_lib.teaching.diagnosis.listen import listening, regression_target
 
 
@@ -23,13 +34,19 @@ def diagnose(evidence: Evidence) -> list[Finding]:
 __all__ = [
     "CHECKS",
     "FINE",
+    "FOLDER_ALONE",
     "NOT_VISIBLE",
+    "VERDICTS",
     "WRONG",
     "Check",
     "Evidence",
     "Finding",
+    "NotVisible",
     "checks",
+    "confusion",
     "diagnose",
     "listening",
+    "named",
+    "rates",
     "regression_target",
 ]

@@ -6,6 +6,7 @@ Each measures one number. The intervals come from the trainings on digits that
 
 from collections.abc import Iterable
 from math import inf
+from statistics import fmean as mean
 
 import torch
 from torch import Tensor
@@ -124,6 +125,18 @@ def largest_loss(run: Evidence) -> float:
     """The largest mean loss of ten steps in a row, as a multiple of the first step's."""
     windows = run.losses.unfold(0, min(10, len(run.losses)), 1).mean(1)
     return (windows.max() / run.losses[0]).item()
+
+
+@check(
+    "gradients",
+    *(0, 0),
+    mistake="a part gets no gradient",
+    line="the optimiser has seen no gradient at all for {:.0%} of the parameter tensors",
+    remedy="Look for detach(), no_grad() or a part that the loss doesn't use.",
+)
+def gradients(run: Evidence) -> float:
+    """The share of the optimiser's averages of gradients that are all 0 (or not finite)."""
+    return mean([not (x.isfinite().all() and x.any()) for x in run.gradients.values()])
 
 
 @check(
@@ -261,7 +274,7 @@ def noise_at_the_end(run: Evidence) -> float:
 )
 def mode(run: Evidence) -> float:
     """The share of the sampler's calls in train mode."""
-    return sum(call.training for call in run.sampling.calls) / len(run.sampling.calls)
+    return mean([call.training for call in run.sampling.calls])
 
 
 # ---- the samples, and what the network learned ---------------------------------------------------
@@ -317,3 +330,15 @@ def loss_by_timestep(run: Evidence) -> list[float]:
     errors, floors = errors_and_floors(run)
     bands = zip(*(x[timestep.argsort()].chunk(BANDS) for x in (errors, floors)), strict=True)
     return [(error.nanmean() / floor.nanmean()).item() for error, floor in bands]
+
+
+@check(
+    "loss by timestep",
+    *(0, 1.1),
+    mistake="worse than a constant at some noise level",
+    line="in the worst of eight bands of the timestep, the loss is {:.2f} of a constant's",
+    remedy="Plot the loss against the timestep, and look at that band's inputs and targets.",
+)
+def worst_band(run: Evidence) -> float:
+    """The largest of the eight numbers; those of sound runs on digits end at 0.83."""
+    return max(loss_by_timestep(run))

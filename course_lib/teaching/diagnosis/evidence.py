@@ -68,6 +68,12 @@ class Evidence:
         """The averaged weights."""
         return subtree(self.tensors, "ema")
 
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """What the optimiser keeps of each parameter's gradients: Adam's or Muon's averages."""
+        moments = subtree(self.tensors, "optimizer")
+        return {name: x for name, x in moments.items() if not name.endswith("step")}
+
     # ---- with the reader's code
 
     def part(self, name: str) -> Any:

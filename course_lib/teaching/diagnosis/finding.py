@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-FINE, WRONG, NOT_VISIBLE = "fine", "wrong", "not visible here"
+VERDICTS = WRONG, FINE, NOT_VISIBLE = "wrong", "fine", "not visible here"
 
 
-class NotVisible(Exception):
+class NotVisible(ValueError):
     """What was given doesn't show this; the message says what would."""
 
 
