@@ -2,7 +2,7 @@
 
     python -m course_lib.experiments.broken_runs "digits, data from 0 to 1" 0
 
-The checks' intervals were set on the digits, with seeds 0 and 1. The scenes, with seeds 2 to 4 for
+The checks' intervals were set on the digits, with seeds 0 and 1. The emoji, with seeds 2 to 4 for
 the mistakes and 2 and 3 for the sound trainings, test them. Chapter 18 shows both.
 """
 
@@ -20,7 +20,7 @@ from course_lib.teaching.diagnosis import CHECKS, Evidence, checks
 from course_lib.teaching.reference_runs import curve_steps, smooth
 from course_lib.training import Folder
 
-VARIANTS = [f"{data}, {case}" for data in ("digits", "scenes") for case in CASES]
+VARIANTS = [f"{data}, {case}" for data in ("digits", "emoji") for case in CASES]
 SHOWN = 16  # samples
 
 
@@ -31,7 +31,7 @@ def seeds(variant: str) -> range:
 
 
 def runs() -> list[tuple[str, int]]:
-    """All runs: one of each variant, then the others of the scenes, then those of the digits."""
+    """All runs: one of each variant, then the others of the emoji, then those of the digits."""
     order = [
         ((n > 0) * (1 + variant.startswith("digits")), n, variant, seed)
         for variant in VARIANTS

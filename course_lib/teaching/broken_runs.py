@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from course_lib.common.registry import choose
 from course_lib.datasets.digits import digits
-from course_lib.datasets.scenes import Scenes
-from course_lib.datasets.scenes.grammar import COLOURS
+from course_lib.datasets.emoji.dataset import Emoji
 from course_lib.diffusion import (
     Diffusion,
     drop_condition,
@@ -40,7 +39,7 @@ from course_lib.training import EMA, Optimizer, Training, train
 from course_lib.training.seeding import seeded
 
 CPU = torch.device("cpu")
-SCENES = 1500  # of one object each
+LENGTH = {"digits": 1.0, "emoji": 0.6}  # of a training, as a share of `steps`
 
 
 # ---- the data ----------------------------------------------------------------------------------
@@ -48,19 +47,20 @@ SCENES = 1500  # of one object each
 
 @cache
 def pictures(data: str) -> tuple[Tensor, Tensor]:
-    """Pictures in [-1, 1] and a label for each: a digit's value, or the colour of a scene's object.
+    """Pictures in [-1, 1] and a label for each: a digit's value, or the group of an emoji.
 
-    data: "digits" (1541, 1, 8, 8) or "scenes" (1500, 3, 8, 8).
+    data: "digits" (1541, 1, 8, 8) or "emoji" (1288, 3, 8, 8), which are Twemoji's.
 
     >>> pictures("digits")[0].shape
     torch.Size([1541, 1, 8, 8])
     """
-    if choose("data", data, {"digits": True, "scenes": False}):
+    if choose("data", data, {"digits": True, "emoji": False}):
         return digits(8, "train")
-    scenes, colours = Scenes(32, "train", "single"), list(COLOURS)
-    objects = [scenes.scene(index)[0].objects[0] for index in range(SCENES)]
-    labels = torch.tensor([colours.index(thing.colour) for thing in objects])
-    return F.avg_pool2d(scenes.batch(range(SCENES))[0], 4), labels
+    emoji = Emoji(32, studios=["Twemoji"])
+    places = range(len(emoji))
+    groups = [emoji.example(index)[0].group for index in places]
+    labels = torch.tensor([sorted(set(groups)).index(group) for group in groups])
+    return F.avg_pool2d(emoji.batch(places)[0], 4), labels
 
 
 HAAR = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
@@ -94,7 +94,7 @@ def decode(z: Tensor) -> Tensor:
 class SoundRun:
     """A small conditional diffusion model, in the parts of a recipe.
 
-    data: "digits" or "scenes". With `latent = True` it learns latents instead of pixels.
+    data: "digits" or "emoji". With `latent = True` it learns latents instead of pixels.
     """
 
     latent = False
@@ -110,8 +110,8 @@ class SoundRun:
     sampler, sampler_steps = "ancestral", 25
 
     def __init__(self, data: str = "digits", seed: int = 0):
-        self.data, self.seed = data, seed
         images, self.labels = pictures(data)
+        self.data, self.seed, self.steps = data, seed, round(LENGTH[data] * self.steps)
         self.null = int(self.labels.max()) + 1  # the class that stands for "any"
         x = encode(images) if self.latent else images
         self.mean = x.mean((0, 2, 3), keepdim=True)
@@ -343,7 +343,7 @@ SOUND: dict[str, type[SoundRun]] = {
     "sound, dropout": sound(dropout=0.1),
     "sound, no guidance": sound(scale=1.0),
     "sound, min-SNR": sound(process=Diffusion("cosine", "v"), weighting="min_snr"),
-    "sound, slower EMA": sound(ema=0.999),
+    "sound, faster EMA": sound(ema=0.9),
     "sound, DPM-Solver++": sound(sampler="dpm++2m"),
     "sound, all 100 steps": sound(sampler_steps=100),
 }
@@ -351,7 +351,7 @@ CASES: dict[str, Callable[..., SoundRun]] = MISTAKES | SOUND
 
 
 def make(case: str, data: str = "digits", seed: int = 0) -> SoundRun:
-    """The training of that name, on digits or scenes.
+    """The training of that name, on digits or emoji.
 
     ValueError for an unknown case or data.
 

@@ -24,12 +24,11 @@ def test_a_short_run_records_what_every_check_measures(monkeypatch, tmp_path):
 
 def test_the_rules_are_tested_on_other_data_and_other_seeds():
     runs = study.runs()
-    digits, scenes = (
-        {seed for variant, seed in runs if variant.startswith(data)}
-        for data in ("digits", "scenes")
+    digits, emoji = (
+        {seed for variant, seed in runs if variant.startswith(data)} for data in ("digits", "emoji")
     )
-    assert not digits & scenes and len(set(runs)) == len(runs)
-    held_out = [variant for variant, _ in runs if variant.startswith("scenes")]
+    assert not digits & emoji and len(set(runs)) == len(runs)
+    held_out = [variant for variant, _ in runs if variant.startswith("emoji")]
     assert sum("sound" in variant for variant in held_out) >= 40
     assert sum("sound" not in variant for variant in held_out) >= 40
 
@@ -37,7 +36,7 @@ def test_the_rules_are_tested_on_other_data_and_other_seeds():
 def test_every_case_is_recorded_within_a_minute_each():
     assert {run.variant for run in RUNS} == set(study.VARIANTS)
     assert set(study.VARIANTS) == {
-        f"{d}, {c}" for d in ("digits", "scenes") for c in MISTAKES | SOUND
+        f"{d}, {c}" for d in ("digits", "emoji") for c in MISTAKES | SOUND
     }
     assert max(run.settings["cpu_seconds"] for run in RUNS) <= 60
 
@@ -49,13 +48,13 @@ def test_all_runs_of_the_digits_are_named_correctly():
 
 
 def test_the_held_out_runs_are_named_as_the_chapter_says():
-    table = rates(confusion(RUNS, "scenes"))
+    table = rates(confusion(RUNS, "emoji"))
     assert table["broken"] >= 40 and table["sound"] >= 40
     assert table["named"] >= 0.9 and table["accused"] <= 0.05
 
 
 def test_the_folder_alone_shows_few_mistakes_and_accuses_no_sound_run():
-    table = confusion(RUNS, "scenes", FOLDER_ALONE)
+    table = confusion(RUNS, "emoji", FOLDER_ALONE)
     shown = {truth for truth, calls in table.items() if calls[truth] == calls.total()}
     assert shown == {"sound", "learning rate too high", "EMA unused", "EMA too slow"}
 

@@ -1,6 +1,6 @@
 """How often the checks name the right mistake, from the numbers that a study has recorded.
 
-table = confusion(load_results("broken_runs"), "scenes")
+table = confusion(load_results("broken_runs"), "emoji")
 rates(table)
 """
 
