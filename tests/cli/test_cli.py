@@ -98,7 +98,18 @@ def test_help_answers_without_torch():
 
 def test_help_names_every_command(course):
     out = course("--help").out
-    for command in ("doctor", "lab", "progress", "demo", "sample", "train", "evaluate", "cost"):
+    commands = (
+        "doctor",
+        "lab",
+        "progress",
+        "demo",
+        "sample",
+        "train",
+        "evaluate",
+        "cost",
+        "diagnose",
+    )
+    for command in commands:
         assert f"  {command} " in out
 
 

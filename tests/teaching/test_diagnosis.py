@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from course_lib.diffusion import Diffusion, straight
-from course_lib.models import UNet
+from course_lib.models import TextUNet, UNet
 from course_lib.teaching.broken_runs import MISTAKES, SOUND, SoundRun, pictures, sound
 from course_lib.teaching.diagnosis import (
     CHECKS,
@@ -100,6 +100,17 @@ def test_listening_changes_nothing_and_ends():
         raise RuntimeError
     assert torch.equal(unet(x, timestep), before) and len(calls) == 1
     assert torch.equal(calls[0].timestep, timestep) and not calls[0].training
+
+
+def test_the_unet_of_a_text_to_image_model_is_heard_with_its_context():
+    unet = dict(in_channels=1, channels=8, multipliers=(1,), attention=(True,), context_dim=8)
+    model = TextUNet(unet, text=dict(vocab_size=10, length=4, dim=8, layers=1, heads=2))
+    ids = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    with listening(model) as calls:
+        model(torch.zeros(2, 1, 4, 4), torch.tensor([1.0, 2.0]), ids)
+    assert torch.equal(calls[0].context, model.text_encoder(ids))
+    rows = checks.conditions([*calls, *calls])
+    assert rows.shape == (4, 32) and torch.equal(rows[:2], rows[2:])
 
 
 # ---- each check fires on its mistake, and on no sound run ----------------------------------------
