@@ -8,6 +8,7 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    broken_runs,
     digit_augmentation,
     inverse_problems,
     molecule_sampling,
@@ -26,7 +27,7 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
-        *(molecules, molecule_sampling),
+        *(molecules, molecule_sampling, broken_runs),
     )
 }
 UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
@@ -149,6 +150,7 @@ def test_every_recorded_study_has_a_module():
         (text_to_image_ablation, "no EMAs", "no EMA"),
         (quality_over_time, "scenes-latnt", "scenes-latent"),
         (reference_runs, "digits-ddmp", "digits-ddpm"),
+        (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):
