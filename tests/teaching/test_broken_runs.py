@@ -7,7 +7,6 @@ import torch
 
 from course_lib.diffusion import points
 from course_lib.diffusion.samplers import ancestral
-from course_lib.teaching import broken_runs
 from course_lib.teaching.broken_runs import (
     CASES,
     MISTAKES,
@@ -18,6 +17,7 @@ from course_lib.teaching.broken_runs import (
     make,
     pictures,
 )
+from course_lib.teaching.broken_runs.mistakes import noise_to_the_end
 
 
 @pytest.mark.parametrize("data, shape", [("digits", (1541, 1, 8, 8)), ("emoji", (1288, 3, 8, 8))])
@@ -84,7 +84,7 @@ def test_noise_at_the_end_is_the_posteriors_before_the_end():
 
     x, noise = torch.randn(2, 1, 4, 4), torch.randn(2, 1, 4, 4)
     t, s, end = points(SoundRun.process.schedule, [0.4, 0.2, 0.0])
-    step = broken_runs.noise_to_the_end
+    step = noise_to_the_end
     right = ancestral(predict, x, t, s, [], lambda: noise)
     torch.testing.assert_close(step(predict, x, t, s, [], lambda: noise), right)
     last = ancestral(predict, x, s, end, [], lambda: noise)

@@ -11,10 +11,10 @@ confusion    how often they are right, on recorded runs
 """
 
 from course_lib.teaching.diagnosis import checks
+from course_lib.teaching.diagnosis.checks import CHECKS
 from course_lib.teaching.diagnosis.confusion import FOLDER_ALONE, confusion, named, rates
 from course_lib.teaching.diagnosis.evidence import Evidence
 from course_lib.teaching.diagnosis.finding import (
-    CHECKS,
     FINE,
     NOT_VISIBLE,
     VERDICTS,

@@ -7,7 +7,8 @@ rates(table)
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from course_lib.teaching.diagnosis.finding import CHECKS, WRONG
+from course_lib.teaching.diagnosis.checks import CHECKS
+from course_lib.teaching.diagnosis.finding import WRONG
 from course_lib.teaching.results import Result
 
 SOUND = "sound"

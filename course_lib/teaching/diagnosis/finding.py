@@ -75,14 +75,13 @@ def interval(low: float, high: float) -> str:
     return f"at least {low:g}" if isfinite(low) else f"at most {high:g}"
 
 
-CHECKS: dict[str, Check] = {}
-
-
 def check(name: str, low: float, high: float, *, mistake: str, line: str, remedy: str):
-    """Makes a measurement, a function of the evidence, the check of that name."""
+    """A decorator that makes a measurement, a function of the evidence, a check.
 
-    def register(measure: Callable[[Any], float]) -> Check:
-        CHECKS[name] = Check(measure, name, low, high, mistake, line, remedy)
-        return CHECKS[name]
-
-    return register
+    >>> @check("width", 0, 1, mistake="too wide", line="{:g} m wide", remedy="Cut it.")
+    ... def width(evidence):
+    ...     return float(evidence)
+    >>> width("0.5").verdict, width.measure("0.5")
+    ('fine', 0.5)
+    """
+    return lambda measure: Check(measure, name, low, high, mistake, line, remedy)
