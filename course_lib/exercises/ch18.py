@@ -239,8 +239,8 @@ EXERCISES = {
         "c",
         {
             "a": "Then x would shrink from call to call, and |x|/σ would be far below 1 half-way.",
-            "b": "Then |x|/σ would fall below 1 at the last calls, where one timestep more is a "
-            "much larger σ.",
+            "b": "Then |x|/σ would leave 1 at the last calls, where one timestep more is a much "
+            "larger σ.",
             "c": "All calls are right, so whatever is added comes after the last one. Noise in the "
             "last step stays in the picture, because nothing removes it any more.",
             "d": "The mode doesn't matter to a network that is a formula. It is a separate check.",
@@ -249,8 +249,8 @@ EXERCISES = {
     "18.4": Choice(
         "b",
         {
-            "a": "With the captions shuffled the network can use less, so its loss is higher, if "
-            "anything.",
+            "a": "With the captions shuffled the network knows less about each picture. That can't "
+            "make its loss so much lower.",
             "b": "Ten pictures can be learned by heart, and the loss then falls below what new "
             "pictures allow. Both threes are the same training picture.",
             "c": "Rounding only takes information from the network. The loss doesn't fall.",

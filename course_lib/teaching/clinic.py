@@ -10,6 +10,7 @@ from functools import cache
 from statistics import mean
 
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -138,11 +139,13 @@ def last_loss(group: Sequence[Result]) -> float:
 @styled
 def ward_figure(ward: Ward) -> Figure:
     """A row for each patient: its loss above a sound run's, in grey, and sixteen samples."""
-    figure, axes = canvas(len(ward), 2, size=(9.5, 1.5 * len(ward)))
+    figure, axes = canvas(len(ward), 2, size=(9.5, 1.6 * len(ward)))
+    axes[0][0].get_gridspec().set_width_ratios([1, 1.6])
     for (left, right), (letter, each) in zip(axes, ward.items(), strict=True):
-        for run, colour in ((healthy(each[0])[0], GREY), (each[0], BLUE)):
-            left.plot(run.curve["step"], run.curve["loss"], color=colour)
-        left.set(yscale="log", ylabel="loss", ylim=(0.03, 3))
+        for run, line in ((healthy(each[0])[0], (GREY, 4, 0.5)), (each[0], (BLUE, 1.8, 1))):
+            style = dict(zip(("color", "linewidth", "alpha"), line, strict=True))
+            left.plot(run.curve["step"], run.curve["loss"], **style)
+        left.set(yscale="log", ylabel="loss", ylim=(0.03, 10))
         left.set_title(f"Patient {letter}", loc="left")
         right.imshow(sheet(each[0].samples().flatten(0, 1)), interpolation="nearest")
         right.set_axis_off()
@@ -151,8 +154,9 @@ def ward_figure(ward: Ward) -> Figure:
 
 
 def sheet(images: Tensor, rows: int = 2) -> Tensor:
-    """Pictures (N, 3, H, W) as one, in rows: (rows · H, N / rows · W, 3)."""
-    tiles = pixels(images).unflatten(0, (rows, -1))  # (rows, columns, H, W, 3)
+    """Pictures (N, 3, H, W) with a white edge as one, (rows · (H + 2), N / rows · (W + 2), 3)."""
+    framed = F.pad(images, (1, 1, 1, 1), value=1.0)
+    tiles = pixels(framed).unflatten(0, (rows, -1))  # (rows, columns, H + 2, W + 2, 3)
     return tiles.transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
 
