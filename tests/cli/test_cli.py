@@ -100,6 +100,18 @@ def test_help_names_every_command(course):
     out = course("--help").out
     names = "doctor lab progress demo sample check-data train evaluate cost"
     for command in names.split():
+    commands = (
+        "doctor",
+        "lab",
+        "progress",
+        "demo",
+        "sample",
+        "train",
+        "evaluate",
+        "cost",
+        "diagnose",
+    )
+    for command in commands:
         assert f"  {command} " in out
 
 

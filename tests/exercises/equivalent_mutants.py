@@ -315,4 +315,15 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "found < limit => found <= limit"
         ],
     },
+    "18.5": {SQUARED: ["sigma => -sigma", "xt => -xt"]},
+    "18.6": {
+        "at the clean end alpha-bar is 1": [
+            "torch.tensor(1.0) => torch.tensor(1.0) ** 2",
+            "torch.tensor(1.0) => torch.tensor(1.0) ** 0.5",
+            "end => end ** 2",
+            "end => end ** 0.5",
+            "x => x0 (3)",
+        ],
+        "a list twice over begins with the list": ["timesteps => 2 * timesteps (3)"],
+    },
 }

@@ -8,6 +8,7 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    broken_runs,
     digit_augmentation,
     few_pictures,
     gan_race,
@@ -30,6 +31,7 @@ STUDIES = {
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures),
         *(molecules, molecule_sampling, gan_race),
+        *(molecules, molecule_sampling, broken_runs),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
@@ -154,6 +156,7 @@ def test_every_recorded_study_has_a_module():
         (quality_over_time, "scenes-latnt", "scenes-latent"),
         (reference_runs, "digits-ddmp", "digits-ddpm"),
         (gan_race, "rings, GAN", "ring, GAN"),
+        (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):
