@@ -205,7 +205,8 @@ class UNet(nn.Module):
         self, x: Tensor, timestep: Tensor, context: Tensor | None = None, *residuals: Tensor
     ) -> Tensor:
         check_inputs(self, x, timestep, context)
-        temb = self.embed(timestep.expand(x.shape[0]), context)  # (B, time_dim)
+        timestep = timestep.expand(x.shape[0], *timestep.shape[1:])
+        temb = self.embed(timestep, context)  # (B, time_dim)
         h, skips = self.encode(self.conv_in(x), temb, context)  # (B, C, h, w)
         if residuals:
             wanted, got = ([tuple(r.shape) for r in each] for each in ([*skips, h], residuals))
@@ -224,10 +225,6 @@ class UNet(nn.Module):
         self, h: Tensor, temb: Tensor, context: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
         """The way down and the middle: from conv_in's output to the middle's, and the skips."""
-        timestep = timestep.expand(x.shape[0], *timestep.shape[1:])
-        if self.class_embedding is not None:
-            temb = temb + self.class_embedding(context)
-        h = self.conv_in(x)  # (B, channels, H, W)
         if self.pos_embed is not None:
             h = h + self.pos_embed
         skips = [h]

@@ -98,20 +98,8 @@ def test_help_answers_without_torch():
 
 def test_help_names_every_command(course):
     out = course("--help").out
-    names = "doctor lab progress demo sample check-data train evaluate cost"
-    for command in names.split():
-    commands = (
-        "doctor",
-        "lab",
-        "progress",
-        "demo",
-        "sample",
-        "train",
-        "evaluate",
-        "cost",
-        "diagnose",
-    )
-    for command in commands:
+    commands = "doctor lab progress demo sample check-data train diagnose evaluate cost card"
+    for command in commands.split():
         assert f"  {command} " in out
 
 

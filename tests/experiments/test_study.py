@@ -29,9 +29,7 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
-        *(molecules, molecule_sampling, few_pictures),
-        *(molecules, molecule_sampling, gan_race),
-        *(molecules, molecule_sampling, broken_runs),
+        *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
