@@ -725,8 +725,6 @@ EXEMPT = {
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         ControlNet Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
-        Classifier""",
-        Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
         Classifier GAN Generator Discriminator""",
     "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
@@ -739,9 +737,8 @@ EXEMPT = {
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
-    "inner work, behind functions that check": """AutoencoderKL.reconstruct
-        UNet.embed UNet.encode ControlNet.embed ControlNet.encode
     "inner work, behind functions that check": """AutoencoderKL.reconstruct Discriminator.features
+        UNet.embed UNet.encode ControlNet.embed ControlNet.encode
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
         without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted* visible hidden holds_pictures opened square Tokenizer.count
