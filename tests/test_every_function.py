@@ -311,7 +311,7 @@ TENSORS = {
     "CLIP.embed_image": door(READER.embed_image, images=IMAGES),
     "CLIP.loss": door(lambda images: READER.loss(images, CAPTIONS), images=IMAGES),
     "Generator.forward": case(ADVERSARIES.generator.forward, z=FLAT, labels=LABELS),
-    "GAN.forward": case(ADVERSARIES.forward, z=FLAT, labels=LABELS),
+    "GAN.forward": case(lambda z, labels: ADVERSARIES(z, labels), z=FLAT, labels=LABELS),
     "Discriminator.forward": case(ADVERSARIES.discriminator.forward, images=X, labels=LABELS),
     "Classifier.features": door(JUDGE.features, images=IMAGES),
     "Classifier.embedding": door(JUDGE.embedding, images=IMAGES),

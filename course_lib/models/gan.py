@@ -6,6 +6,7 @@ Both are called as `network(x, *labels)`: with labels (B,) if they were built fo
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -109,7 +110,7 @@ class Discriminator(nn.Module):
         if self.class_embedding is None:
             return logits
         check_labels(self, labels, images)
-        return logits + (self.class_embedding(labels) * features).sum(1)
+        return logits + torch.einsum("bd,bd->b", self.class_embedding(labels), features)
 
 
 class GAN(nn.Module):

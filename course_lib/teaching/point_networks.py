@@ -1,5 +1,6 @@
 """Networks for points in the plane."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ class PointNet(nn.Module):
 
     def forward(self, x: Tensor, timestep: Tensor, context: None = None) -> Tensor:
         h = self.linear_in(x)  # (B, width)
-        scale, shift = self.time(timestep).chunk(2, dim=1)  # two of (B, width)
+        scale, shift = torch.chunk(self.time(timestep), 2, dim=1)  # two of (B, width)
         for layer in self.layers:
             h = h + layer(F.silu(h * (1 + scale) + shift))
         return self.linear_out(h)  # (B, 2)

@@ -56,6 +56,7 @@ def adversarial_loss(
     """
     of_discriminator, of_generator = choose("loss", loss, LOSSES)
     require(r1 >= 0, "r1", "a factor of at least 0", r1)
+    require(real.is_floating_point(), "real", "floating-point data", real)
     discriminator = gan.discriminator
     real = real.detach().requires_grad_(r1 > 0)  # R1 differentiates by it
     fake = gan(torch.randn(len(real), gan.latent, device=real.device), *labels)
@@ -74,7 +75,7 @@ def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
 
     >>> x = torch.randn(3, 2).requires_grad_()
     >>> r1_penalty(x @ torch.tensor([3.0, 4.0]), x)
-    tensor([25., 25., 25.], grad_fn=<SumBackward1>)
+    tensor([25., 25., 25.])
     """
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return gradient.square().flatten(1).sum(1)

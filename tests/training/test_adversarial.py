@@ -119,7 +119,8 @@ def test_the_dirac_gan_circles_outwards_unless_r1_damps_it(r1, ends):
     start = 0.5**0.5  # its distance from the solution (0, 0)
     for _ in range(600):
         weights = list(gan.parameters())
-        slopes = torch.autograd.grad(adversarial_loss(gan, torch.zeros(1, 1), r1=r1), weights)
+        loss = adversarial_loss(gan, torch.zeros(1, 1), loss="minimax", r1=r1)
+        slopes = torch.autograd.grad(loss, weights)
         with torch.no_grad():
             for weight, slope in zip(weights, slopes, strict=True):
                 weight -= 0.1 * slope
