@@ -316,6 +316,8 @@ TENSORS = {
     "Classifier.features": door(JUDGE.features, images=IMAGES),
     "Classifier.embedding": door(JUDGE.embedding, images=IMAGES),
     "Classifier.forward": door(JUDGE.forward, images=IMAGES),
+    "ContentAndStyle.embedding": door(STYLES.embedding, images=IMAGES),
+    "ContentAndStyle.features": door(STYLES.features, images=IMAGES),
     "ContentAndStyle.forward": door(STYLES.forward, images=IMAGES),
     "Tokenizer.decode": case(TOKENIZER.decode, ids=TOKENIZER(CAPTIONS)),
     "clip_loss": case(
@@ -725,7 +727,7 @@ EXEMPT = {
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
         ControlNet Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
-        Classifier GAN Generator Discriminator""",
+        Classifier ContentAndStyle GAN Generator Discriminator""",
     "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",

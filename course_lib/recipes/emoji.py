@@ -115,7 +115,6 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
 
     name = "emoji-latent"
     components = ("emoji-vae", None)
-    ships = False
     goal = "top5"
     settings = dict(
         steps=5000,
