@@ -58,8 +58,8 @@ def fit(sizes: Sequence[float], samples: Sequence[float], losses: Sequence[float
     starts = [(p, q) for p in (0.1, 0.5, 1.0) for q in (0.1, 0.5, 1.0)]
     start = min(starts, key=lambda exponents: linear(exponents)[1])
     how = dict(method="Nelder-Mead", bounds=[(0.02, 2.0)] * 2, options=dict(xatol=1e-5, fatol=1e-9))
-    p, q = minimize(lambda exponents: linear(exponents)[1], start, **how).x
-    floor, a, b = linear((p, q))[0]
+    p, q = minimize(lambda exponents: linear(exponents)[1], start, **how).x.tolist()
+    floor, a, b = linear((p, q))[0].tolist()
     return ScalingLaw(floor, a * middle_n**p, b * middle_d**q, p, q)
 
 

@@ -43,7 +43,7 @@ class Distilled(ScenesLatent):
     takes_folder = False
     save_every = 100
     settings = dict(
-        steps=4000,
+        steps=2500,
         optimizer=Optimizer("muon", lr=1e-3, warmup=30),
         ema=0.999,
         scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each
@@ -175,7 +175,7 @@ class Reflow(Distilled):
     """
 
     interval, sampler = False, "ddim"
-    pool = 200  # batches of pairs
+    pool = 80  # batches of pairs; each costs as much as three steps
     folder: Path | None = None
 
     def __init__(self, data: Data | None = None):

@@ -1,5 +1,7 @@
 """course leaderboard: its rows, and one line for whatever can't be measured."""
 
+import contextlib
+import io
 import sys
 from types import SimpleNamespace
 
@@ -71,7 +73,8 @@ def record(verdicts, **variants):
         spread = {"difference at 4": -0.05, "low at 4": -0.07, "high at 4": -0.03}
         return Outcome({"steps": 1, "parameters": 1234}, {"cpu_minutes": 10.0} | shares | spread)
 
-    Study("few_steps", ["teacher", *variants], (0,), run).main([])
+    with contextlib.redirect_stdout(io.StringIO()):
+        Study("few_steps", ["teacher", *variants], (0,), run).main([])
 
 
 def test_the_recorded_rows_are_sorted_by_their_share_at_4_steps(course):
