@@ -27,7 +27,7 @@ from course_lib.teaching.diagnosis import (
     listening,
     regression_target,
 )
-from course_lib.teaching.diagnosis.listen import measure_training
+from course_lib.teaching.diagnosis.listen import noise_levels
 from course_lib.training import Optimizer
 
 LEARNED = {"condition used", "loss", "copies", "loss by timestep"}  # what takes a longer training
@@ -68,7 +68,7 @@ def test_the_loss_itself_tells_its_schedule_and_its_target(process):
         UNet(1, channels=8, multipliers=(1,), attention=(False,)),
         torch.zeros(64, 1, 4, 4),
     )
-    measured = measure_training(process.loss, model, [batch], repeats=3)
+    measured = noise_levels(process.loss, model, [batch], repeats=3)
     alpha, sigma = process.schedule(process.schedule.time(measured.timestep))
     _, b = process.coefficients(alpha, sigma)
     torch.testing.assert_close(measured.alpha, alpha, atol=1e-6, rtol=0)
@@ -239,6 +239,16 @@ def test_pixels_have_no_latent_scale_and_a_sampler_without_guidance_no_null_cond
         assert check(run).verdict == NOT_VISIBLE
     with pytest.raises(NotVisible, match="no guidance"):
         checks.null_condition.measure(run)
+
+
+def test_what_is_no_diffusion_model_is_not_visible(examine):
+    """An autoencoder has no timestep, and a loss may not use the model at all."""
+    run = examine(SoundRun)
+    run.code = SimpleNamespace(batch=run.code.batch, loss=lambda model, data: model(data[0]).mean())
+    assert "is it a diffusion model" in checks.terminal_noise(run).line
+    run.code.loss = lambda model, data: data[0].mean()
+    assert checks.terminal_noise(run).line == "your loss never calls the model that it is given"
+    assert checks.terminal_noise(run).verdict == NOT_VISIBLE
 
 
 @pytest.mark.parametrize(

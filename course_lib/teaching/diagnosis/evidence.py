@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,9 +13,11 @@ from course_lib.teaching.diagnosis.finding import NotVisible
 from course_lib.teaching.diagnosis.listen import (
     CPU,
     Call,
-    Training,
+    NoiseLevels,
+    Sampling,
+    called,
     listening,
-    measure_training,
+    noise_levels,
     regression_target,
 )
 from course_lib.training.scale.state import read_state, subtree
@@ -110,9 +111,9 @@ class Evidence:
         return torch.cat([first(data) for data in self.batches])
 
     @cached_property
-    def training(self) -> Training:
+    def training(self) -> NoiseLevels:
         """The noise level and the target at each timestep, as the loss has them."""
-        return measure_training(self.part("loss"), self.model, self.batches, PROBES)
+        return noise_levels(self.part("loss"), self.model, self.batches, PROBES)
 
     @cached_property
     def calls(self) -> list[tuple[Call, Tensor]]:
@@ -145,12 +146,8 @@ class Evidence:
         return result
 
     @cached_property
-    def sampling(self) -> SimpleNamespace:
-        """The sampler's calls of a network that knows that all data is 0, and what it returns.
-
-        `level` is the size of x at each call, as a multiple of the noise level that belongs to the
-        timestep: 1 in a right sampler, whose result doesn't depend on the noise.
-        """
+    def sampling(self) -> Sampling:
+        """The sampler, at work with a network that knows that all data is 0."""
         training = self.training
 
         def answer(x: Tensor, timestep: Tensor) -> Tensor:
@@ -159,10 +156,11 @@ class Evidence:
 
         with listening(self.model, answer) as calls:
             result = self.drawn()
-        sizes = torch.stack([call.x.double().square().mean().sqrt() for call in calls])
+        called(calls, "sampler")
+        size = torch.stack([call.x.double().square().mean().sqrt() for call in calls])
         timestep = torch.stack([call.timestep.double().mean() for call in calls])
-        level = sizes / training.at(training.sigma, timestep)
-        return SimpleNamespace(calls=calls, timestep=timestep, level=level, result=result)
+        level = size / training.at(training.sigma, timestep)
+        return Sampling(calls, timestep, level, result)
 
 
 def present(path: Path) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from course_lib.teaching.diagnosis.finding import NotVisible
 from course_lib.training.seeding import seeded
 
 CPU = torch.device("cpu")
@@ -46,7 +47,9 @@ def listening(model: nn.Module, answer: Answer | None = None) -> Iterator[list[C
     network = getattr(model, "unet", model)
     calls, forward = [], network.forward
 
-    def recorded(x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
+    def recorded(x: Tensor, timestep: Tensor | None = None, context: Tensor | None = None):
+        if timestep is None:
+            raise NotVisible("the model is called without a timestep: is it a diffusion model?")
         prediction = answer(x, timestep) if answer else forward(x, timestep, context)
         each = torch.as_tensor(timestep).flatten().expand(len(x))
         calls.append(Call(x.detach(), each, context, prediction, network.training))
@@ -70,13 +73,20 @@ def regression_target(loss: Callable, model: nn.Module, data, seed: int) -> tupl
         with seeded(seed, 0, CPU), torch.enable_grad():
             with listening(model, lambda x, _, p=answer: p(x).requires_grad_()) as calls:
                 value = loss(model, data)
-            gradients += torch.autograd.grad(value, calls[0].prediction)
+            gradients += torch.autograd.grad(value, called(calls, "loss")[0].prediction)
     at_zero, at_one = gradients
     return calls[0], -at_zero / (at_one - at_zero)
 
 
+def called(calls: list[Call], by: str) -> list[Call]:
+    """The calls; NotVisible if there are none."""
+    if not calls:
+        raise NotVisible(f"your {by} never calls the model that it is given")
+    return calls
+
+
 @dataclass(frozen=True)
-class Training:
+class NoiseLevels:
     """What the loss does at each timestep, measured with data of zeros and of ones.
 
     timestep, alpha, sigma, ratio (N,), in order of the timestep. The loss noises as
@@ -93,7 +103,7 @@ class Training:
         return torch.from_numpy(np.interp(timestep.double(), self.timestep, values))
 
 
-def measure_training(loss: Callable, model: nn.Module, batches: list, repeats: int) -> Training:
+def noise_levels(loss: Callable, model: nn.Module, batches: list, repeats: int) -> NoiseLevels:
     """Calls the loss with data of zeros and of ones, on batches of these shapes."""
     rows = []
     for seed in range(repeats):
@@ -107,7 +117,21 @@ def measure_training(loss: Callable, model: nn.Module, batches: list, repeats: i
     timestep, alpha, square, ratio = torch.cat(rows, 1)
     order = timestep.argsort()
     sigma = sigma_of(alpha, square)
-    return Training(timestep[order], alpha[order], sigma[order], ratio[order])
+    return NoiseLevels(timestep[order], alpha[order], sigma[order], ratio[order])
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The sampler's calls of a network that knows that all data is 0, and what it returns.
+
+    level (calls,): the size of x, as a multiple of the noise level that belongs to the timestep. In
+    a right sampler it is 1 at each call, and the result doesn't depend on the noise.
+    """
+
+    calls: list[Call]
+    timestep: Tensor
+    level: Tensor
+    result: Tensor
 
 
 def sigma_of(alpha: Tensor, square: Tensor) -> Tensor:
