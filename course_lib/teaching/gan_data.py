@@ -118,7 +118,7 @@ class Ring(Data):
 
 
 class Digits(Data):
-    """Handwritten digits at 16 × 16. Their features are the 64 pixels of the original size.
+    """Handwritten digits at 16 × 16. Their features are the 64 means of 2 × 2 pixels.
 
     A digit shows the mode of the nearest training image, unless it is farther away than 99 % of the
     real test images are from theirs.
