@@ -167,7 +167,7 @@ class ScenesVAE(ScenesRecipe):
         return model.loss(images, self.kl_weight, self.noise)[0]
 
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
-        real, _ = self.held_out(15)
+        real, _ = self.held_out(16)  # two rows of eight, above two rows of reconstructions
         titles = ["real"] * len(real) + ["again"] * len(real)
         return torch.cat([real, model(to(model, real)).cpu()]), titles
 

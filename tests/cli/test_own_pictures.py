@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from course_lib import cli
+from course_lib.cli import train as train_command
 from course_lib.common import checkpoints
 from course_lib.common.paths import ROOT
 from course_lib.models import AutoencoderKL
@@ -65,7 +66,7 @@ def test_a_folder_with_faults_is_not_ready_and_says_why(course, pictures):
     assert re.match(r"fix: no caption: 18 files .*: 10\.png; .* and 13 more$", first)
     assert re.match(r"fix: too long: 6 captions of over 32 tokens .*0\.png \(\d+ tokens\)", second)
     assert last == "not ready: first do what the lines with fix: say"
-    assert " more" not in course("check-data", pictures, "--all").out
+    assert "and 13 more" not in course("check-data", pictures, "--all").out
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,29 @@ def test_the_walk_through_works_from_start_to_end(course, small, tmp_path):
     card = json.loads((tmp_path / "my_models/checkpoints/emoji-latent.json").read_text())
     assert {metric["property"] for metric in card["metrics"]} == {"test_loss", "train_loss"}
     assert (tmp_path / "outputs" / "sample.png").exists()
+
+
+def test_a_stopped_training_resumes_with_the_same_pictures_alone(
+    course, small, pictures, monkeypatch, tmp_path
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    for name in ("save_every", "sample_every"):
+        monkeypatch.setattr(EmojiLatent, name, 1)
+    monkeypatch.setattr(train_command, "write_samples", stop)
+    train = "train", "emoji-latent", "--data", pictures, "--steps", 2, "--device", "cpu"
+    done = course(*train)
+    assert done.status == 130 and "Stopped at step 1; the same command resumes" in done.out
+    monkeypatch.setattr(train_command, "write_samples", lambda *_: 0.0)
+    Image.new("RGB", (64, 64)).save(pictures / "5.png")
+    done = course(*train)
+    assert done.status == 2 and re.search(r"data=pictures \w{8}.*, not pictures \w{8}", done.err)
+    pixels = np.random.default_rng(5).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(pictures / "5.png")
+    assert course(*train).status == 0
+    log = (tmp_path / "outputs" / "emoji-latent" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == [1, 2]
 
 
 def test_a_model_is_measured_on_the_pictures_it_was_trained_on(course, small, pictures):
