@@ -5,8 +5,9 @@
 A variant is a model and the way it samples:
 
 - digits: digits-ddpm, in pixel space, with DDIM;
-- scenes: scenes-latent with DDIM, all channels of the latent marked; one channel: only the first;
-- scenes, ancestral: the sampler that scenes-latent uses by default, which adds fresh noise.
+- scenes: scenes-latent with DDIM, all channels of the latent marked;
+- scenes, ancestral: the sampler that scenes-latent uses by default, which adds fresh noise;
+- scenes, latents: as scenes, but the detector gets the latents, before the decoder or after it.
 
 Each run draws pictures with each of three keys, attacks them, inverts DDIM without knowing the
 caption, and scores them by their distance from the key. The negatives are unmarked samples and as
@@ -67,8 +68,9 @@ class Subject:
     draw: noise (B, ...) and the indices of the pictures -> pictures
     find: pictures -> the noise that DDIM would have drawn them from
     real: a range of indices -> held-out real pictures
-    again: attacks that generate the picture once more
+    attacks: what happens to the pictures before they are inverted
     right: pictures and their indices -> which of them are what was asked for
+    shown: what is recorded of the pictures, (B, 1 or 3, H, W) in [-1, 1]
     """
 
     shape: tuple[int, int, int]
@@ -77,8 +79,9 @@ class Subject:
     draw: Callable[[Tensor, range], Tensor]
     find: Change
     real: Callable[[range], Tensor]
-    again: dict[str, Change]
+    attacks: dict[str, Change]
     right: Callable[[Tensor, range], list[bool]]
+    shown: Change = lambda images: images
 
 
 def digits_subject() -> Subject:
@@ -98,7 +101,7 @@ def digits_subject() -> Subject:
         draw=lambda noise, _: sample(process, model, noise, steps=STEPS).clamp(-1, 1),
         find=lambda images: invert(process, model, images, steps=INVERSION),
         real=lambda indices: real[list(indices)],
-        again={"image to image": lambda images: redraw(images).clamp(-1, 1)},
+        attacks=ATTACKS | {"image to image": lambda images: redraw(images).clamp(-1, 1)},
         right=lambda images, _: (nearest(images, recipe)[0] <= limit).tolist(),
     )
 
@@ -141,16 +144,49 @@ def scenes_subject(sampler: str = "ddim") -> Subject:
         draw=draw,
         find=find,
         real=lambda indices: data.batch([SEEDS + i for i in indices])[0],
-        again={"autoencoder": round_trip, "image to image": redraw},
+        attacks=ATTACKS | {"autoencoder": round_trip, "image to image": redraw},
         right=right,
+    )
+
+
+def latents_subject() -> Subject:
+    """The scenes without the decoder: what the mark loses there, and what it loses elsewhere."""
+    model, pictures = load_pipeline("scenes-latent"), scenes_subject()
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> Tensor:
+        return model.vae.encode(images)
+
+    @torch.no_grad()
+    def decode(z: Tensor) -> Tensor:
+        return model.vae.decode(z).clamp(-1, 1)
+
+    @torch.no_grad()
+    def draw(noise: Tensor, indices: range) -> Tensor:
+        captions = [Scenes(64, "new combinations").caption(i) for i in indices]
+        network, context, _ = prepare(model, captions, indices, None, "")
+        return sample(model.process, network, noise, context, steps=STEPS)
+
+    def find(z: Tensor) -> Tensor:
+        null = model.clip.context([""]).expand(len(z), -1, -1)
+        return invert(model.process, model.unet, z, null, steps=INVERSION)
+
+    return replace(
+        pictures,
+        draw=draw,
+        find=find,
+        real=lambda indices: encode(pictures.real(indices)),
+        attacks={"none": ATTACKS["none"], "decoder": lambda z: encode(decode(z))},
+        right=lambda z, indices: pictures.right(decode(z), indices),
+        shown=decode,
     )
 
 
 VARIANTS: dict[str, Callable[[], Subject]] = {
     "digits": digits_subject,
     "scenes": scenes_subject,
-    "scenes, one channel": lambda: replace(scenes_subject(), channels=1),
     "scenes, ancestral": lambda: scenes_subject("ancestral"),
+    "scenes, latents": latents_subject,
 }
 
 
@@ -190,7 +226,7 @@ def run(variant: str, seed: int) -> Outcome:
     unmarked = torch.cat([drawn(subject, half, None), subject.real(range(NEGATIVES // 2))])
 
     metrics, curve = {}, {"fpr": GRID}
-    for name, attack in (ATTACKS | subject.again).items():
+    for name, attack in subject.attacks.items():
         noise = [found(subject, images, attack) for images in marked]
         negatives = found(subject, unmarked, attack)
         by_key = curves(noise, negatives, keys)
@@ -208,7 +244,7 @@ def run(variant: str, seed: int) -> Outcome:
     plain = unmarked[: len(half)]
     metrics["right, unmarked"] = mean([float(each) for each in subject.right(plain, half)])
     few = indices[0][:4]
-    rows = [drawn(subject, few, None), *(change(marked[0][:4]) for change in ATTACKS.values())]
+    rows = [drawn(subject, few, None), *(each(marked[0][:4]) for each in subject.attacks.values())]
     return Outcome(
         settings={
             "steps": STEPS,
@@ -220,8 +256,8 @@ def run(variant: str, seed: int) -> Outcome:
         | {"radius": radius, "channels": channels, "strength": STRENGTH, "fpr": FPR},
         metrics=metrics,
         curve=curve,
-        samples=torch.stack([each.expand(-1, 3, -1, -1) for each in rows], 1),
-        captions=[["without the mark", *ATTACKS]] * 4,
+        samples=torch.stack([subject.shown(each).expand(-1, 3, -1, -1) for each in rows], 1),
+        captions=[["without the mark", *subject.attacks]] * 4,
     )
 
 
