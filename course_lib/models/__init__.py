@@ -3,8 +3,9 @@
 Parts that diffusers' or transformers' models have, too, have the same names there.
 """
 
-from course_lib.models.attention import attention_maps, heat_map
-from course_lib.models.classifier import Classifier
+from course_lib.models.attention import attention_maps, edited_attention, heat_map
+from course_lib.models.classifier import Classifier, ContentAndStyle
+from course_lib.models.controlnet import Controlled, ControlNet
 from course_lib.models.dit import DiT
 from course_lib.models.gan import GAN, Discriminator, Generator
 from course_lib.models.layers import capture
@@ -19,6 +20,7 @@ from course_lib.models.text import (
     clip_loss,
     retrieval,
 )
+from course_lib.models.textual_inversion import TextualInversion
 from course_lib.models.tokenizer import Tokenizer
 from course_lib.models.unet import SD15_UNET, TextUNet, UNet, UNetBlock
 from course_lib.models.vae import SD15_VAE, VAE, AutoencoderKL, Pixels
@@ -32,6 +34,9 @@ __all__ = [
     "VAE",
     "AutoencoderKL",
     "Classifier",
+    "ContentAndStyle",
+    "ControlNet",
+    "Controlled",
     "DiT",
     "Discriminator",
     "Generator",
@@ -42,12 +47,14 @@ __all__ = [
     "SequenceTransformer",
     "TextEncoder",
     "TextUNet",
+    "TextualInversion",
     "Tokenizer",
     "UNet",
     "UNetBlock",
     "attention_maps",
     "capture",
     "clip_loss",
+    "edited_attention",
     "heat_map",
     "retrieval",
 ]

@@ -8,7 +8,9 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    broken_runs,
     digit_augmentation,
+    few_pictures,
     gan_race,
     inverse_problems,
     molecule_sampling,
@@ -27,7 +29,7 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
-        *(molecules, molecule_sampling, gan_race),
+        *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
@@ -152,6 +154,7 @@ def test_every_recorded_study_has_a_module():
         (quality_over_time, "scenes-latnt", "scenes-latent"),
         (reference_runs, "digits-ddmp", "digits-ddpm"),
         (gan_race, "rings, GAN", "ring, GAN"),
+        (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):
