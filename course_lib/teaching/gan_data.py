@@ -159,7 +159,7 @@ class Singles(Data):
     reads them; none if it can't read the picture, or if it isn't the label's pair.
     """
 
-    shape, count = (3, 32, 32), 504
+    shape, count, batch_size = (3, 32, 32), 504, 32
     pairs = [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in HELD_OUT_PAIRS]
     classes = len(pairs)
     pool = 8192  # training pictures, drawn once, because drawing them takes time
