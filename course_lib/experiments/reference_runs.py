@@ -20,7 +20,7 @@ from course_lib.training import Training
 
 LAST_STEP = {
     **{"digits-ddpm": 600, "digits-classes": 600, "scenes-vae": 150, "scenes-clip": 150},
-    **{"scenes-latent": 150, "scenes-pixel": 50, "phantoms": 100},
+    **{"scenes-latent": 150, "scenes-pixel": 50, "scenes-fast": 60, "phantoms": 100},
 }
 SAMPLES = 500  # for the metrics, as on the cards
 COLUMNS = 8
