@@ -71,7 +71,10 @@ checksums:
 parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \
 		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
-		tests/pipelines/stable_diffusion/test_checkpoint.py
+		tests/pipelines/stable_diffusion/test_checkpoint.py \
+		tests/pipelines/stable_diffusion/test_controlnet.py \
+		tests/pipelines/stable_diffusion/test_lora.py \
+		tests/pipelines/stable_diffusion/test_textual_inversion.py
 
 refusals: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --refusals tests

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from course_lib.cli.adapters import with_control, with_lora
+
 DEMO = [
     "a large red circle on a blue background",
     "a small yellow square at the top left on a purple background",
@@ -66,12 +68,26 @@ def sample(
     lora_scale: Annotated[
         float | None, typer.Option(help="the factor of the LoRA's update, default: 1")
     ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(help="a folder with a ControlNet for the Stable Diffusion of --model"),
+    ] = None,
+    control_image: Annotated[
+        Path | None,
+        typer.Option(
+            help="the picture that steers, such as an edge map; its middle square is resized"
+        ),
+    ] = None,
+    control_scale: Annotated[
+        float | None, typer.Option(help="the factor of the ControlNet's residuals, default: 1")
+    ] = None,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
     """Draw captions with a text-to-image model, as a PNG grid with the captions below."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
     options |= dict(model=model, tokenizer=tokenizer, size=size, lora=lora, lora_scale=lora_scale)
+    options |= dict(control=control, control_image=control_image, control_scale=control_scale)
     draw(captions, out, device=device, seed=seed, count=count, **options)
 
 
@@ -84,6 +100,9 @@ def draw(
     size=None,
     lora=None,
     lora_scale=None,
+    control=None,
+    control_image=None,
+    control_scale=None,
     device="auto",
     seed=0,
     count=1,
@@ -94,29 +113,24 @@ def draw(
 
     from course_lib.common.checks import torch_seeds
     from course_lib.pipelines import text_to_image
-    from course_lib.pipelines.stable_diffusion.lora import check_lora, load_lora
     from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     torch_seeds(seed, seed + count - 1)
-    if lora is None and lora_scale is not None:
-        raise ValueError("--lora-scale needs --lora, the file of a LoRA")
-    lora_scale = 1.0 if lora_scale is None else lora_scale
-    if lora is not None:
-        check_lora(lora, lora_scale)
-    if published := is_published(model):
-        pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
-    elif tokenizer is not None or size is not None:
-        raise ValueError(f"--tokenizer and --size are only for Stable Diffusion, not for {model}")
+    add_lora = with_lora(lora, lora_scale)
+    published = is_published(model)
+    if not published and any(x is not None for x in (tokenizer, size, control)):
+        only = "--tokenizer, --size and --control are only for Stable Diffusion"
+        raise ValueError(f"{only}, not for {model}")
+    size = 512 if size is None else size
+    add_control = with_control(control, control_image, control_scale, size)
+    if published:
+        pipeline = open_published(model, tokenizer, size, device, control)
     else:
         pipeline = load_pipeline(model, device)
-    if lora is not None:
-        for part, update in load_lora(lora, pipeline, lora_scale).items():
-            update.merge()
-            layers = f"{len(update.names)} layers of the {part}"
-            typer.echo(f"{lora}: {layers} adapted, scale {lora_scale:g}")
+    pipeline = add_control(add_lora(pipeline))
     batch = 1 if published else 64
     jobs = [(caption, seed + i) for caption in captions for i in range(count)]
     start, images = time.perf_counter(), []
@@ -141,7 +155,7 @@ def is_published(model: str) -> bool:
     return named and model not in RECIPES
 
 
-def open_published(model, tokenizer, size, device):
+def open_published(model, tokenizer, size, device, control=None):
     """Load Stable Diffusion, after printing an estimate of the memory and checking that it fits."""
     from course_lib.common.devices import pick_device
     from course_lib.pipelines import check_size, load_published
@@ -149,7 +163,7 @@ def open_published(model, tokenizer, size, device):
 
     check_size(size)
     device = pick_device(device)
-    typer.echo(check_memory(model, size, device))
+    typer.echo(check_memory(model, size, device, control))
     return load_published(model, tokenizer, size, device)
 
 

@@ -1,13 +1,37 @@
-"""Commands that train and measure: train, evaluate, cost."""
+"""Commands that train and measure: check-data, train, evaluate, cost."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from course_lib.cli.draw import Device, write_grid
+from course_lib.cli.draw import Device, check_out, write_grid
 
 Name = Annotated[str, typer.Argument(help="a recipe, such as digits-ddpm or scenes-latent")]
+
+
+def check_data(
+    folder: Annotated[Path, typer.Argument(help="your own pictures, with metadata.jsonl")],
+    all_names: Annotated[
+        bool, typer.Option("--all", help="name every file, not only five")
+    ] = False,
+) -> None:
+    """Look at a folder of your own pictures before a training: files, captions, copies, split."""
+    from tqdm import tqdm
+
+    from course_lib.datasets.folder_check import check_folder, ready
+    from course_lib.recipes.emoji import EmojiLatent
+
+    def watch(entries):
+        return tqdm(entries, unit="picture", mininterval=1, leave=False, disable=None)
+
+    findings = check_folder(folder, EmojiLatent.size, EmojiLatent.tokenizer, watch=watch)
+    for finding in findings:
+        typer.echo(finding.line(None if all_names else 5))
+    if not ready(findings):
+        typer.echo("not ready: first do what the lines with fix: say")
+        raise typer.Exit(1)
+    typer.echo("ready")
 
 
 def train(
@@ -16,7 +40,7 @@ def train(
     folder: Annotated[Path | None, typer.Option(help="default: outputs/NAME")] = None,
     device: Device = "auto",
     data: Annotated[
-        Path | None, typer.Option(help="your own captioned pictures, for the scenes recipes")
+        Path | None, typer.Option(help="your own pictures, for the recipes of scenes and emoji")
     ] = None,
     until: Annotated[
         float | None, typer.Option(help="stop when this share is right, for example 0.95")
@@ -92,18 +116,24 @@ def evaluate(
     write: Annotated[
         bool, typer.Option("--write", help="write the new numbers into the card")
     ] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="your own pictures, of which a tenth is held out")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="also draw samples into this PNG file")] = None,
     device: Device = "auto",
 ) -> None:
     """Measure a trained model again and compare with the numbers on its card."""
     from course_lib.common.checkpoints import load_checkpoint, update_card
-    from course_lib.common.registry import choose
     from course_lib.evaluation.metrics import from_card, to_card
-    from course_lib.recipes import RECIPES
+    from course_lib.recipes import make_recipe
 
-    recipe = choose("recipe", name, RECIPES)()
+    if out:
+        check_out(out)
+    recipe = make_recipe(name, data)
     if count < 2:  # a single picture has no spread and no distance to others
         raise ValueError(f"count must be at least 2, got {count}")
     model = load_checkpoint(type(recipe.model()), weights or name, device)
+    check_pictures(recipe, model, data)
     recorded = {metric.label: metric for metric in from_card(model.card)}
     typer.echo(f"| {name} | now | samples | 95 % interval | card |")
     typer.echo("|---|---|---|---|---|")
@@ -116,6 +146,26 @@ def evaluate(
         typer.echo(f"| {' | '.join(map(str, row))} |")
     if write:
         update_card(weights or name, metrics=to_card(metrics))
+    if out:
+        write_grid(out, *recipe.samples(model), columns=8)
+        typer.echo(f"samples: {out}")
+
+
+def check_pictures(recipe, model, folder: Path | None) -> None:
+    """ValueError unless the model was trained on the pictures that it is to be measured on.
+
+    An autoencoder may be measured on any pictures.
+    """
+    data = model.card.get("settings", {}).get("data")
+    trained = data.get("pictures") if isinstance(data, dict) else None
+    now = (recipe.data_fingerprint() or {}).get("pictures")
+    if trained and folder is None:
+        raise ValueError(f"this {recipe.name} was trained on your own pictures: add --data FOLDER")
+    if trained != now and (trained or recipe.draws_captions):
+        raise ValueError(
+            f"this {recipe.name} was not trained on what {folder} holds now: name the folder as it "
+            "was then, or train again"
+        )
 
 
 def cost(

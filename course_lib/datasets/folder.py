@@ -11,16 +11,20 @@ This is the convention of Hugging Face's image folders. A `CaptionedFolder` has 
 
 or, from the command line, `course train scenes-vae --data my_pictures`.
 
+`course check-data my_pictures` looks for what would spoil a training (see `folder_check`). A tenth
+of the pictures is held out, and no training sees it or a copy of it (see `duplicates`).
+
 No data is skipped silently: a picture or an archive without a line in the metadata is an error
 that names it. Only these are skipped: hidden files and folders (`._cat.jpg`, `.thumbnails`), the
 samples that a training writes into its own folder, and files that are neither pictures nor
 archives.
 """
 
-import json
+import copy
 import mimetypes
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -30,9 +34,10 @@ import torch
 from PIL import Image, ImageOps
 
 from course_lib.common.checks import whole_numbers
+from course_lib.datasets.duplicates import checksums, held_out, near_duplicates
+from course_lib.datasets.metadata import lines_of, read_line
 from course_lib.datasets.order import endless
 
-EXAMPLE = '{"file_name": "cat.jpg", "text": "a grey cat"}'
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
 
 
@@ -48,7 +53,7 @@ class CaptionedFolder:
         if size < 1:
             raise ValueError(f"size must be at least 1 pixel, got {size}")
         folder = Path(folder)
-        entries = list(_entries(folder, column))
+        entries = [read_line(folder, *line, column) for line in lines_of(folder)]
         self.paths = [path for path, _ in entries]
         if others := unlisted_files(folder, self.paths):
             raise ValueError(f"{folder}: metadata.jsonl has no line for {others}")
@@ -72,50 +77,33 @@ class CaptionedFolder:
         chosen = endless(indices, len(self), self.seed)
         return self.pixels[chosen].float() / 127.5 - 1, [self.captions[i] for i in chosen]
 
+    def split(self) -> tuple["CaptionedFolder", "CaptionedFolder"]:
+        """What training sees, and a held-out tenth without near duplicates of it.
 
-def _entries(folder: Path, column: str):
-    """(path, caption) for every line of the metadata."""
-    metadata = folder / "metadata.jsonl"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    if not metadata.is_file():
-        raise FileNotFoundError(f"{folder} has no metadata.jsonl, with lines such as {EXAMPLE}")
-    try:
-        lines = metadata.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{metadata} is not UTF-8 text: {error}") from None
-    for number, line in ((n, line) for n, line in enumerate(lines, 1) if line.strip()):
-        try:
-            entry = json.loads(line)
-            name, caption = entry["file_name"], entry[column].strip()
-            path = folder / name
-            (name + caption).encode()
-        except UnicodeEncodeError as error:
-            half = error.object[error.start]
-            raise ValueError(
-                f"{metadata}, line {number}: {half!r} is half of a character (a lone surrogate)"
-            ) from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            expected = EXAMPLE.replace('"text"', f'"{column}"')
-            raise ValueError(
-                f"{metadata}, line {number}: expected such as {expected}, got {line[:80]!r}"
-            ) from None
-        if not caption:
-            raise ValueError(f"{metadata}, line {number}: {path.name} has an empty caption")
-        if not path.is_file():
-            raise FileNotFoundError(f"{metadata}, line {number}: there is no file {path}")
-        yield path, caption
+        Of fewer than 20 pictures none is held out: the second part is then empty.
+        """
+        chosen = held_out(near_duplicates(self.pixels), checksums(self.pixels))
+        return self._take(~chosen), self._take(chosen)
+
+    def _take(self, which: np.ndarray) -> "CaptionedFolder":
+        part, rows = copy.copy(self), which.nonzero()[0]
+        part.pixels = self.pixels[rows]
+        part.paths, part.captions = ([of[i] for i in rows] for of in (self.paths, self.captions))
+        return part
 
 
 def unlisted_files(folder: Path, taken: Iterable[Path]) -> str:
     """The names of up to 3 pictures and archives in a folder that aren't in `taken`, or ""."""
-    taken = {_identity(path) for path in taken}
-    others = [
-        path.relative_to(folder).as_posix()
-        for path in visible(folder)
-        if _identity(path) not in taken and holds_pictures(path.name, partial(path.open, "rb"))
-    ]
+    others = list(unlisted(folder, taken))
     return ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+
+
+def unlisted(folder: Path, taken: Iterable[Path]) -> Iterator[str]:
+    """The names of all of them."""
+    taken = {_identity(path) for path in taken}
+    for path in visible(folder):
+        if _identity(path) not in taken and holds_pictures(path.name, partial(path.open, "rb")):
+            yield path.relative_to(folder).as_posix()
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -173,12 +161,24 @@ def read_picture(file: Path | BinaryIO, name: str | Path, size: int) -> np.ndarr
 
     If it has several frames or pages, the first.
     """
+    with opened(file, name) as image:
+        return square(image, size)
+
+
+@contextmanager
+def opened(file: Path | BinaryIO, name: str | Path) -> Iterator[Image.Image]:
+    """A picture to work with; whatever goes wrong then is an OSError that names it."""
     try:
         with Image.open(file) as image:
-            if image.mode[0] in "IF":  # Pillow would clip such numbers instead of scaling them
-                raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
-            image = ImageOps.exif_transpose(image).convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            yield image
+    except Exception as error:  # Pillow's readers raise various errors for a damaged file
         raise OSError(f"cannot read the picture {name}: {error}") from error
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """Its middle square, as `read_picture` returns it."""
+    if image.mode[0] in "IF":  # Pillow would clip such numbers instead of scaling them
+        raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
+    image = ImageOps.exif_transpose(image).convert("RGBA")
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return np.array(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))

@@ -82,6 +82,11 @@ class Tokenizer:
         rows = [row + [self.end] * (self.length - len(row)) for row in rows]
         return torch.tensor(rows, dtype=torch.long).view(-1, self.length)
 
+    def count(self, caption: str) -> int:
+        """The number of tokens of a caption with its start and end, also where it is too long."""
+        caption = self.without_final(caption)
+        return len(self.bpe.encode(caption, add_special_tokens=False).ids) + 2
+
     def tokens(self, caption: str) -> list[str]:
         """The token at each of the `length` positions, as labels for attention maps."""
         names = [self.bpe.id_to_token(i) for i in self(caption)[0].tolist()]

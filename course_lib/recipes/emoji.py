@@ -36,8 +36,6 @@ LENGTH = 32  # tokens of a caption, with its start and end
 class EmojiRecipe(ScenesRecipe):
     """What the two share: the data. A reader's own pictures may take its place, as for scenes."""
 
-    ships = False  # until they have been trained
-
     def __init__(self, data=None):
         super().__init__(data or Emoji(self.size))
 
@@ -49,7 +47,7 @@ class EmojiRecipe(ScenesRecipe):
         return checksums() if self.has_emoji else super().data_fingerprint()
 
     def held_out(self, count: int) -> Pair:
-        """Held-out pairs with their plain captions; a reader's pictures hold nothing out."""
+        """Held-out pairs with their plain captions; of a reader's own pictures a tenth."""
         if not self.has_emoji:
             return super().held_out(count)
         data = Emoji(self.size, "new pairs")
@@ -119,7 +117,7 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
     components = ("emoji-vae", None)
     goal = "top5"
     settings = dict(
-        steps=6000,
+        steps=5000,
         optimizer=Optimizer("muon", lr=3e-3, warmup=30),
         ema=0.999,
         scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each
@@ -153,10 +151,16 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
             ]
             said.append(FRAME)
         else:
-            count = 5000 if isinstance(self.data, Shards) else len(self.data)
-            said = [self.data.caption(index) for index in range(count)]
-        tokenizer = Tokenizer.train(said, 2048, LENGTH)
+            said = self.said()
+        tokenizer = self.tokenizer(said)
+        if not self.has_emoji:
+            tokenizer(said)  # refuses captions that are too long now, not during training
         return PromptEncoder(tokenizer, TextEncoder(len(tokenizer), LENGTH, **self.text))
+
+    @staticmethod
+    def tokenizer(captions: list[str]) -> Tokenizer:
+        """A tokenizer for the words of these captions."""
+        return Tokenizer.train(captions, 2048, LENGTH)
 
     def model(self) -> nn.Module:
         return TextUNet(self.unet, self.clip.text_encoder.kwargs, self.clip.tokenizer.kwargs)
@@ -178,7 +182,7 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """The test loss, and what both judges see in as many trained as held-out pairs."""
-        metrics = [self.test_loss(model, count)]
+        metrics = self.losses(model, count)
         return metrics + (emoji_metrics(self.draw(model), count) if self.has_emoji else [])
 
     def score(self, model: nn.Module, count: int = 32) -> float:

@@ -73,7 +73,9 @@ class ScenesRecipe(Recipe):
     takes_folder = True
 
     def __init__(self, data: Data | None = None):
-        self.data = data or Scenes(self.size, "train")
+        self.data, self.unseen = data or Scenes(self.size, "train"), None
+        if isinstance(data, CaptionedFolder):
+            self.data, self.unseen = data.split()
 
     @property
     def has_grammar(self) -> bool:
@@ -98,8 +100,11 @@ class ScenesRecipe(Recipe):
     def held_out(self, count: int) -> tuple[Tensor, list[str]]:
         """Pictures and complete captions of new combinations, a third for each kind of scene.
 
-        The reader's own pictures have no held-out part, so this returns them.
+        Of the reader's own pictures a tenth; but those of training again if there are fewer than
+        20, and if they are shards.
         """
+        if self.unseen:
+            return self.unseen.batch(range(min(count, len(self.unseen))))
         if not self.has_grammar:
             return self.data.batch(range(count))
         images, captions = [], []
@@ -109,6 +114,12 @@ class ScenesRecipe(Recipe):
             images.append(some[0])
             captions += some[1]
         return torch.cat(images), captions
+
+    def said(self) -> list[str]:
+        """Captions with all words that a tokenizer must know, those of held-out pictures too."""
+        if self.unseen is not None:
+            return self.data.captions + self.unseen.captions
+        return [self.data.caption(index) for index in range(5000)]
 
     def hard_negatives(self, captions: list[str], seed: Sequence[int]) -> list[str]:
         """A hard negative for each caption; none without a grammar."""
@@ -156,8 +167,9 @@ class ScenesVAE(ScenesRecipe):
         return model.loss(images, self.kl_weight, self.noise)[0]
 
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
-        real, _ = self.held_out(15)
-        return torch.cat([real, model(to(model, real)).cpu()]), ["real"] * 15 + ["again"] * 15
+        real, _ = self.held_out(16)  # two rows of eight, above two rows of reconstructions
+        titles = ["real"] * len(real) + ["again"] * len(real)
+        return torch.cat([real, model(to(model, real)).cpu()]), titles
 
     def publish(self, run: Training, *args, **kwargs):
         """First fits the latents' shift and scale to a thousand training pictures."""
@@ -190,8 +202,7 @@ class ScenesCLIP(ScenesRecipe):
     batch_size = 96
 
     def model(self) -> nn.Module:
-        count = len(self.data) if isinstance(self.data, CaptionedFolder) else 5000
-        captions = [self.data.caption(index) for index in range(count)]
+        captions = self.said()
         tokenizer = Tokenizer.train(captions, 256, LENGTH)
         tokenizer(captions)  # refuses captions that are too long now, not during training
         return CLIP(
@@ -218,9 +229,12 @@ class ScenesCLIP(ScenesRecipe):
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """How often the right caption is found among 64, and how often it beats a hard negative.
 
-        Measured on whole sets of 64: `count` is rounded down, to at least one set.
+        Measured on whole sets of 64: `count` is rounded down, to at least one set. Where fewer are
+        held out, of a reader's own pictures, they are one set.
         """
         images, captions = self.held_out(max(64, count // 64 * 64))
+        whole = len(images) // 64 * 64 or len(images)
+        images, captions = images[:whole], captions[:whole]
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
         pictures = torch.cat([model.embed_image(to(model, part)) for part in images.split(64)])
         right = model.embed_text(captions)
@@ -253,6 +267,7 @@ class ScenesDiffusion(ScenesRecipe):
     scales = -math.inf, math.inf  # the useful range of the guidance scale, if measured
     words, review = WORDS, staticmethod(review)  # of the captions, and what is unusual in one
     sampler = "ancestral"  # fresh noise at each step corrects errors of earlier steps
+    steps = 20  # of the sampler, in `samples` and in what is measured
     goal, draws_captions = "right", True
     sample_every = 500
 
@@ -305,9 +320,10 @@ class ScenesDiffusion(ScenesRecipe):
         shape = self.vae.encode(first).shape[1:]
         null, context = (model.text_encoder(to(model, self.clip.ids(c))) for c in ([""], captions))
         network = guided(model.unet, null, self.scale)
-        draws = generators(range(24))
+        draws = generators(range(len(captions)))
         noise = to(model, initial_noise(draws, shape))
-        z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)
+        how = dict(steps=self.steps, generators=draws, sampler=self.sampler)
+        z = sample(self.process, network, noise, context, **how)
         return self.vae.decode(z).clamp(-1, 1).cpu(), captions
 
     def pipeline(self, model: nn.Module) -> LatentDiffusion:
@@ -324,12 +340,12 @@ class ScenesDiffusion(ScenesRecipe):
 
     def draw(self, model: nn.Module) -> Callable[[Sequence[str], Sequence[int]], Tensor]:
         """The function (captions, seeds) -> pictures that samples with the pipeline."""
-        return functools.partial(text_to_image, self.pipeline(model))
+        return functools.partial(text_to_image, self.pipeline(model), steps=self.steps)
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """The test loss and, if the data is scenes, the oracle's verdict on samples."""
         draw, device = self.draw(model), next(model.parameters()).device
-        metrics = [self.test_loss(model, count)]
+        metrics = self.losses(model, count)
         if self.has_grammar:
             features = load_checkpoint(Classifier, "scenes-features", device)
             metrics += prompt_metrics(draw, count)
@@ -339,15 +355,30 @@ class ScenesDiffusion(ScenesRecipe):
     def score(self, model: nn.Module, count: int = 32) -> float:
         return mean_share(prompt_metrics(self.draw(model), count), self.goal)
 
+    def losses(self, model: nn.Module, count: int) -> list[Metric]:
+        """The test loss; of a reader's own pictures also the loss on as many that it trained on.
+
+        The more the test loss is above the other, the more of the pictures were memorised.
+        """
+        if not self.unseen:
+            images, captions = self.held_out(count)
+            return [Metric("test_loss", self.fixed_loss(model, images, captions), len(images))]
+        images, captions = self.held_out(min(count, len(self.data)))
+        known = self.data.batch(range(len(images)))
+        return [
+            Metric(name, self.fixed_loss(model, *pair, draws=10), len(images))
+            for name, pair in (("test_loss", (images, captions)), ("train_loss", known))
+        ]
+
     @torch.no_grad()
-    def test_loss(self, model: nn.Module, count: int) -> Metric:
-        """The training loss on held-out scenes, with fixed noise."""
-        images, captions = self.held_out(count)
+    def fixed_loss(self, model: nn.Module, images: Tensor, captions: list[str], draws=1) -> float:
+        """The training loss on these pictures, with fixed noise; `draws` times for each."""
         data = to(model, self.encode(images, captions))
+        data = tuple(part.repeat(draws, *[1] * (part.dim() - 1)) for part in data)
         with seeded(0, 0, data[0].device):
             parts = zip(*(part.split(100) for part in data), strict=True)
             losses = [self.loss(model, part, p=0.0) for part in parts]
-        return Metric("test_loss", torch.stack(losses).mean().item(), len(images))
+        return torch.stack(losses).mean().item()
 
 
 class ScenesLatent(ScenesDiffusion):
