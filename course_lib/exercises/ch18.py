@@ -252,7 +252,7 @@ EXERCISES = {
             "a": "With the captions shuffled the network knows less about each picture. That can't "
             "make its loss so much lower.",
             "b": "Ten pictures can be learned by heart, and the loss then falls below what new "
-            "pictures allow. Both threes are the same training picture.",
+            "pictures allow. Most of its samples are copies of them.",
             "c": "Rounding only takes information from the network. The loss doesn't fall.",
             "d": "Network, rate and batches are the sound run's. So much lower a loss needs an "
             "explanation other than skill.",

@@ -147,7 +147,7 @@ def ward_figure(ward: Ward) -> Figure:
             left.plot(run.curve["step"], run.curve["loss"], **style)
         left.set(yscale="log", ylabel="loss", ylim=(0.03, 10))
         left.set_title(f"Patient {letter}", loc="left")
-        right.imshow(sheet(each[0].samples().flatten(0, 1)), interpolation="nearest")
+        right.imshow(sheet(each[0].samples().flatten(0, 1)).numpy(), interpolation="nearest")
         right.set_axis_off()
     axes[-1][0].set_xlabel("step (grey: a sound run)")
     return figure
@@ -177,7 +177,7 @@ def confusion_figure(counts: Table, title: str) -> Figure:
     found = [*names, *sorted({d for each in counts.values() for d in each} - set(names))]
     shares = torch.tensor([[counts[row][d] / counts[row].total() for d in found] for row in names])
     figure, axes = canvas(size=(9.0, 6.2), title=title)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
     for i, row in enumerate(names):
         for j, diagnosed in enumerate(found):
             if count := counts[row][diagnosed]:

@@ -51,7 +51,8 @@ def test_a_folder_alone_shows_the_log_and_the_weights(course, folder):
 
 def test_code_shows_more_and_a_wrong_line_says_what_to_do(course, folder, tmp_path):
     code = tmp_path / "mine.py"
-    code.write_text(CODE + "SoundRun.scaled = lambda self, x: (x + 1) / 2\nrun.__init__()\n")
+    wrong = "class Mine(SoundRun):\n    def scaled(self, x):\n        return (x + 1) / 2\n"
+    code.write_text(CODE.replace("run = SoundRun()", f"{wrong}run = Mine()"))
     done = course("diagnose", folder, "--code", code)
     (line,) = [line for line in done.out.splitlines() if line.startswith("data range")]
     assert "wrong" in line and "data from 0 to 1" in line and line.endswith("2 * x - 1.")

@@ -41,11 +41,14 @@ def loss_by_timestep(run: Evidence) -> list[float]:
 
 @check(
     "loss by timestep",
-    *(0, 1.1),
+    *(0, 1.5),
     mistake="worse than a constant at some noise level",
     line="in the worst of eight bands of the timestep, the loss is {:.2f} of a constant's",
-    remedy="Plot the loss against the timestep, and look at that band's inputs and targets.",
+    remedy="Plot the loss against the timestep; give that band more weight, or check its targets.",
 )
 def worst_band(run: Evidence) -> float:
-    """The largest of the eight numbers; those of sound runs on digits end at 0.83."""
+    """The largest of the eight numbers.
+
+    On digits, sound runs reach 0.83, and 1.1 with min-SNR weights, which neglect the noisy end.
+    """
     return max(loss_by_timestep(run))
