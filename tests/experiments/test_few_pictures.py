@@ -22,8 +22,8 @@ def test_the_sets_are_nested_and_hold_no_held_out_pair(untrained, monkeypatch):
     monkeypatch.setattr(study.SmallLatent, "components", (untrained, None))
     sets = [set(study.SmallLatent(count).data.examples) for count in study.SIZES.values()]
     assert [len(each) for each in sets] == list(study.SIZES.values())
-    assert sets[0] < sets[1] < sets[2] == set(Emoji().examples)
-    assert not sets[2] & set(Emoji(split="new pairs").examples)
+    assert sets[0] < sets[1] < sets[2] < sets[3] == set(Emoji().examples)
+    assert not sets[3] & set(Emoji(split="new pairs").examples)
     other = set(study.SmallLatent(40, seed=1).data.examples)
     assert other != sets[0]
 
