@@ -53,7 +53,8 @@ def card(name: str) -> str:
 def written(name: str) -> dict:
     """The hand-written part for a model or a data set of this name: {"data", "metrics", "model"}.
 
-    What [models.NAME] says takes the place of what [model] says. ValueError if a part is missing.
+    What [models.NAME] says takes the place of what [model] says; it may also say on what it was
+    trained, if that isn't the data set's split for training. ValueError if a part is missing.
     """
     family = name.split("-")[0]
     path = WRITTEN / f"{family}.toml"
@@ -107,7 +108,7 @@ def model_card(name: str) -> str:
             "Intervals cover 95 %: Wilson's for shares, the central limit theorem's for means.",
         ],
         "Evaluation data": [say["evaluation"]],
-        "Training data": [trained_on(facts, data)],
+        "Training data": [say.get("training") or trained_on(facts, data)],
         "Quantitative analyses": table(metrics, meanings),
         "Ethical considerations": [say["ethics"], "", cost_of(facts)],
         "Caveats and recommendations": [say["caveats"]],
