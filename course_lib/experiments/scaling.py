@@ -95,7 +95,7 @@ def run(variant: str, seed: int) -> Outcome:
     def measure_if_due() -> None:
         step = training.done
         if step in stops and all(point["step"] != step for point in points):
-            loss = recipe.test_loss(training.ema, HELD_OUT).value
+            loss = recipe.fixed_loss(training.ema, *recipe.held_out(HELD_OUT))
             seen = dict(samples=step * samples, flops=step * flops)
             points.append(dict(step=step, cpu_seconds=training.cpu_seconds, loss=loss) | seen)
             write_files({kept: json.dumps(points).encode()})

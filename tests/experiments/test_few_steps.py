@@ -98,14 +98,16 @@ def test_a_scaling_run_measures_at_doubling_lengths_and_keeps_its_points(tmp_pat
 
     stopped = []
 
-    def test_loss(recipe, model, count):
-        stopped.append(count)
+    def fixed_loss(recipe, model, images, captions):
+        assert len(images) == scaling.HELD_OUT == 9
+        stopped.append(model)
         if len(stopped) == 3:
             raise KeyboardInterrupt
-        return SimpleNamespace(value=1 / len(stopped))
+        return 1 / len(stopped)
 
     monkeypatch.setattr(scaling, "resumable", resumable)
-    monkeypatch.setattr(scaling.Plain, "test_loss", test_loss)
+    monkeypatch.setattr(scaling.Plain, "fixed_loss", fixed_loss)
+    monkeypatch.setattr(scaling, "HELD_OUT", 9)
     monkeypatch.setitem(scaling.DITS, "small", (16, 1))
     with pytest.raises(KeyboardInterrupt):
         scaling.run("DiT, small", 0)
