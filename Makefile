@@ -1,5 +1,5 @@
 # make lab            set up .venv, then open the first chapter in JupyterLab
-# make demo           set up, then draw eight captions into outputs/demo.png
+# make demo           set up, then draw twelve captions into outputs/demo.png
 # make play           set up, then draw with the model in the browser: `course play`
 # make test           set up, then run lint, tests, and every notebook from top to bottom
 # make test-editions  run every chapter and capstone of the student edition, and grade all solutions;
@@ -71,7 +71,10 @@ checksums:
 parity: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --parity tests/diffusion/test_schedules.py \
 		tests/diffusion/test_sampler_parity.py tests/models/test_models_parity.py \
-		tests/pipelines/stable_diffusion/test_checkpoint.py
+		tests/pipelines/stable_diffusion/test_checkpoint.py \
+		tests/pipelines/stable_diffusion/test_controlnet.py \
+		tests/pipelines/stable_diffusion/test_lora.py \
+		tests/pipelines/stable_diffusion/test_textual_inversion.py
 
 refusals: .venv/dev.stamp
 	$(THREADS) $(RUN) pytest -q --refusals tests

@@ -31,7 +31,9 @@ def pytest_sessionfinish(session, exitstatus):
 
         from tests import parity
 
-        peers = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
+        peers = ", ".join(
+            f"{name} {version(name)}" for name in ("diffusers", "transformers", "peft")
+        )
         parity.PAGE.write_text(parity.page(f"{peers}, torch {torch.__version__}, on the CPU."))
     if session.config.getoption("--refusals") and exitstatus == 0:
         from tests import refusals

@@ -51,6 +51,7 @@ from course_lib.diffusion import (
     generators,
     guided,
     initial_noise,
+    invert,
     linear,
     point,
     points,
@@ -62,14 +63,25 @@ from course_lib.diffusion import (
     variational_bound,
 )
 from course_lib.evaluation import PromptOracle
-from course_lib.evaluation.distances import floor, frechet_distance, kernel_distance
+from course_lib.evaluation.distances import (
+    floor,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 from course_lib.evaluation.neighbours import nearest_neighbours
 from course_lib.models import (
     CLIP,
+    GAN,
     VAE,
     AutoencoderKL,
     Classifier,
+    ContentAndStyle,
+    Controlled,
+    ControlNet,
+    Discriminator,
     DiT,
+    Generator,
     Pixels,
     SequenceTransformer,
     TextUNet,
@@ -90,14 +102,22 @@ from course_lib.pipelines import (
     image_to_image,
     inpaint,
     load_published,
+    outpaint,
     posterior_network,
+    prompt_to_prompt,
     text_to_image,
     tomography,
     total_variation,
 )
-from course_lib.pipelines.stable_diffusion import load_lora, load_stable_diffusion, times
+from course_lib.pipelines.stable_diffusion import (
+    load_controlnet,
+    load_lora,
+    load_stable_diffusion,
+    load_textual_inversion,
+    times,
+)
 from course_lib.recipes import load_pipeline
-from course_lib.training import EMA, Training, learning_rate
+from course_lib.training import EMA, Training, adversarial_loss, learning_rate
 
 SPOILS = {
     "another rank": lambda x: x[None],
@@ -138,6 +158,7 @@ X, NOISE, IMAGES = randn(2, 3, 8, 8), randn(2, 3, 8, 8) + 1, randn(2, 3, 16, 16)
 T, INDEX, TIMESTEP = tensor([0.3, 0.7]), tensor([3, 7]), tensor([300.0, 700.0])
 CONTEXT, NULL, IDS = randn(2, 5, 8), randn(1, 5, 8), tensor([[1, 2, 3, 9], [4, 9, 9, 9]])
 LATENTS, FLAT, LABELS = randn(2, 4, 8, 8), randn(2, 12), tensor([0, 2])
+EDGES = randn(2, 3, 16, 16).clamp(0, 1)
 POINTS, MEANS, COVARIANCES = randn(2, 4), randn(3, 4), torch.eye(4).repeat(3, 1, 1)
 FEATURES, OTHERS = randn(6, 4), randn(5, 4)
 VECTORS, WORDS = (torch.nn.functional.normalize(randn(2, d), dim=1)[:, :4] for d in (4, 5))
@@ -148,6 +169,7 @@ torch.manual_seed(0)
 PROCESS, TABLE = Diffusion("linear", "v"), linear(10)
 DRAWN = dict(channels=8, multipliers=(1, 2), attention=(False, True))
 UNET = UNet(4, context_dim=8, **DRAWN)
+CONTROLNET = ControlNet.from_unet(UNET, embedding_channels=(4, 8))
 CLASSES = UNet(3, channels=8, multipliers=(1,), attention=(False,), classes=3)
 TEXT = dict(vocab_size=10, length=4, dim=8, layers=1, heads=2)
 TEXTUNET = TextUNet(dict(in_channels=4, context_dim=8, **DRAWN), TEXT)
@@ -160,9 +182,12 @@ FLAT_VAE = VAE(size=16, channels=4, latent=12)
 EYE = dict(size=16, patch_size=2, channels=8, dim=8, layers=1, heads=2)
 TOKENIZER = Tokenizer.train(CAPTIONS, vocab_size=60, length=8)
 READER = CLIP(TOKENIZER.kwargs, dict(dim=8, layers=1, heads=2), EYE, dim=8)
+GROWN = dict(size=8, channels=(8, 8), classes=3)
+ADVERSARIES = GAN(Generator(3, latent=12, **GROWN), Discriminator(3, **GROWN), latent=12)
 JUDGE = Classifier(3, size=16, channels=(8, 8), dim=8)
+STYLES = ContentAndStyle(3, 2, size=16, channels=(8, 8), dim=8)
 MODEL = LatentDiffusion(PROCESS, UNET, AUTOENCODER, READER, size=16)
-for network in (UNET, CLASSES, TEXTUNET, BLOCK, TRANSFORMER, AUTOENCODER):
+for network in (UNET, CONTROLNET, CLASSES, TEXTUNET, BLOCK, TRANSFORMER, AUTOENCODER):
     for parameter in network.requires_grad_(False).parameters():
         parameter += 0.05 * torch.randn_like(parameter)  # some start at zero, and hide mistakes
 
@@ -198,6 +223,7 @@ TENSORS = {
     ),
     "DDPM.forward": case(DDPM10.forward, x=X, t=INDEX, noise=NOISE),
     "sample": case(lambda noise: sample(PROCESS, half, noise, steps=2), noise=NOISE),
+    "invert": case(lambda x0: invert(PROCESS, half, x0, steps=2), x0=NOISE),
     "trajectory": case(
         lambda noise: [*trajectory(PROCESS, half, noise, steps=2, sampler="heun")], noise=NOISE
     ),
@@ -254,6 +280,13 @@ TENSORS = {
     # models
     "UNet.forward": case(UNET.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
     "UNet.forward, of classes": case(CLASSES.forward, x=X, timestep=TIMESTEP, context=LABELS),
+    "ControlNet.forward": case(
+        CONTROLNET.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT, images=EDGES
+    ),
+    "Controlled": door(lambda images: Controlled(UNET, CONTROLNET, images), images=EDGES),
+    "Controlled.forward": case(
+        Controlled(UNET, CONTROLNET, EDGES).forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT
+    ),
     "TextUNet.forward": case(TEXTUNET.forward, x=LATENTS, timestep=TIMESTEP, ids=IDS),
     "SequenceTransformer.forward": case(SEQUENCES.forward, ids=TOKENS, context=LABELS),
     "DiT.forward": case(TRANSFORMER.forward, x=LATENTS, timestep=TIMESTEP, context=CONTEXT),
@@ -277,8 +310,15 @@ TENSORS = {
     "ImageEncoder.patches": door(READER.image_encoder.patches, images=IMAGES),
     "CLIP.embed_image": door(READER.embed_image, images=IMAGES),
     "CLIP.loss": door(lambda images: READER.loss(images, CAPTIONS), images=IMAGES),
+    "Generator.forward": case(ADVERSARIES.generator.forward, z=FLAT, labels=LABELS),
+    "GAN.forward": case(lambda z, labels: ADVERSARIES(z, labels), z=FLAT, labels=LABELS),
+    "Discriminator.forward": case(ADVERSARIES.discriminator.forward, images=X, labels=LABELS),
     "Classifier.features": door(JUDGE.features, images=IMAGES),
+    "Classifier.embedding": door(JUDGE.embedding, images=IMAGES),
     "Classifier.forward": door(JUDGE.forward, images=IMAGES),
+    "ContentAndStyle.embedding": door(STYLES.embedding, images=IMAGES),
+    "ContentAndStyle.features": door(STYLES.features, images=IMAGES),
+    "ContentAndStyle.forward": door(STYLES.forward, images=IMAGES),
     "Tokenizer.decode": case(TOKENIZER.decode, ids=TOKENIZER(CAPTIONS)),
     "clip_loss": case(
         clip_loss,
@@ -290,6 +330,10 @@ TENSORS = {
     # evaluation
     "frechet_distance": door(frechet_distance, a=FEATURES, b=OTHERS),
     "kernel_distance": door(kernel_distance, a=FEATURES, b=OTHERS),
+    "precision_recall": door(
+        lambda real, generated: precision_recall(real, generated, 1),
+        **dict(real=FEATURES, generated=OTHERS),
+    ),
     "floor": door(lambda real: floor(frechet_distance, real, 2), real=FEATURES),
     "nearest_neighbours": door(nearest_neighbours, images=POINTS, training=FEATURES),
     "PromptOracle.detect": case(PromptOracle().detect, images=SIGHTS),
@@ -305,7 +349,13 @@ TENSORS = {
         lambda images, mask: inpaint(MODEL, images, mask, CAPTIONS, steps=1),
         **dict(images=IMAGES, mask=torch.ones(1, 1, 16, 16)),
     ),
+    "outpaint": door(
+        lambda images: outpaint(MODEL, images, CAPTIONS, steps=1), images=IMAGES[..., :8]
+    ),
     "EMA.update": case(update, weight=FEATURES),
+    "adversarial_loss": case(
+        lambda real, labels: adversarial_loss(ADVERSARIES, real, labels), real=X, labels=LABELS
+    ),
 }
 
 # "function argument: way to spoil it", with wildcards -> why that is no error
@@ -316,13 +366,17 @@ FINE = {
     "Diffusion.determinant t: another [rw]*": "so does the determinant",
     "Schedule.time t: another dtype": "a timestep may be a whole number",
     "*UNet.forward* timestep: another dtype": "the same timestep",
+    "Control*.forward timestep: another dtype": "the same timestep",
+    "Controlled images: another device": "its ControlNet refuses them when it is called",
     "DiT.forward timestep: another dtype": "the same timestep",
     "guided timestep: another dtype": "the same timestep",
     "sample noise: another [rw]*": "any shape that the network likes",
     "trajectory noise: another [rw]*": "the same",
+    "invert x0: another [rw]*": "the same",
     "variational_bound x0: another [rw]*": "the same",
     "sample noise: another device": "this network has none of its own",
     "trajectory noise: another device": "the same",
+    "invert x0: another device": "the same",
     "variational_bound x0: another device": "the same",
     "drop_condition* context: another rank": "the network that reads it knows its shape",
     "drop_condition* labels: another [rw]*": "the same",
@@ -345,11 +399,12 @@ FINE = {
     "heat_map maps: another width": "a layer may have any number of heads",
     "heat_map maps: another device": "they are pictured where they are",
     "*_distance *: another d*": "features are taken to float64 on the CPU",
+    "precision_recall *: another d*": "the same",
     "floor real: another [wd]*": "so are these, and may be of any width",
     "PromptOracle.* images: another device": "it looks on the CPU",
     "PromptOracle.* images: NaN": "a diverged model's picture shows nothing: it reads as None",
     "*to_image images: another device": "pictures go to the model's device",
-    "inpaint *: another device": "the same",
+    "*paint *: another device": "the same",
     "inpaint mask: another dtype": "0 and 1 may be of any dtype",
 }
 
@@ -411,6 +466,7 @@ def test_bad_data_are_refused_in_one_line(name, argument, way):
 
 
 WEIGHTED = ["UNet", "TextUNet", "UNetBlock", "DiT", "AutoencoderKL", "VAE", "ImageEncoder", "CLIP"]
+WEIGHTED += ["ControlNet"]
 
 
 @pytest.mark.parametrize("name", [n for n in TENSORS if n.partition(".")[0] in WEIGHTED])
@@ -497,6 +553,7 @@ NUMBERS = {
     "points": [("t: expected a time", lambda: points(TABLE, [0.5, nan]))],
     "time_grid": [("steps", lambda: time_grid(TABLE, 0)), ("steps", lambda: time_grid(TABLE, 2.0))],
     "sample": [("steps", lambda: sample(PROCESS, half, X, steps=0))],
+    "invert": [("rounds", lambda: invert(PROCESS, half, X, rounds=0))],
     "DiT": [("patches", lambda: DiT(size=9))],
     "UNet": [("resolutions", lambda: UNet(attention=(True,)))],
     "CLIP.context": [("unknown", lambda: READER.context(["ein Kreis"]))],
@@ -519,6 +576,11 @@ NUMBERS = {
         ("finite", lambda: text_to_image(MODEL, CAPTIONS, scale=nan)),
     ],
     "image_to_image": [("strength", lambda: image_to_image(MODEL, X, CAPTIONS, strength=nan))],
+    "prompt_to_prompt": [
+        ("edited captions", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS[:1])),
+        ("share", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS, share=nan)),
+        ("weight", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS, weights=dict(red=nan))),
+    ],
     "EMA": [("decay", lambda: EMA(UNET, nan))],
     "Training": [("steps", lambda: Training(UNET, None, None, steps=0))],
     "learning_rate": [
@@ -629,6 +691,8 @@ MISSING = {
     "load_stable_diffusion": load_stable_diffusion,
     "load_published": load_published,
     "load_lora": lambda path: load_lora(path, MODEL),
+    "load_controlnet": lambda path: load_controlnet(path, MODEL),
+    "load_textual_inversion": lambda path: load_textual_inversion(path, MODEL),
     "CaptionedFolder": CaptionedFolder,
     "check_folder": check_folder,
     "Shards": Shards,
@@ -662,8 +726,8 @@ EXEMPT = {
         LatentDiffusion.spacing LatentDiffusion.review Step StableDiffusion Sample Object Scene
         PromptOracle Unreadable""",
     "settings: their misfits are in the modules' own tests": """CLIP VAE AutoencoderKL ImageEncoder
-        Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
-        Classifier""",
+        ControlNet Pixels PromptEncoder SequenceTransformer TextEncoder TextUNet Tokenizer UNetBlock
+        Classifier ContentAndStyle GAN Generator Discriminator""",
     "only its network's tokens tell what is wrong with a mask": "MaskedDiffusion",
     "a LoRA's too, and what it wraps checks its own input": "LoRA LoRA.*",
     "Gaussian's are GaussianMixture's, PromptEncoder's are CLIP's": "Gaussian.* PromptEncoder.*",
@@ -675,14 +739,17 @@ EXEMPT = {
         GaussianMixture.rotated GaussianMixture.component_x0 GaussianMixture.coefficients
         GaussianMixture.mean GaussianMixture.log_joint Operator.to Operator.transpose
         Operator.solve Operator.pseudo_inverse Operator.nearest""",
-    "inner work, behind functions that check": """AutoencoderKL.reconstruct
+    "inner work, behind functions that check": """AutoencoderKL.reconstruct Discriminator.features
+        UNet.embed UNet.encode ControlNet.embed ControlNet.encode
         TextEncoder.check UNetBlock.check Tokenizer.check_words prepare default_sampling
         without_none Tokenizer.without_final warnings_for encode compare shuffled check contents
         read shards_in unlisted* visible hidden holds_pictures opened square Tokenizer.count
         read_entries look_at look refused ready""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
-        attention_maps Tokenizer.train CaptionedFolder.split write split_of omit place_objects
-        render published save_stable_diffusion save_lora""",
+        attention_maps edited_attention Tokenizer.train CaptionedFolder.split write split_of omit
+        place_objects render published save_stable_diffusion save_lora save_controlnet
+        save_textual_inversion ControlNet.from_unet""",
+    "its captions are its tokenizer's": "TextualInversion TextualInversion.*",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",
     "asks the machine, or works on what is already read": """autocast has_bf16 cpu_facts hardware

@@ -16,7 +16,9 @@ from course_lib.authoring import course_map
 from course_lib.authoring.chapter import RUNNING
 from course_lib.authoring.form import ROOT
 from course_lib.common.checkpoints import find, published, read_card
+from course_lib.evaluation.emoji_prompts import JUDGES, relative
 from course_lib.evaluation.metrics import Metric, from_card
+from course_lib.evaluation.metrics import find as find_metric
 
 
 def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
@@ -33,12 +35,12 @@ def chapters(folder: Path = ROOT / "notebooks") -> list[str]:
 
 def models() -> list[str]:
     """A row for each shipped checkpoint: its size, and how long it was trained."""
-    rows = ["| model | parameters | file | steps | minutes | on |", "|---|---|---|---|---|---|"]
+    rows = ["| model | parameters | file | steps | minutes | CPU minutes | on |", f"|{7 * '---|'}"]
     for name in published():
         card, size = read_card(name), find(name).stat().st_size
         rows.append(
             f"| `{name}` | {card['parameters']:,} | {size / 1e6:.1f} MB | {card['steps']:,} "
-            f"| {card['wall_minutes']:.1f} | {where(card)} |"
+            f"| {card['wall_minutes']:.1f} | {card['cpu_minutes']:.1f} | {where(card)} |"
         )
     return rows
 
@@ -63,6 +65,37 @@ def figures() -> list[str]:
 
 
 SPLITS = ("new combinations", "new pairs")
+
+
+def emoji() -> list[str]:
+    """What both judges see in emoji-latent's pictures, as a share of what they see in real ones."""
+    rows = ["| judge | | trained pairs | held-out pairs |", "|---|---|---|---|"]
+    if "emoji-latent" not in published():
+        return rows
+    metrics = from_card(read_card("emoji-latent"))
+    for kind in JUDGES:
+        for what, said in ASKED.items():
+            cells = []
+            for split in ("train", "new pairs"):
+                seen = dict(kind=kind, split=split)
+                real = find_metric(metrics, f"{what} of real", **seen).value
+                drawn = find_metric(metrics, what, **seen).value
+                of_real = show(relative(metrics, what, **seen))
+                cells.append(f"{of_real}: {100 * drawn:.1f} of {100 * real:.1f} %")
+            rows.append(f"| `{kind}` | {said} | {' | '.join(cells)} |")
+    far = [
+        [find_metric(metrics, f"distance{of}", split=split).value for of in ("", " of real")]
+        for split in ("train", "new pairs")
+    ]
+    cells = [f"{drawn:.2f}, real ones {real:.2f}" for drawn, real in far]
+    return [*rows, f"| | distance to the nearest training picture | {' | '.join(cells)} |"]
+
+
+ASKED = {
+    "studio": "the studio is right",
+    "top5": "the concept is among the first five",
+    "top1": "the concept is the first",
+}
 
 
 def show(metric: Metric) -> str:
@@ -101,6 +134,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "chapters": chapters,
     "models": models,
     "figures": figures,
+    "emoji": emoji,
     "map": course_map.table,
 }
 

@@ -1,5 +1,5 @@
-"""The command `course`: doctor, lab, progress, demo, sample, play, check-data, train, evaluate,
-cost, export, edition, grade.
+"""The command `course`: doctor, lab, progress, demo, sample, play, check-data, train, diagnose,
+evaluate, leaderboard, cost, card, export, edition, grade.
 
 A user's mistake prints one line on stderr and exits with status 2; a problem with the machine (a
 full disk, no GPU) prints one line and exits with status 1. Only a bug in the course shows a
@@ -11,8 +11,11 @@ import sys
 
 import typer
 
+from course_lib.cli.card import card
+from course_lib.cli.diagnose import diagnose
 from course_lib.cli.draw import demo, sample
 from course_lib.cli.editions import edition, grade
+from course_lib.cli.leaderboard import leaderboard
 from course_lib.cli.playground import export, play
 from course_lib.cli.start import doctor, lab, progress
 from course_lib.cli.train import check_data, cost, evaluate, train
@@ -27,7 +30,11 @@ app = typer.Typer(
 PASSES_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command()(doctor)
 app.command(context_settings=PASSES_ON)(lab)
-for command in (progress, demo, sample, play, check_data, train, evaluate, cost, grade):
+COMMANDS = (
+    *(progress, demo, sample, play, check_data, train, diagnose),
+    *(evaluate, leaderboard, cost, card, grade),
+)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(export, name="export")
 app.add_typer(edition, name="edition")

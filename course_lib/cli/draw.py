@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-DEMO = [
+from course_lib.cli.adapters import with_control, with_lora
+
+SHAPES = [
     "a large red circle on a blue background",
     "a small yellow square at the top left on a purple background",
     "a large green ring in the centre on a black background",
@@ -15,6 +17,12 @@ DEMO = [
     "a large blue square above a small yellow ring on a black background",
     "three small red circles on a white background",
     "four small purple diamonds on an orange background",
+]
+EMOJI = [
+    ("penguin", "Fluent"),
+    ("red apple", "Noto"),
+    ("smiling face with sunglasses", "Twemoji"),
+    ("woman firefighter", "Noto"),
 ]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps; auto picks the best available")]
@@ -32,12 +40,29 @@ Out = Annotated[Path, typer.Option(help="the PNG file to write")]
 
 
 def demo(device: Device = "auto", seed: Seed = 0, out: Out = Path("outputs/demo.png")) -> None:
-    """Draw eight captions with the shipped model; the prompt oracle then judges the pictures."""
-    from course_lib.evaluation import PromptOracle
+    """Draw eight captions of shapes and four of emoji; the judges then look at the pictures."""
+    import torch
 
-    images = draw(DEMO, out, device=device, seed=seed)
-    right = [verdict["all"] for verdict in PromptOracle().judge(images, DEMO)]
+    from course_lib.common.checks import torch_seeds
+    from course_lib.datasets.emoji import concepts
+    from course_lib.datasets.emoji.captions import write
+    from course_lib.evaluation import PromptOracle
+    from course_lib.evaluation.emoji import EmojiJudge
+    from course_lib.recipes import load_pipeline
+
+    check_out(out)
+    torch_seeds(seed)
+    concept = {each.name: each for each in concepts()}
+    said = [write(concept[name], studio) for name, studio in EMOJI]
+    shapes, first = pictures(load_pipeline("scenes-latent", device), SHAPES, [seed] * len(SHAPES))
+    emoji, then = pictures(load_pipeline("emoji-latent", device), said, [seed] * len(said))
+    write_grid(out, torch.cat([shapes, emoji]), [*SHAPES, *said], columns=4)
+    typer.echo(f"{out}: {len(shapes)} shapes and {len(emoji)} emoji in {first + then:.1f} s")
+    right = [verdict["all"] for verdict in PromptOracle().judge(shapes, SHAPES)]
     typer.echo(f"The prompt oracle: {sum(right)} of {len(right)} pictures match their captions.")
+    seen = EmojiJudge("emoji-judge-all").judge(emoji, *zip(*EMOJI, strict=True))
+    named, styled = (sum(verdict[key] for verdict in seen) for key in ("top5", "studio"))
+    typer.echo(f"The emoji judge names {named} of {len(seen)}, and {styled} of their studios.")
 
 
 def sample(
@@ -66,12 +91,26 @@ def sample(
     lora_scale: Annotated[
         float | None, typer.Option(help="the factor of the LoRA's update, default: 1")
     ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(help="a folder with a ControlNet for the Stable Diffusion of --model"),
+    ] = None,
+    control_image: Annotated[
+        Path | None,
+        typer.Option(
+            help="the picture that steers, such as an edge map; its middle square is resized"
+        ),
+    ] = None,
+    control_scale: Annotated[
+        float | None, typer.Option(help="the factor of the ControlNet's residuals, default: 1")
+    ] = None,
     device: Device = "auto",
     out: Out = Path("outputs/sample.png"),
 ) -> None:
     """Draw captions with a text-to-image model, as a PNG grid with the captions below."""
     options = dict(steps=steps, scale=scale, sampler=sampler)
     options |= dict(model=model, tokenizer=tokenizer, size=size, lora=lora, lora_scale=lora_scale)
+    options |= dict(control=control, control_image=control_image, control_scale=control_scale)
     draw(captions, out, device=device, seed=seed, count=count, **options)
 
 
@@ -84,52 +123,54 @@ def draw(
     size=None,
     lora=None,
     lora_scale=None,
+    control=None,
+    control_image=None,
+    control_scale=None,
     device="auto",
     seed=0,
     count=1,
     **options,
 ):
     """Draw `count` pictures for each caption, write them as one grid to `out`, and return them."""
-    import torch
-
     from course_lib.common.checks import torch_seeds
-    from course_lib.pipelines import text_to_image
-    from course_lib.pipelines.stable_diffusion.lora import check_lora, load_lora
     from course_lib.recipes import load_pipeline
 
     check_out(out)
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     torch_seeds(seed, seed + count - 1)
-    if lora is None and lora_scale is not None:
-        raise ValueError("--lora-scale needs --lora, the file of a LoRA")
-    lora_scale = 1.0 if lora_scale is None else lora_scale
-    if lora is not None:
-        check_lora(lora, lora_scale)
-    if published := is_published(model):
-        pipeline = open_published(model, tokenizer, 512 if size is None else size, device)
-    elif tokenizer is not None or size is not None:
-        raise ValueError(f"--tokenizer and --size are only for Stable Diffusion, not for {model}")
+    add_lora = with_lora(lora, lora_scale)
+    published = is_published(model)
+    if not published and any(x is not None for x in (tokenizer, size, control)):
+        only = "--tokenizer, --size and --control are only for Stable Diffusion"
+        raise ValueError(f"{only}, not for {model}")
+    size = 512 if size is None else size
+    add_control = with_control(control, control_image, control_scale, size)
+    if published:
+        pipeline = open_published(model, tokenizer, size, device, control)
     else:
         pipeline = load_pipeline(model, device)
-    if lora is not None:
-        for part, update in load_lora(lora, pipeline, lora_scale).items():
-            update.merge()
-            layers = f"{len(update.names)} layers of the {part}"
-            typer.echo(f"{lora}: {layers} adapted, scale {lora_scale:g}")
-    batch = 1 if published else 64
-    jobs = [(caption, seed + i) for caption in captions for i in range(count)]
-    start, images = time.perf_counter(), []
-    for first in range(0, len(jobs), batch):
-        texts, seeds = zip(*jobs[first : first + batch], strict=True)
-        images.append(text_to_image(pipeline, texts, seeds, **options).cpu())
-    seconds = time.perf_counter() - start
-    images = torch.cat(images)
+    pipeline = add_control(add_lora(pipeline))
+    texts, seeds = zip(*((c, seed + i) for c in captions for i in range(count)), strict=True)
+    images, seconds = pictures(pipeline, texts, seeds, 1 if published else 64, **options)
     columns = min(count, 8) if count > 1 else min(len(captions), 4)
-    write_grid(out, images, [caption for caption, _ in jobs], columns)
+    write_grid(out, images, texts, columns)
     each = f"{seconds:.1f} s on {pipeline.device}"
     typer.echo(f"{out}: {len(images)} picture{'s' * (len(images) > 1)}, {each}")
     return images
+
+
+def pictures(pipeline, captions, seeds, batch: int = 64, **options):
+    """One picture for each caption and seed, (N, 3, H, H), and how many seconds they took."""
+    import torch
+
+    from course_lib.pipelines import text_to_image
+
+    start, parts = time.perf_counter(), []
+    for first in range(0, len(captions), batch):
+        some = slice(first, first + batch)
+        parts.append(text_to_image(pipeline, captions[some], seeds[some], **options).cpu())
+    return torch.cat(parts), time.perf_counter() - start
 
 
 def is_published(model: str) -> bool:
@@ -141,7 +182,7 @@ def is_published(model: str) -> bool:
     return named and model not in RECIPES
 
 
-def open_published(model, tokenizer, size, device):
+def open_published(model, tokenizer, size, device, control=None):
     """Load Stable Diffusion, after printing an estimate of the memory and checking that it fits."""
     from course_lib.common.devices import pick_device
     from course_lib.pipelines import check_size, load_published
@@ -149,7 +190,7 @@ def open_published(model, tokenizer, size, device):
 
     check_size(size)
     device = pick_device(device)
-    typer.echo(check_memory(model, size, device))
+    typer.echo(check_memory(model, size, device, control))
     return load_published(model, tokenizer, size, device)
 
 

@@ -35,7 +35,9 @@ def onnx(
 
 
 def play(
-    model: Annotated[list[str] | None, typer.Option(help="repeat it for more")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="repeat it for more; by default both that ship")
+    ] = None,
     port: Annotated[int, typer.Option(help="0 takes any free one")] = 8600,
     out: Annotated[Path | None, typer.Option(help="the page's folder; play/ by default")] = None,
     npm: Annotated[
@@ -53,7 +55,7 @@ def play(
     from course_lib.authoring.playground import build
     from course_lib.authoring.playground.serve import server
 
-    folder = build.build(out or build.OUT, model or ["scenes-latent"], npm, typer.echo)
+    folder = build.build(out or build.OUT, model or build.NAMES, npm, typer.echo)
     with server(folder, port) as running:
         address = f"http://localhost:{running.server_port}/"
         typer.echo(f"Open {address} (stop with Ctrl-C)")

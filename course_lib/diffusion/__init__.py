@@ -4,7 +4,9 @@ schedules    t -> (alpha, sigma)
 process      noising, the prediction types, the loss
 ddpm         the paper of 2020 as one module
 samplers     from noise to data
+few_steps    average velocities, straightness and couplings
 noise        one generator for each sample
+inversion    from data back to noise
 guidance     classifier-free guidance: following the condition more closely
 likelihood   the variational bound, in bits per dimension
 masked       diffusion of tokens, whose noise is a mask
@@ -14,6 +16,7 @@ analytic     optimal networks for Gaussian data, in closed form
 from course_lib.diffusion.analytic import Gaussian, GaussianMixture
 from course_lib.diffusion.ddpm import DDPM
 from course_lib.diffusion.guidance import drop_condition, guided
+from course_lib.diffusion.inversion import invert
 from course_lib.diffusion.likelihood import posterior, variational_bound
 from course_lib.diffusion.masked import MaskedDiffusion
 from course_lib.diffusion.noise import generators, initial_noise
@@ -63,6 +66,7 @@ __all__ = [
     "generators",
     "guided",
     "initial_noise",
+    "invert",
     "linear",
     "point",
     "points",

@@ -153,3 +153,14 @@ class Gaussian(GaussianMixture):
     def __init__(self, process: Diffusion, mean: Tensor, covariance: Tensor | float):
         covariance = torch.as_tensor(covariance, dtype=mean.dtype, device=mean.device)
         super().__init__(process, mean[None], covariance[None])
+
+    def flow_map(self, x: Tensor, t: Time, s: Time) -> Tensor:
+        """Where the probability flow (Song et al. 2021b, eq. 13) takes x from t to s, exactly.
+
+        Along each principal axis, the distance from the mean keeps its number of standard
+        deviations.
+        """
+        _, whitened = self.log_joint(x, t, None)  # (B, 1, D)
+        alpha, _, total = self.coefficients(x, s)
+        offsets = (total * self.coefficients(x, t)[2]).sqrt() * whitened
+        return (alpha * self.means + self.rotated(offsets)).view_as(x)

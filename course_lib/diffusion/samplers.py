@@ -99,7 +99,7 @@ def eps_from_x0(x0: Tensor, xt: Tensor, t: Point) -> Tensor:
 
 # The samplers
 
-Predict = Callable[[Tensor, Point], tuple[Tensor, Tensor]]  # (x, t) -> (x0, eps)
+Predict = Callable[..., tuple[Tensor, Tensor]]  # (x, t) -> (x0, eps); see `few_steps` for (x, t, s)
 Noise = Callable[[], Tensor]
 Sampler = Callable[[Predict, Tensor, Point, Point, list, Noise], Tensor]
 
@@ -323,11 +323,14 @@ def predictor(
     context: Tensor | None,
     clip: float | Callable[[Tensor], Tensor] | None,
 ) -> Predict:
-    """The function (x, t) -> (x0, eps) that calls the network once."""
+    """The function (x, t) -> (x0, eps) that calls the network once; (x, t, s) for intervals."""
     require(clip is None or callable(clip) or clip > 0, "clip", "a bound above 0 or function", clip)
 
-    def predict(x: Tensor, t: Point) -> tuple[Tensor, Tensor]:
-        prediction = network(x, for_network(t.timestep, x), context)
+    def predict(x: Tensor, t: Point, *end: Point) -> tuple[Tensor, Tensor]:
+        timestep = for_network(t.timestep, x)  # (B,)
+        for s in end:  # for a network that also receives where the step ends
+            timestep = torch.stack([timestep, for_network(s.timestep, x)], 1)  # (B, 2)
+        prediction = network(x, timestep, context)
         require(like(prediction, x), "prediction", f"the shape {tuple(x.shape)}", prediction)
         x0, eps = solve(process.coefficients, prediction.to(x.dtype), x, t.alpha, t.sigma)
         if clip is None:

@@ -1,4 +1,4 @@
-"""Distances between two sets of pictures, given features, and the floor of each distance.
+"""Two sets of pictures compared by their features: distances, precision and recall, and floors.
 
 A distance means nothing without its floor, which is what two sets of real pictures of the same
 sizes score. Both distances below depend on the number of pictures or scatter around zero, so print
@@ -55,6 +55,25 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     return (among(a) + among(b) - 2 * kernel(a, b).mean()).item()
 
 
+def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> tuple[float, float]:
+    """What share of the generated pictures looks real, and what share of the real ones can occur?
+
+    A set's region is the union of balls around its features that reach to the k-th nearest other
+    one. Precision is the share of `generated` in the region of `real`, and recall the reverse
+    (Kynkäänniemi et al. 2019, eq. 1 and 2). Both depend on the numbers of pictures, so compare with
+    the floor. Features (N, D) and (M, D); ValueError as `frechet_distance`, or for k + 1 > N or M.
+
+    >>> line = torch.arange(4.0)[:, None]
+    >>> precision_recall(line, line[:2] + 0.5, k=1)  # both generated ones lie between real ones
+    (1.0, 0.75)
+    """
+    real, generated = _checked(real, generated)
+    if not 1 <= k < min(len(real), len(generated)):
+        sizes = f"{len(real)} and {len(generated)}"
+        raise ValueError(f"k is {k}, expected at least 1 and less than {sizes} features")
+    return _share_inside(generated, real, k), _share_inside(real, generated, k)
+
+
 def floor(
     distance: Callable[[Tensor, Tensor], float],
     real: Tensor,
@@ -74,6 +93,13 @@ def floor(
     orders = [torch.randperm(len(real), generator=generator) for _ in range(repeats)]
     scores = [distance(real[order[:count]], real[order[count:]]) for order in orders]
     return torch.tensor(scores).mean().item(), torch.tensor(scores).std(correction=0).item()
+
+
+def _share_inside(features: Tensor, others: Tensor, k: int) -> float:
+    """The share of features within any ball around the others."""
+    exact = dict(compute_mode="donot_use_mm_for_euclid_dist")
+    radii = torch.cdist(others, others, **exact).kthvalue(k + 1).values  # the nearest is itself
+    return (torch.cdist(features, others, **exact) <= radii).any(1).double().mean().item()
 
 
 def _checked(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from course_lib.common.registry import choose
 from course_lib.datasets.emoji import STUDIOS, concepts
 from course_lib.datasets.emoji.concepts import checksums
 from course_lib.evaluation.metrics import Metric, share
-from course_lib.models import Classifier
+from course_lib.models import ContentAndStyle
 
 BATCH = 250  # pictures looked at together
 
@@ -53,9 +53,9 @@ class EmojiJudge:
         self,
         name: str = "emoji-judge",
         device: str | torch.device = "cpu",
-        model: Classifier | None = None,
+        model: ContentAndStyle | None = None,
     ):
-        self.model = model or load_checkpoint(Classifier, name, device)
+        self.model = model or load_checkpoint(ContentAndStyle, name, device)
         known = getattr(self.model, "card", {}).get("settings", {}).get("data") or data_of_judges()
         if known != data_of_judges():
             raise ValueError(f"{name} was trained on another list of concepts: train it again")

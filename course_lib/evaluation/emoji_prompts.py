@@ -6,6 +6,8 @@ stands the judge's own on the real drawings, "... of real": its share is what ca
     emoji_metrics(lambda captions, seeds: text_to_image(pipeline, captions, seeds), count=500)
 """
 
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 from course_lib.datasets.emoji import Emoji
 from course_lib.datasets.emoji.captions import write
 from course_lib.evaluation.emoji import EmojiJudge
-from course_lib.evaluation.metrics import Metric, clustered
+from course_lib.evaluation.metrics import Metric, clustered, find
 from course_lib.evaluation.neighbours import nearest_neighbours
 from course_lib.evaluation.prompts import Draw, in_batches
 
@@ -42,6 +44,21 @@ def emoji_metrics(draw: Draw, count: int) -> list[Metric]:
         for kind, images in (("", drawn[:count]), (" of real", real)):
             metrics.append(clustered(f"distance{kind}", distances(images), **where))
     return metrics
+
+
+def relative(metrics: Iterable[Metric], property: str, **where) -> Metric:
+    """A share as a share of the judge's own on the real pictures of the same pairs.
+
+    Its interval is that of the drawn pictures alone: the real ones are all that there are.
+
+    >>> said = [Metric("top5", 0.3, 10, (0.2, 0.4)), Metric("top5 of real", 0.6, 5, (0.5, 0.7))]
+    >>> relative(said, "top5").value
+    0.5
+    """
+    metrics = list(metrics)
+    drawn, real = (find(metrics, p, **where) for p in (property, f"{property} of real"))
+    interval = tuple(end / real.value for end in drawn.interval)
+    return replace(drawn, value=drawn.value / real.value, interval=interval)
 
 
 def judged(judge: str, images: Tensor, pairs, split: str, suffix: str) -> list[Metric]:

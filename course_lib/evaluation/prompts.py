@@ -53,6 +53,19 @@ def prompt_metrics(draw: Draw, count: int) -> list[Metric]:
     return metrics
 
 
+def right(draw: Draw, count: int) -> Tensor:
+    """Whether each picture is right in everything that its caption says: (6, count) bools.
+
+    A row for each kind and split, whose first prompts and seeds are the same for every model and
+    for every count, so that two models can be compared prompt by prompt.
+    """
+    rows = []
+    for _, _, captions in held_out(count):
+        verdicts = PromptOracle().judge(in_batches(draw, captions, range(count)), captions)
+        rows.append([verdict["all"] for verdict in verdicts])
+    return torch.tensor(rows)
+
+
 def distance_metrics(draw: Draw, classifier, size: int, count: int) -> list[Metric]:
     """The Fréchet distance between `count` pictures and as many real ones, in classifier features.
 

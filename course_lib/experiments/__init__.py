@@ -1,28 +1,38 @@
 """Recorded studies: trainings that take too long for a chapter, each run once per seed.
 
+scaling                 chapter 14: transformer against U-Net; loss against size and data
 unet_ablation           chapter 04: digits, with parts of the U-Net switched off
 quality_over_time       chapter 09: the two scene recipes, graded while they train
 pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
+few_pictures            chapter 10: what a model of fewer pictures learns, and what it remembers
+broken_runs             chapter 18: small trainings with one mistake each, and sound ones
 inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
 reference_runs          what good looks like: every recipe with three seeds
 molecules               chapter 15a: masked diffusion, its twin and baselines, judged by RDKit
 molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
+gan_race                chapter 17: GANs and diffusion, with equal data, sizes and CPU minutes
+few_steps               chapter 14: ways to draw in few steps, distilled at one budget
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
 and `teaching.results` the format. Chapters read the results and never import this folder.
 """
 
 __all__ = [
+    "broken_runs",
     "budget",
     "digit_augmentation",
+    "few_pictures",
+    "few_steps",
+    "gan_race",
     "inverse_problems",
     "molecule_sampling",
     "molecules",
     "pixel_vs_latent",
     "quality_over_time",
     "reference_runs",
+    "scaling",
     "study",
     "text_to_image_ablation",
     "unet_ablation",

@@ -1,8 +1,13 @@
 """Trainings within a budget of CPU time, and what the oracle says about their images."""
 
+import json
+import time
+from pathlib import Path
+
 from torch import nn
 
 from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.files import make_folder, write_files
 from course_lib.evaluation.metrics import mean_share
 from course_lib.evaluation.prompts import distance_metrics, prompt_metrics
 from course_lib.models import AutoencoderKL, Classifier
@@ -23,6 +28,45 @@ def begin(recipe: Recipe, seed: int, cpu_seconds: float, **changes) -> Training:
         trial.advance()
     steps = int(cpu_seconds / ((trial.cpu_seconds - before) / 10))
     return recipe.begin(steps=steps, **changes)
+
+
+def resumable(recipe: Recipe, seed: int, cpu_seconds: float, folder: Path) -> Training:
+    """The same for a recipe with a pool of data, in a folder, where it resumes after a stop.
+
+    Its first steps also make the pool, so a step is timed without its batches, and each of the
+    pool's batches counts once. The number of steps is in the folder's budget.json.
+    """
+    plan = folder / "budget.json"
+    if not plan.exists():
+        make_folder(folder)
+        steps = affordable(*step_and_batch(recipe, seed), recipe, cpu_seconds)
+        write_files({plan: json.dumps({"steps": steps, "cpu_seconds": cpu_seconds}).encode()})
+    steps = json.loads(plan.read_text())["steps"]
+    return recipe.begin(steps=steps, seed=seed, device="cpu", folder=folder)
+
+
+def step_and_batch(recipe: Recipe, seed: int, trials: int = 3) -> tuple[float, float]:
+    """CPU seconds of a step without its batches, and of a new batch: means over `trials` steps."""
+    trial = recipe.begin(steps=10**6, seed=seed, device="cpu")
+    trial.advance()  # slower than the rest
+    before, count = trial.cpu_seconds, recipe.settings["scale"].accumulate
+    for _ in range(trials):
+        trial.advance()
+    both = (trial.cpu_seconds - before) / trials
+    start = time.process_time()
+    for index in range(trials):
+        recipe.encoded(recipe.pool + index)  # beyond the pool, so that nothing is kept
+    batch = (time.process_time() - start) / trials
+    return max(both - count * batch, 0.1 * both), batch
+
+
+def affordable(step: float, batch: float, recipe: Recipe, cpu_seconds: float) -> int:
+    """The steps that fit: each makes its own batches, until the pool is complete."""
+    count = recipe.settings["scale"].accumulate
+    new = int(cpu_seconds / (step + count * batch))
+    if new * count <= recipe.pool:
+        return new
+    return int((cpu_seconds - recipe.pool * batch) / step)
 
 
 def finished_vae(recipe: ScenesVAE, training: Training) -> AutoencoderKL:

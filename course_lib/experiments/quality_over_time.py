@@ -1,25 +1,31 @@
-"""Image quality against training time, for `scenes-latent` and `scenes-pixel`.
+"""Image quality against training time, for `scenes-latent`, `scenes-pixel` and `emoji-latent`.
 
     python -m course_lib.experiments.quality_over_time scenes-latent
 
-Trains the two recipes unchanged and stops every 750 steps to let the oracle grade images of
-held-out captions, drawn with the averaged weights. This takes as long as the two trainings.
-Several processes can share `scenes-latent`: replace `python -m` with
+Trains the recipes unchanged and stops every 750 steps to let the oracle, or the emoji's two judges,
+grade images of held-out captions, drawn with the averaged weights. This takes as long as the
+trainings. The samples of the result have a row for each grade, of the same eight captions.
+Several processes can share a latent model: replace `python -m` with
 `torchrun --standalone --nproc-per-node=2 -m`. The training stays complete in its folder, so
 `course train NAME --device cpu --folder outputs/quality_over_time/NAME/seed-0 --publish` publishes
-it afterwards. Chapter 09 draws the curves.
+it afterwards. Chapters 09 and 10 draw the curves.
 """
 
 import json
 from pathlib import Path
 
+import torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
 from course_lib.common.files import write_files
 from course_lib.common.registry import choose
-from course_lib.experiments.study import Outcome, Study
+from course_lib.experiments.study import Outcome, Study, png
 from course_lib.recipes import RECIPES
 
 EVERY = 750  # steps
-CAPTIONS = 32  # of each kind and split, 192 in all: a share of 0.5 is known to ± 0.07
+CAPTIONS = 32  # of each kind and split; of scenes 192 in all: a share of 0.5 is known to ± 0.07
+SHOWN = 8  # captions whose samples are kept
 
 
 def run(recipe_name: str, seed: int) -> Outcome | None:
@@ -31,13 +37,18 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
     graded = json.loads(graded_file.read_text()) if graded_file.exists() else []
     graded = [each for each in graded if each["step"] <= training.done]
 
+    def picture(step: int) -> Path:
+        return folder / f"graded_{step:06d}.png"
+
     def grade_if_due() -> None:
         step = training.done
         due = step and (step % EVERY == 0 or step == training.steps)
         if training.is_main and due and all(each["step"] != step for each in graded):
             graded.append(grade(recipe, training.ema, step, training.cpu_seconds))
             print(recipe_name, graded[-1], flush=True)
-            write_files({graded_file: json.dumps(graded).encode()})
+            shown = recipe.samples(training.ema)[0][:SHOWN]
+            files = {graded_file: json.dumps(graded).encode(), picture(step): png(shown[None])}
+            write_files(files)
 
     grade_if_due()  # the process may have been stopped while it graded this step
     for _ in training:
@@ -53,7 +64,16 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
         },
         metrics={name: graded[-1][name] for name in ("cpu_minutes", "right")},
         curve={name: [each[name] for each in graded] for name in graded[0]},
+        samples=torch.stack([read(picture(each["step"])) for each in graded]),
+        captions=[recipe.held_out(SHOWN)[1]] * len(graded),
     )
+
+
+def read(path: Path) -> torch.Tensor:
+    """The samples of a row that was written as a PNG: (columns, 3, H, H) in [-1, 1]."""
+    with Image.open(path) as image:
+        row = pil_to_tensor(image.convert("RGB")) / 127.5 - 1  # (3, H, columns * H)
+    return row.unflatten(2, (SHOWN, -1)).permute(2, 0, 1, 3)
 
 
 def grade(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
@@ -62,7 +82,7 @@ def grade(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:
     return {"step": step, "cpu_minutes": round(cpu_seconds / 60, 2), "right": right}
 
 
-STUDY = Study("quality_over_time", ["scenes-latent", "scenes-pixel"], (0,), run)
+STUDY = Study("quality_over_time", ["scenes-latent", "scenes-pixel", "emoji-latent"], (0,), run)
 
 if __name__ == "__main__":
     STUDY.main()

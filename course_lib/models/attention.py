@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -172,13 +172,45 @@ def attention_maps(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     def keep(name):
         return lambda layer, inputs, output: maps[name].append(layer.maps(*inputs).detach())
 
-    cross = {n: m for n, m in model.named_modules() if isinstance(m, Attention) and m.cross}
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in cross.items()]
+    layers = cross_attention(model).items()
+    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers]
     try:
         yield maps
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def edited_attention(model: nn.Module, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the `with` block, every cross-attention of `model` uses edit(maps) for its maps.
+
+    edit: a function of attention maps (B, heads, H*W, L), to others of the same shape.
+
+    >>> block, x = TransformerBlock(8, context_dim=6), torch.zeros(1, 9, 8)
+    >>> with edited_attention(block, lambda maps: 0 * maps):  # no word has an effect
+    ...     y = block(x, torch.randn(1, 5, 6))
+    >>> torch.equal(y, block(x, torch.zeros(1, 5, 6)))
+    True
+    """
+
+    def replace(layer: Attention, inputs: tuple[Tensor, Tensor], output: Tensor) -> Tensor:
+        maps = edit(layer.maps(*inputs))  # (B, heads, N, L)
+        out = maps @ layer.split_heads(layer.to_v(inputs[1]))  # (B, heads, N, d)
+        return layer.to_out(out.transpose(1, 2).flatten(2))
+
+    hooks = [layer.register_forward_hook(replace) for layer in cross_attention(model).values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def cross_attention(model: nn.Module) -> dict[str, Attention]:
+    """The model's layers of cross-attention, by name."""
+    layers = model.named_modules()
+    return {name: m for name, m in layers if isinstance(m, Attention) and m.cross}
 
 
 def heat_map(maps: dict[str, list[Tensor]], size: int) -> Tensor:

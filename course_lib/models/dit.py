@@ -86,7 +86,7 @@ class DiT(nn.Module):
     torch.Size([1, 3, 8, 8])
     """
 
-    classes = None
+    classes, interval = None, False
 
     @keeps_kwargs
     def __init__(

@@ -102,8 +102,30 @@ class TimeEmbedding(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, timestep: Tensor) -> Tensor:
-        waves = sinusoids(timestep, self.channels).to(self.linear_1.weight.dtype)  # (B, channels)
-        return self.linear_2(F.silu(self.linear_1(waves)))  # (B, dim)
+        return self.linear_2(F.silu(self.linear_1(self.waves(timestep))))  # (B, dim)
+
+    def waves(self, timestep: Tensor) -> Tensor:
+        return sinusoids(timestep, self.channels).to(self.linear_1.weight.dtype)  # (B, channels)
+
+
+class IntervalEmbedding(TimeEmbedding):
+    """The embedding of where a step starts and how long it is (Geng et al. 2025, section 4.3).
+
+    timestep (B, 2): where the step starts and where it ends; (B,) is a step of length 0. The part
+    for the length starts as zero, so a trained network's weights still mean the same.
+
+    >>> IntervalEmbedding(16, dim=32)(torch.tensor([[500.0, 250.0]])).shape
+    torch.Size([1, 32])
+    """
+
+    def __init__(self, channels: int, dim: int):
+        super().__init__(channels, dim)
+        self.length = zeroed(nn.Linear(self.channels, dim))
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        start, end = timestep.unbind(1) if timestep.dim() == 2 else (timestep, timestep)
+        h = self.linear_1(self.waves(start)) + self.length(self.waves(start - end))
+        return self.linear_2(F.silu(h))  # (B, dim)
 
 
 class ResnetBlock(nn.Module):
@@ -176,8 +198,10 @@ def check_inputs(network: nn.Module, x: Tensor, timestep: Tensor, context: Tenso
     """ValueError unless the inputs are what this UNet or DiT was built for."""
     weight = next(network.parameters())
     check_tensor("x", x, ("B", *network.input_shape), weight)
-    fits = timestep.shape in ((), x.shape[:1]) and timestep.device == x.device
-    require(fits, "timestep", f"({x.shape[0]},), as many as x", timestep)
+    shapes = (), x.shape[:1], *[(x.shape[0], 2)] * network.interval
+    fits = timestep.shape in shapes and timestep.device == x.device
+    wanted = " or ".join(map(str, map(tuple, shapes[1:])))
+    require(fits, "timestep", f"{wanted}, as many as x", timestep)
     if network.classes:
         check_tensor("context", context, x.shape[:1], weight, WHOLE, values=(0, network.classes))
     elif network.context_dim:

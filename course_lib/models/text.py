@@ -90,7 +90,8 @@ class TextEncoder(nn.Module):
         return context[torch.arange(len(ids), device=ids.device), ends]
 
     def check(self, ids: Tensor) -> None:
-        weight, values = self.token_embedding.weight, (0, self.vocab_size - 1)
+        weight = self.token_embedding.weight  # with the new words of a TextualInversion
+        values = (0, len(weight) - 1)
         check_tensor("token ids", ids, ("B", "L"), weight, WHOLE, values)
         require(ids.shape[1] <= self.length, "token ids", f"at most {self.length} in a row", ids)
 

@@ -10,6 +10,7 @@ from course_lib.common.checks import check_tensor, require
 from course_lib.models.attention import Attention, SpatialTransformer
 from course_lib.models.layers import (
     Downsample,
+    IntervalEmbedding,
     ResnetBlock,
     TimeEmbedding,
     Upsample,
@@ -136,6 +137,8 @@ class UNet(nn.Module):
     half of the previous one. `layers_per_block` is the number of residual blocks at each, plus one
     on the way up. H and W must be multiples of 2**(resolutions - 1); ValueError for inputs that do
     not fit. Its parts are named as in diffusers' UNet2DConditionModel.
+    `residuals`, if there are any, are added to the skips and to the middle's output, one to each:
+    this is how a ControlNet steers the network.
 
     >>> unet = UNet(4, channels=8, multipliers=(1, 2), attention=(False, True), context_dim=6)
     >>> unet(torch.zeros(1, 4, 8, 8), torch.tensor([500.0]), torch.zeros(1, 5, 6)).shape
@@ -158,6 +161,7 @@ class UNet(nn.Module):
         mlp_ratio: float = 4,  # inner width of their feed-forward networks, in multiples
         size: int | None = None,  # of x, if the network learns an embedding of each position
         film: bool = False,  # whether the time embedding multiplies as well as adds
+        interval: bool = False,  # whether the timestep is (B, 2): a step's start and its end
     ):
         super().__init__()
         count = len(multipliers)
@@ -165,6 +169,7 @@ class UNet(nn.Module):
         require(not (context_dim and classes), "context_dim", "None beside classes", context_dim)
         require(any(attention) or not context_dim, "attention", "True to read context", attention)
         self.in_channels, self.context_dim, self.classes = in_channels, context_dim, classes
+        self.interval = interval
         multiple = 2 ** (count - 1)
         self.input_shape = in_channels, size or f"{multiple}h", size or f"{multiple}w"
         time_dim = 4 * channels
@@ -176,7 +181,8 @@ class UNet(nn.Module):
         transformer |= dict(mlp_ratio=mlp_ratio)
         transformers = [transformer if attend else None for attend in attention]
 
-        self.time_embedding = TimeEmbedding(channels, time_dim)
+        embedding = IntervalEmbedding if interval else TimeEmbedding
+        self.time_embedding = embedding(channels, time_dim)
         self.class_embedding = nn.Embedding(classes + 1, time_dim) if classes else None
         self.conv_in = conv(in_channels, channels)
         self.pos_embed = nn.Parameter(torch.zeros(channels, size, size)) if size else None
@@ -195,21 +201,36 @@ class UNet(nn.Module):
         self.conv_norm_out = norm(widths[0])
         self.conv_out = zeroed(conv(widths[0], out_channels or in_channels))
 
-    def forward(self, x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, timestep: Tensor, context: Tensor | None = None, *residuals: Tensor
+    ) -> Tensor:
         check_inputs(self, x, timestep, context)
-        temb = self.time_embedding(timestep.expand(x.shape[0]))  # (B, time_dim)
-        if self.class_embedding is not None:
-            temb = temb + self.class_embedding(context)
-        h = self.conv_in(x)  # (B, channels, H, W)
+        timestep = timestep.expand(x.shape[0], *timestep.shape[1:])
+        temb = self.embed(timestep, context)  # (B, time_dim)
+        h, skips = self.encode(self.conv_in(x), temb, context)  # (B, C, h, w)
+        if residuals:
+            wanted, got = ([tuple(r.shape) for r in each] for each in ([*skips, h], residuals))
+            require(got == wanted, "residuals", f"those of the skips and the middle, {wanted}", got)
+            *skips, h = (a + b for a, b in zip([*skips, h], residuals, strict=True))
+        for block in self.up_blocks:
+            h = block(h, temb, context, skips)
+        return self.conv_out(F.silu(self.conv_norm_out(h)))  # (B, out_channels, H, W)
+
+    def embed(self, timestep: Tensor, context: Tensor | None) -> Tensor:
+        """What every residual block adds: the embedding of the time, and that of a class."""
+        temb = self.time_embedding(timestep)  # (B, time_dim)
+        return temb if self.class_embedding is None else temb + self.class_embedding(context)
+
+    def encode(
+        self, h: Tensor, temb: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The way down and the middle: from conv_in's output to the middle's, and the skips."""
         if self.pos_embed is not None:
             h = h + self.pos_embed
         skips = [h]
         for block in self.down_blocks:
             h = block(h, temb, context, skips)
-        h = self.mid_block(h, temb, context)  # (B, C, h, w)
-        for block in self.up_blocks:
-            h = block(h, temb, context, skips)
-        return self.conv_out(F.silu(self.conv_norm_out(h)))  # (B, out_channels, H, W)
+        return self.mid_block(h, temb, context), skips
 
 
 class TextUNet(nn.Module):

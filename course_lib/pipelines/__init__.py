@@ -1,12 +1,14 @@
 """Trained networks put together: a caption or measurements in, a picture out.
 
 text_to_image      a caption in, a picture out
-edit               image to image, inpainting
+edit               image to image, inpainting, outpainting
+prompt_to_prompt   a caption and its edited version in, two pictures of one layout out
 inverse            measurements in, samples of the posterior out
+watermark          a ring in the initial noise, found again by inverting DDIM
 stable_diffusion/  published checkpoints
 """
 
-from course_lib.pipelines.edit import image_to_image, inpaint
+from course_lib.pipelines.edit import image_to_image, inpaint, outpaint
 from course_lib.pipelines.inverse import (
     Operator,
     exact_posterior,
@@ -16,6 +18,7 @@ from course_lib.pipelines.inverse import (
     tomography,
     total_variation,
 )
+from course_lib.pipelines.prompt_to_prompt import prompt_to_prompt
 from course_lib.pipelines.text_to_image import (
     LatentDiffusion,
     check_size,
@@ -33,7 +36,9 @@ __all__ = [
     "image_to_image",
     "inpaint",
     "load_published",
+    "outpaint",
     "posterior_network",
+    "prompt_to_prompt",
     "text_to_image",
     "tomography",
     "total_variation",

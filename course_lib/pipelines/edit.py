@@ -1,4 +1,4 @@
-"""A picture in, another picture out: image to image, and inpainting.
+"""A picture in, another picture out: image to image, inpainting, outpainting.
 
     model = load_pipeline("scenes-latent")
     images = image_to_image(model, images, ["two small red circles"], strength=0.6)
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from course_lib.common.checks import require
 from course_lib.common.devices import autocast
 from course_lib.diffusion import initial_noise, sample, time_grid
 from course_lib.pipelines.text_to_image import (
@@ -104,6 +105,43 @@ def inpaint(
             **sampling,
         )
     return torch.where(mask, model.vae.decode(z).clamp(-1, 1), images.to(model.device))
+
+
+def outpaint(
+    model: LatentDiffusion,
+    images: Tensor,
+    captions: Sequence[str],
+    seeds: Sequence[int] | None = None,
+    *,
+    top: int | None = None,
+    left: int | None = None,
+    **options,
+) -> Tensor:
+    """Pictures of the model's size around smaller `images` (B, 3, H, W), whose pixels stay.
+
+    top, left: the row and column where the images' first pixel lies, by default so that they lie
+    in the middle; options: those of `inpaint`. What is painted is everything around them. Until
+    then their edges continue there, so that the encoder doesn't see a border.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model, images = load_pipeline("scenes-latent"), torch.zeros(1, 3, 64, 32)
+    >>> outpaint(model, images, ["a red circle"], steps=2)[..., 16:48].abs().max()
+    tensor(0.)
+    """
+    floats = isinstance(images, Tensor) and images.is_floating_point()
+    fits = floats and images.ndim == 4 and images.numel() > 0
+    fits = fits and max(images.shape[2:]) <= model.size
+    wanted = f"floats (B, 3, H, W) of at most {model.size} × {model.size} pixels"
+    require(fits, "images to outpaint", wanted, images)
+    free = [model.size - side for side in images.shape[2:]]
+    places = [room // 2 if p is None else p for p, room in zip((top, left), free, strict=True)]
+    for name, place, room in zip(("top", "left"), places, free, strict=True):
+        whole = isinstance(place, int) and 0 <= place <= room
+        require(whole, name, f"a whole number of pixels from 0 to {room}", place)
+    (top, left), (below, right) = places, (a - b for a, b in zip(free, places, strict=True))
+    canvas = F.pad(images, (left, right, top, below), mode="replicate")
+    mask = F.pad(torch.zeros(1, 1, *images.shape[2:]), (left, right, top, below), value=1)
+    return inpaint(model, canvas, mask, captions, seeds, **options)
 
 
 def check_mask(mask: Tensor, images: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from course_lib.diffusion import (
     initial_noise,
     sample,
 )
+from course_lib.diffusion.samplers import Sampler
 from course_lib.models import AutoencoderKL, Pixels, PromptEncoder, UNet
 from course_lib.pipelines.stable_diffusion import load_stable_diffusion, times
 
@@ -51,7 +52,7 @@ class LatentDiffusion:
     clip: PromptEncoder
     size: int = 64
     scale: float = 4.0
-    sampler: str = "ddim"
+    sampler: str | Sampler = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
     scales: tuple[float, float] = (-math.inf, math.inf)
     review: Callable[[str], str | None] = lambda caption: None

@@ -36,8 +36,6 @@ LENGTH = 32  # tokens of a caption, with its start and end
 class EmojiRecipe(ScenesRecipe):
     """What the two share: the data. A reader's own pictures may take its place, as for scenes."""
 
-    ships = False  # until they have been trained
-
     def __init__(self, data=None):
         super().__init__(data or Emoji(self.size))
 
@@ -119,7 +117,7 @@ class EmojiLatent(ScenesDiffusion, EmojiRecipe):
     components = ("emoji-vae", None)
     goal = "top5"
     settings = dict(
-        steps=6000,
+        steps=5000,
         optimizer=Optimizer("muon", lr=3e-3, warmup=30),
         ema=0.999,
         scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each

@@ -3,9 +3,9 @@
     emoji-judge       learns from the split "train" of all four hands; never sees a held-out pair
     emoji-judge-all   learns from every picture
 
-Both learn from drawings that are moved, resized, turned, tinted, blurred and made noisy, so that a
-generated picture need not be exact to be known. One picture in eight shows nothing: two drawings
-mixed, one cut into tiles that are shuffled, or one that is a mere smear.
+Both learn from drawings that are moved, resized, turned, tinted a little, blurred and made noisy,
+so that a generated picture need not be exact to be known. One picture in eight shows nothing: two
+drawings mixed, one cut into tiles that are shuffled, or one that is a mere smear.
 """
 
 from typing import ClassVar
@@ -20,7 +20,7 @@ from course_lib.datasets.emoji import STUDIOS, Emoji, concepts
 from course_lib.datasets.emoji.concepts import pictures
 from course_lib.evaluation.emoji import EmojiJudge, data_of_judges
 from course_lib.evaluation.metrics import Metric, share
-from course_lib.models import Classifier
+from course_lib.models import ContentAndStyle
 from course_lib.recipes.recipe import Recipe
 from course_lib.training import Optimizer, Scale
 
@@ -29,17 +29,16 @@ TILE = 16  # pixels of the tiles that are shuffled
 
 
 class JudgeRecipe(Recipe):
-    """A classifier with a logit for each concept, for nothing, and for each studio."""
+    """A logit for each concept, for nothing, and for each studio, which its colours give away."""
 
     name = "emoji-judge"
     goal = "top5"
     settings: ClassVar = dict(
-        steps=1200,
-        optimizer=Optimizer("muon", lr=5e-3, weight_decay=0.01),
+        steps=2000,
+        optimizer=Optimizer("muon", lr=1e-2, weight_decay=0.01),
         ema=0.99,
         scale=Scale(precision="auto"),
     )
-    ships = False  # until they have been trained
     save_every = 100
     split: str | None = "train"
     batch_size = 64
@@ -56,14 +55,13 @@ class JudgeRecipe(Recipe):
         return data_of_judges()
 
     def model(self) -> nn.Module:
-        questions = len(concepts()) + 1 + len(STUDIOS)
-        return Classifier(questions, channels=(48, 96, 144), dim=160)
+        return ContentAndStyle(len(concepts()) + 1, len(STUDIOS))
 
     def batch(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures (B, 3, 64, 64), what they show (B,) and who drew them (B,); -1 if nobody."""
         chosen = torch.randint(len(self.pixels), (self.batch_size,))
         images, numbers, studios = self.pixels[chosen], self.numbers[chosen], self.studios[chosen]
-        images = vary(images.float() / 127.5 - 1)
+        images = vary(images.float() / 127.5 - 1, colour=0.03)  # the studio shows in the colours
         few = self.batch_size // NOTHING
         images = torch.cat([nothing(images[: 2 * few])[:few], images[few:]])
         numbers[:few], studios[:few] = len(concepts()), -1
@@ -73,7 +71,7 @@ class JudgeRecipe(Recipe):
         images, numbers, studios = data
         what, who = model(images).split([len(concepts()) + 1, len(STUDIOS)], dim=1)
         concept = F.cross_entropy(what, numbers, label_smoothing=0.1)
-        return concept + 0.2 * F.cross_entropy(who, studios, ignore_index=-1)
+        return concept + 0.5 * F.cross_entropy(who, studios, ignore_index=-1)
 
     def samples(self, model: nn.Module) -> tuple[Tensor, list[str]]:
         """Held-out pictures, each under what the judge says."""

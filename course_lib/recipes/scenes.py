@@ -267,6 +267,7 @@ class ScenesDiffusion(ScenesRecipe):
     scales = -math.inf, math.inf  # the useful range of the guidance scale, if measured
     words, review = WORDS, staticmethod(review)  # of the captions, and what is unusual in one
     sampler = "ancestral"  # fresh noise at each step corrects errors of earlier steps
+    steps = 20  # of the sampler, in `samples` and in what is measured
     goal, draws_captions = "right", True
     sample_every = 500
 
@@ -321,7 +322,8 @@ class ScenesDiffusion(ScenesRecipe):
         network = guided(model.unet, null, self.scale)
         draws = generators(range(len(captions)))
         noise = to(model, initial_noise(draws, shape))
-        z = sample(self.process, network, noise, context, generators=draws, sampler=self.sampler)
+        how = dict(steps=self.steps, generators=draws, sampler=self.sampler)
+        z = sample(self.process, network, noise, context, **how)
         return self.vae.decode(z).clamp(-1, 1).cpu(), captions
 
     def pipeline(self, model: nn.Module) -> LatentDiffusion:
@@ -338,7 +340,7 @@ class ScenesDiffusion(ScenesRecipe):
 
     def draw(self, model: nn.Module) -> Callable[[Sequence[str], Sequence[int]], Tensor]:
         """The function (captions, seeds) -> pictures that samples with the pipeline."""
-        return functools.partial(text_to_image, self.pipeline(model))
+        return functools.partial(text_to_image, self.pipeline(model), steps=self.steps)
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """The test loss and, if the data is scenes, the oracle's verdict on samples."""

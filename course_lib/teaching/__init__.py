@@ -15,6 +15,7 @@ caption_tests      chapter 06: zero-shot questions, and captions that contradict
 quarters           chapter 07: a toy task
 interventions      chapter 07: captions whose context vectors are exchanged
 attention_figures  which position reads which word
+cards              model cards and data statements (with `credits`, `data_facts`, `energy_table`)
 """
 
 __all__ = [

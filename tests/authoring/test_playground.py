@@ -15,6 +15,8 @@ import torch
 
 from course_lib.authoring.playground import build, captions, packages, serve
 from course_lib.authoring.playground import export as onnx_files
+from course_lib.datasets.emoji import captions as emoji_captions
+from course_lib.datasets.emoji import concepts
 from course_lib.datasets.scenes import Scenes
 from course_lib.datasets.scenes.grammar import COLOURS
 from course_lib.datasets.scenes.review import WORDS, review
@@ -122,6 +124,17 @@ def test_the_menus_make_captions_of_the_grammar():
             word = next(colours) if ground else rng.choice(words[kind])
             caption = caption.replace("{" + kind + "}", word, 1)
         assert review(" ".join(caption.split()).replace("a orange", "an orange")) is None, caption
+
+
+def test_the_menus_of_emoji_name_what_there_is():
+    offer = captions.offer("emoji-latent")
+    said = [*offer.examples]
+    for pattern in offer.patterns.values():
+        kind = pattern.split("{")[1].split("}")[0]
+        said += [pattern.format_map({kind: w, "studio": "Noto"}) for w in offer.vocabulary[kind]]
+    assert all(emoji_captions.review(caption) is None for caption in said)
+    families = {concept.family for concept in concepts()}
+    assert 0.9 * len(families) < len(said) < len(concepts())
 
 
 def test_a_model_of_ones_own_has_a_line_to_type_in():

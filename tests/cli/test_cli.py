@@ -98,8 +98,8 @@ def test_help_answers_without_torch():
 
 def test_help_names_every_command(course):
     out = course("--help").out
-    names = "doctor lab progress demo sample check-data train evaluate cost"
-    for command in names.split():
+    commands = "doctor lab progress demo sample check-data train diagnose evaluate cost card"
+    for command in commands.split():
         assert f"  {command} " in out
 
 
@@ -273,7 +273,97 @@ def test_sample_refuses_a_lora_of_another_model(course, lora, tmp_path, name, sh
     assert done.err.startswith("course: other.safetensors") and words in done.err
 
 
-@pytest.mark.parametrize("option", [["--size", "256"], ["--tokenizer", "words"]])
+@pytest.fixture
+def control(toy_pipeline, monkeypatch, lora, tmp_path):
+    """A folder with a ControlNet for the toy model, whose pictures are of 64 pixels, and a PNG."""
+    from course_lib.models import ControlNet
+    from course_lib.pipelines.stable_diffusion import controlnet, memory
+
+    model = dataclasses.replace(copy.deepcopy(toy_pipeline), size=64)
+    network = ControlNet.from_unet(model.unet, embedding_channels=(4, 8, 12))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for weight in network.parameters():
+            weight.data += 0.1 * torch.randn_like(weight)
+    monkeypatch.setattr(pipelines, "load_published", lambda *_: copy.deepcopy(model))
+    monkeypatch.setattr(controlnet, "load_controlnet", lambda folder, model: network)
+    monkeypatch.setattr(memory, "count_controlnet", lambda folder: 361_279_120)
+    (tmp_path / "canny").mkdir()
+    config = dict(_class_name="ControlNetModel", cross_attention_dim=768)
+    (tmp_path / "canny/config.json").write_text(json.dumps(config))
+    save_file({"conv_in.bias": torch.zeros(320)}, tmp_path / "canny/model.safetensors")
+    edges = Image.new("RGB", (90, 64))
+    edges.paste("white", (40, 20, 60, 30))
+    edges.save(tmp_path / "edges.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "black.png")
+
+
+STEERED = [*SAMPLE, "--model", "sd15", "--size", "64"]
+
+
+def test_sample_draws_with_a_controlnet(course, control, tmp_path):
+    pictures = {}
+    for options in ("", "--lora style.safetensors"):
+        for image, scale in (("", ""), ("edges", "0"), ("edges", "1"), ("black", "1")):
+            steered = f"--control canny --control-image {image}.png --control-scale {scale}"
+            done = course(*STEERED, *shlex.split(options), *shlex.split(steered if image else ""))
+            assert done.status == 0, done.err
+            pictures[options, image, scale] = (tmp_path / "outputs/sample.png").read_bytes()
+        plain, off, edges, black = list(pictures.values())[-4:]
+        assert plain == off and len({plain, edges, black}) == 3
+    assert len(set(pictures.values())) == 6  # the LoRA changes them all
+    assert "canny: steers with black.png, scale 1" in done.out.splitlines()
+    assert done.out.startswith("Stable Diffusion needs about") and "GB of weights" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "line"),
+    [
+        ("--control nowhere --control-image edges.png", 1, "there is no ControlNet folder nowhere"),
+        ("--control empty --control-image edges.png", 1, "empty/config.json is missing"),
+        (
+            "--control sdxl --control-image edges.png",
+            2,
+            "sdxl is a ControlNet for Stable",
+        ),
+        ("--control canny --control-image nowhere.png", 1, "cannot read the picture nowhere.png"),
+        ("--control canny --control-image style.safetensors", 1, "cannot read the picture style"),
+        ("--control canny", 2, "--control needs --control-image, the picture that steers"),
+        ("--control-image edges.png", 2, "--control-image and --control-scale need --control, a"),
+        ("--control-scale 0.5", 2, "--control-image and --control-scale need --control, a folder"),
+        (
+            "--control canny --control-image edges.png --control-scale nan",
+            2,
+            "--control-scale: expected a finite number, got nan",
+        ),
+        ("--control canny --control-image edges.png --size 100", 2, "size must be a multiple of"),
+    ],
+)
+def test_a_controlnet_is_refused_before_the_model_is_loaded(
+    course, control, monkeypatch, tmp_path, options, status, line
+):
+    monkeypatch.setattr(pipelines, "load_published", None)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sdxl").mkdir()
+    config = dict(_class_name="ControlNetModel", cross_attention_dim=2048)
+    (tmp_path / "sdxl/config.json").write_text(json.dumps(config))
+    done = course(*SAMPLE, "--model", "sd15", *shlex.split(options))
+    assert (done.status, done.out) == (status, "")
+    assert done.err.startswith(f"course: {line}") and done.err.count("\n") == 1
+
+
+def test_a_controlnet_counts_for_the_memory(course, control, monkeypatch, published):
+    from course_lib.pipelines.stable_diffusion import memory
+
+    monkeypatch.setattr(memory, "has_bf16", lambda device: False)
+    published.free = 6e9  # Stable Diffusion itself needs 4.3 + 1.2, the ControlNet 1.4
+    done = course(*SAMPLE, "--model", "sd15", "--control", "canny", "--control-image", "edges.png")
+    assert done.status == 1 and "GB are free: close other programs" in done.err
+
+
+@pytest.mark.parametrize(
+    "option", [["--size", "256"], ["--tokenizer", "words"], ["--control", "canny"]]
+)
 def test_sample_refuses_what_a_shipped_model_cannot_heed(course, toy, tmp_path, option):
     (tmp_path / "scenes-latent").mkdir()  # a folder of that name isn't mistaken for weights
     done = course(*SAMPLE, *option)
@@ -366,19 +456,26 @@ def test_a_full_disk_leaves_the_old_picture(course, toy, tmp_path, monkeypatch):
 KEPT = "; the old file is untouched\n"
 
 
-def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
+def test_demo_asks_the_judges(course, tmp_path, monkeypatch):
+    """Of scenes drawn as asked, and of the studios' own drawings."""
+    from course_lib.datasets.emoji import picture
     from course_lib.datasets.scenes.captions import parse
     from course_lib.datasets.scenes.dataset import place_objects, render
 
-    def perfect(captions, out, **options):
+    def perfect(pipeline, captions, seeds):
+        if pipeline == "emoji-latent":
+            real = torch.stack([picture(name, studio) for name, studio in draw.EMOJI])
+            return real, 0.0
         rng, scenes = np.random.default_rng(0), [parse(caption) for caption in captions]
         centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
-        return render(scenes, centres, radii)
+        return render(scenes, centres, radii), 0.0
 
-    monkeypatch.setattr(draw, "draw", perfect)
+    monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: name)
+    monkeypatch.setattr(draw, "pictures", perfect)
     done = course("demo")
     assert done.status == 0
     assert "8 of 8 pictures match their captions" in done.out
+    assert "The emoji judge names 4 of 4, and 4 of their studios" in done.out
 
 
 def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_path):
@@ -670,3 +767,15 @@ def test_grading_refuses_in_one_line(course, tmp_path):
     ):
         done = course("grade", "--csv", "out.csv", *arguments)
         assert (done.status, done.err.count("\n")) == (2, 1) and told in done.err
+
+
+def test_card_prints_or_writes_and_names_the_nearest(course, tmp_path):
+    done = course("card", "digits-vae")
+    assert done.status == 0 and done.out.startswith("# Model card: digits-vae\n")
+    assert course("card", "digits-vae", "--out", "new/card.md").out == (
+        f"new/card.md: {len(done.out.splitlines())} lines\n"
+    )
+    assert (tmp_path / "new" / "card.md").read_text("utf-8") == done.out
+    wrong = course("card", "digits-vea")
+    assert (wrong.status, wrong.err.count("\n")) == (2, 1)
+    assert "unknown card 'digits-vea'; did you mean 'digits-vae'?" in wrong.err

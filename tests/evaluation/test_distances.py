@@ -5,7 +5,12 @@ import pytest
 import scipy.linalg
 import torch
 
-from course_lib.evaluation.distances import floor, frechet_distance, kernel_distance
+from course_lib.evaluation.distances import (
+    floor,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
 
 
 def normal(n, d, seed, mean=0.0, std=1.0):
@@ -74,6 +79,51 @@ def test_kernel_distance_is_unbiased():
     assert kernel_distance(normal(200, 4, 0), normal(200, 4, 1, mean=0.5)) > 0.2
 
 
+def slow_share_inside(points, others, k):
+    """Without torch: is a point within the k-th neighbour's distance of any other?"""
+    inside = 0
+    for point in points:
+        for i, centre in enumerate(others):
+            rest = np.delete(others, i, axis=0)
+            radius = np.sort(np.linalg.norm(rest - centre, axis=1))[k - 1]
+            if np.linalg.norm(point - centre) <= radius:
+                inside += 1
+                break
+    return inside / len(points)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_and_recall_count_what_lies_in_the_others_balls(k):
+    real, generated = normal(40, 2, 0), normal(30, 2, 1, mean=0.5, std=0.7)
+    expected = (
+        slow_share_inside(generated.numpy(), real.numpy(), k),
+        slow_share_inside(real.numpy(), generated.numpy(), k),
+    )
+    assert precision_recall(real, generated, k) == pytest.approx(expected)
+    assert precision_recall(generated, real, k) == pytest.approx(expected[::-1])
+
+
+def test_a_lost_mode_costs_recall_and_an_invented_one_precision():
+    left, right = normal(200, 2, 0), normal(200, 2, 1, mean=50)
+    both = torch.cat([left, right])
+    precision, recall = precision_recall(both, normal(400, 2, 2))
+    assert precision > 0.9 and 0.4 < recall <= 0.5
+    precision, recall = precision_recall(normal(400, 2, 2), both)
+    assert 0.4 < precision <= 0.5 and recall > 0.9
+
+
+def test_precision_and_recall_of_a_set_with_itself_and_with_copies_of_one():
+    real = normal(50, 3, 0)
+    assert precision_recall(real, real) == (1.0, 1.0)
+    assert precision_recall(real, real[:1].repeat(20, 1)) == (1.0, 0.02)  # itself, and no other
+
+
+def test_precision_and_recall_need_more_than_k():
+    for k, few in ((3, 3), (0, 5)):
+        with pytest.raises(ValueError, match=f"k is {k}, expected at least 1 and less than 8 and"):
+            precision_recall(normal(8, 2, 0), normal(few, 2, 1), k)
+
+
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
 def test_the_floor_is_far_below_a_shift_and_repeatable(distance):
     real = normal(400, 6, 0)
@@ -83,7 +133,7 @@ def test_the_floor_is_far_below_a_shift_and_repeatable(distance):
     assert distance(normal(200, 6, 2), real[:200]) < mean + 6 * spread
 
 
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, precision_recall])
 def test_refusals(distance):
     good = torch.zeros(3, 4)
     for bad in (torch.zeros(3, 5), torch.zeros(1, 4), torch.zeros(3, 4, 1)):

@@ -35,7 +35,7 @@ def test_the_card_lies_in_the_interval_that_a_small_sample_allows(name):
 def test_the_fair_judge_knows_held_out_drawings_by_other_hands_and_not_new_concepts():
     said = from_card(read_card(FAIR))
     pairs = {p: find(said, p, split="new pairs") for p in ("top1", "top5", "studio", "known")}
-    assert pairs["top5"].interval[0] > 0.6 and pairs["studio"].interval[0] > 0.95
+    assert pairs["top5"].interval[0] > 0.6 and pairs["studio"].interval[0] > 0.85
     assert pairs["top1"].value < pairs["top5"].value
     assert find(said, "top5", split="new concepts").value == 0  # they were never labels
 

@@ -230,6 +230,41 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         ],
     },
     "9.5": {"int() rounds the root down": ["weights.shape[2] => weights.shape[2] + 1"]},
+    "10.1": {
+        "a list twice over begins with the same entries": [
+            "family => 2 * family",
+            "family => 2 * family (2)",
+        ],
+        "a pair that is read again joins nothing more": ["pairs => 2 * pairs"],
+    },
+    "10.2": {
+        "a common factor of sums and sizes cancels": [
+            *(
+                f"F.one_hot(concepts).float() => {new}"
+                for new in (
+                    "-F.one_hot(concepts).float()",
+                    "2 * F.one_hot(concepts).float()",
+                    "F.one_hot(concepts).float() / 2",
+                )
+            ),
+            *(
+                f"F.one_hot(concepts) => {new}"
+                for new in (
+                    "-F.one_hot(concepts)",
+                    "2 * F.one_hot(concepts)",
+                    "F.one_hot(concepts) / 2",
+                )
+            ),
+        ],
+        "0 and 1 are their own squares": [
+            *(
+                f"{part} => {part} ** {power}"
+                for power in ("2", "0.5")
+                for part in ("F.one_hot(concepts).float()", "F.one_hot(concepts)", "member")
+            ),
+            *(f"member => member ** {power} (2)" for power in ("2", "0.5")),
+        ],
+    },
     "13.2": {
         "the second number is 0 or 1": ["int(part) => int(part) ** 2"],
         "of two, the last one is also number -1": ["int(part) => -int(part)"],
@@ -307,5 +342,16 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
         "the limit lies between two distances, so none is equal to it": [
             "found < limit => found <= limit"
         ],
+    },
+    "18.5": {SQUARED: ["sigma => -sigma", "xt => -xt"]},
+    "18.6": {
+        "at the clean end alpha-bar is 1": [
+            "torch.tensor(1.0) => torch.tensor(1.0) ** 2",
+            "torch.tensor(1.0) => torch.tensor(1.0) ** 0.5",
+            "end => end ** 2",
+            "end => end ** 0.5",
+            "x => x0 (3)",
+        ],
+        "a list twice over begins with the list": ["timesteps => 2 * timesteps (3)"],
     },
 }

@@ -26,7 +26,13 @@ class Slope(Recipe):
     name = "slope"
     settings = dict(steps=6, optimizer=Optimizer(lr=0.1), scale=Scale())
     save_every = 3
-    samples = measure = None
+    measure = None
+
+    def held_out(self, count):
+        return None, ["the slope"] * count
+
+    def samples(self, model):  # all of one grey
+        return model.weight.clamp(0, 1).detach().expand(10, 3, 8, 8), []
 
     def model(self):
         return torch.nn.Linear(1, 1)
@@ -68,12 +74,15 @@ def test_an_interrupted_run_keeps_its_grades(monkeypatch, tmp_path, stopped):
         found = quality_over_time.run("slope", 0)
         assert found.curve["step"] == [2, 4, 6] and found.settings["steps"] == 6
         assert found.metrics["right"] == 0.5
+        assert found.samples.shape == (3, 8, 3, 8, 8) and len(found.captions) == 3
+        greys = found.samples[:, 0, 0, 0, 0].tolist()  # as it learned at that time
+        assert greys == sorted(greys) and greys[0] < greys[2]
 
 
 def test_the_recorded_curves_rise_in_time():
-    latent, pixel = load_results("quality_over_time")
-    assert (latent.variant, pixel.variant) == ("scenes-latent", "scenes-pixel")
-    for run in (latent, pixel):
+    runs = {run.variant: run for run in load_results("quality_over_time")}
+    latent, pixel = runs["scenes-latent"], runs["scenes-pixel"]
+    for run in runs.values():
         minutes = run.curve["cpu_minutes"]
         assert minutes == sorted(minutes) and minutes[0] > 0
         assert all(0 <= share <= 1 for share in run.curve["right"])

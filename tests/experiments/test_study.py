@@ -8,7 +8,10 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    broken_runs,
     digit_augmentation,
+    few_pictures,
+    gan_race,
     inverse_problems,
     molecule_sampling,
     molecules,
@@ -26,9 +29,10 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
-        *(molecules, molecule_sampling),
+        *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
     )
 }
+NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
 UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
 
 
@@ -123,7 +127,7 @@ def test_a_study_is_named_after_its_module_and_each_run_has_its_own_file(name):
     assert len(files) == 3 * len(study.variants)
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", sorted(STUDIES.keys() - NOT_RUN_YET))
 def test_every_recorded_result_belongs_to_a_study_and_can_be_repeated(name):
     study, runs = STUDIES[name], load_results(name)
     assert {run.variant for run in runs} <= set(study.variants)
@@ -138,7 +142,7 @@ def test_every_recorded_result_belongs_to_a_study_and_can_be_repeated(name):
 
 
 def test_every_recorded_study_has_a_module():
-    assert {path.name for path in paths.RECORDED.iterdir()} == set(STUDIES)
+    assert {path.name for path in paths.RECORDED.iterdir()} == STUDIES.keys() - NOT_RUN_YET
 
 
 @pytest.mark.parametrize(
@@ -149,6 +153,8 @@ def test_every_recorded_study_has_a_module():
         (text_to_image_ablation, "no EMAs", "no EMA"),
         (quality_over_time, "scenes-latnt", "scenes-latent"),
         (reference_runs, "digits-ddmp", "digits-ddpm"),
+        (gan_race, "rings, GAN", "ring, GAN"),
+        (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):

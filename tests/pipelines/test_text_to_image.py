@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from course_lib.common import devices
 from course_lib.common.devices import pick_device
 from course_lib.diffusion import Diffusion, generators, guided, initial_noise, trajectory
-from course_lib.models import TextUNet, Tokenizer
+from course_lib.models import Controlled, ControlNet, TextUNet, Tokenizer
 from course_lib.pipelines import image_to_image, inpaint, load_published, text_to_image
 from course_lib.recipes import load_pipeline
 from course_lib.recipes.scenes import ScenesLatent
@@ -150,6 +150,25 @@ def test_masks_of_all_and_of_nothing(toy_pipeline, images):
     new = inpaint(toy_pipeline, images, everything, CAPTIONS, steps=3)
     torch.testing.assert_close(new, text_to_image(toy_pipeline, CAPTIONS, steps=3), **CLOSE)
     assert torch.equal(inpaint(toy_pipeline, images, nothing, CAPTIONS, steps=1), images)
+
+
+def test_every_pipeline_draws_with_a_controlnet(toy_pipeline, images, mask):
+    """A new one changes no bit of a picture; a trained one changes every picture."""
+    controlnet = ControlNet.from_unet(toy_pipeline.unet, embedding_channels=(4, 8, 12))
+    steered = Controlled(toy_pipeline.unet, controlnet, (images + 1) / 2)
+    model = replace(toy_pipeline, unet=steered.requires_grad_(False))
+    draws = (
+        lambda model: text_to_image(model, CAPTIONS, steps=2),
+        lambda model: image_to_image(model, images, CAPTIONS, steps=2),
+        lambda model: inpaint(model, images, mask, CAPTIONS, steps=2),
+    )
+    before = [draw(toy_pipeline) for draw in draws]
+    assert all(torch.equal(draw(model), old) for draw, old in zip(draws, before, strict=True))
+    torch.manual_seed(0)
+    for weight in controlnet.parameters():
+        weight += 0.1 * torch.randn_like(weight)
+    for draw, old in zip(draws, before, strict=True):
+        assert (draw(model) - old).abs().max() > 1e-3
 
 
 def test_bf16_changes_a_picture_by_its_rounding_only(toy_pipeline, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
 from course_lib.datasets.emoji import STUDIOS, Emoji, concepts, split_of
 from course_lib.datasets.emoji.captions import words
-from course_lib.models import AutoencoderKL, Classifier
+from course_lib.models import AutoencoderKL, ContentAndStyle
 from course_lib.pipelines import text_to_image
 from course_lib.recipes import RECIPES
 from course_lib.recipes.emoji import EmojiLatent
@@ -54,7 +54,7 @@ def test_a_few_steps_of_a_judge_published_and_loaded(tmp_path):
     run = recipe.begin(steps=2, folder=tmp_path / "run", **QUICK)
     assert [step.loss for step in run] == losses
     path = recipe.publish(run, tmp_path / "judge", count=8)
-    model = load_checkpoint(Classifier, path)
+    model = load_checkpoint(ContentAndStyle, path)
     assert path.stat().st_size < 3_200_000
     assert model.card["settings"]["data"] == recipe.data_fingerprint()
     assert {metric["property"] for metric in model.card["metrics"]} == {

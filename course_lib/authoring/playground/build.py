@@ -24,6 +24,7 @@ from course_lib.pipelines import LatentDiffusion
 from course_lib.recipes import load_pipeline
 
 OUT = ROOT / "play"
+NAMES = "scenes-latent", "emoji-latent"
 PAGE = Path(__file__).with_name("page")
 RUNTIME = f"runtime-{packages.RUNTIME.rpartition('-')[2]}/"
 Files = dict[str, bytes]  # by their path in the folder
@@ -31,7 +32,7 @@ Files = dict[str, bytes]  # by their path in the folder
 
 def build(
     out: str | Path = OUT,
-    names: Sequence[str] = ("scenes-latent",),
+    names: Sequence[str] = NAMES,
     npm: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Path:

@@ -6,6 +6,7 @@ type in and no menus.
 
 from dataclasses import dataclass, field
 
+from course_lib.datasets.emoji import COMMON, concepts
 from course_lib.datasets.scenes.grammar import (
     COLOURS,
     SAY_COUNT,
@@ -35,6 +36,12 @@ def css(colour: tuple[float, float, float]) -> str:
 
 PALETTE = {name: css(colour) for name, colour in COLOURS.items()}
 
+GROUPS = {group.split()[0]: group for group in sorted({c.group for c in concepts()})}
+THINGS = {  # of a man, a woman and a person at the same work, the menu has the person
+    kind: sorted(c.phrase for c in concepts() if c.group == group and c.gender in (None, "person"))
+    for kind, group in GROUPS.items()
+}
+
 OFFERS = {
     "scenes-latent": Offer(
         title="coloured shapes",
@@ -59,6 +66,18 @@ OFFERS = {
             "a small white cross to the left of a large red diamond on a green background",
             "three small yellow rings on a black background",
             "a large orange triangle at the bottom right on a white background",
+        ),
+        palette=PALETTE,
+    ),
+    "emoji-latent": Offer(
+        title="emoji by three studios",
+        patterns={group: f"{{{kind}}}, {{studio}} style" for kind, group in GROUPS.items()},
+        vocabulary={"studio": list(COMMON), **THINGS},
+        examples=(
+            "a penguin, Fluent style",
+            "a red apple, Noto style",
+            "a smiling face with sunglasses, Twemoji style",
+            "a woman firefighter, Noto style",
         ),
         palette=PALETTE,
     ),

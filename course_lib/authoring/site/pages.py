@@ -16,6 +16,7 @@ from course_lib.authoring.editions import tags, without_solutions
 from course_lib.authoring.form import code_digest
 from course_lib.authoring.site import reference
 from course_lib.common.paths import ROOT
+from course_lib.teaching.credits import credits_table
 
 NOTEBOOKS = ROOT / "notebooks"
 ANSWERS = ("course_lib/exercises/", "tests/exercises/")  # code that is not shown
@@ -262,7 +263,9 @@ def licences() -> str:
     vendored = [f"### {path.relative_to(ROOT)}\n\n{literal(path)}" for path in files]
     models = "\n".join(readme.models())
     tools = "\n".join(f"- {name} {metadata.version(name)}: {of}" for name, of in TOOLS.items())
-    return LICENCES.format(ours=ours, models=models, tools=tools, vendored="\n\n".join(vendored))
+    data = "\n".join(credits_table())
+    parts = dict(models=models, data=data, tools=tools, vendored="\n\n".join(vendored))
+    return LICENCES.format(ours=ours, **parts)
 
 
 def literal(path: Path) -> str:
@@ -292,11 +295,10 @@ All of them were trained by the course's own commands, and are CC BY 4.0.
 
 ## Data
 
-- **Scenes and phantoms** are drawn by the course's own programs; nothing was collected.
-- **Digits**: *Optical Recognition of Handwritten Digits* (E. Alpaydin and C. Kaynak, UCI Machine
-  Learning Repository, CC BY 4.0), in the copy that scikit-learn ships.
-- MNIST, FashionMNIST and CIFAR-10 are downloaded from their publishers when you ask for them, and
-  are not part of the course.
+{data}
+
+MNIST, FashionMNIST and CIFAR-10 are downloaded from their publishers when you ask for them, and are
+not part of the course.
 
 ## What these pages contain of others
 

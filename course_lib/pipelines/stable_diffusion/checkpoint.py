@@ -325,8 +325,8 @@ def read_sizes(folder: Path) -> Sizes:
         read_settings(read_json(file), file.parent.name, keys)
         for file, keys in zip(files, (UNET, VAE, TEXT, SCHEDULER), strict=True)
     )
-    attention = tuple(kind.startswith("CrossAttn") for kind in unet["down_block_types"])
-    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
+    keywords = unet_keywords(unet)
+    down = block_types(keywords["attention"])
     up = [kind.replace("Down", "Up") for kind in reversed(down)]
     same("unet", unet, dict(down_block_types=down, up_block_types=up))
     meets = dict(out_channels=vae["latent_channels"], cross_attention_dim=text["hidden_size"])
@@ -335,14 +335,7 @@ def read_sizes(folder: Path) -> Sizes:
     down, up = (["DownEncoderBlock2D"] * levels, ["UpDecoderBlock2D"] * levels)
     same("vae", vae, dict(down_block_types=down, up_block_types=up))
     return Sizes(
-        unet=dict(
-            in_channels=unet["in_channels"],
-            **widths(unet["block_out_channels"]),
-            layers_per_block=unet["layers_per_block"],
-            attention=attention,
-            heads=unet["attention_head_dim"],
-            context_dim=unet["cross_attention_dim"],
-        ),
+        unet=keywords,
         vae=dict(
             **widths(vae["block_out_channels"]),
             layers_per_block=vae["layers_per_block"],
@@ -359,6 +352,23 @@ def read_sizes(folder: Path) -> Sizes:
         ),
         prediction=choose("prediction_type", scheduler["prediction_type"], PREDICTION_TYPES),
     )
+
+
+def unet_keywords(config: Mapping[str, Any]) -> dict:
+    """Keywords of UNet, from the settings of a U-Net or of a ControlNet."""
+    return dict(
+        in_channels=config["in_channels"],
+        **widths(config["block_out_channels"]),
+        layers_per_block=config["layers_per_block"],
+        attention=tuple(kind.startswith("CrossAttn") for kind in config["down_block_types"]),
+        heads=config["attention_head_dim"],
+        context_dim=config["cross_attention_dim"],
+    )
+
+
+def block_types(attention: Sequence[bool]) -> list[str]:
+    """diffusers' names of the blocks on the way down."""
+    return ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in attention]
 
 
 def widths(channels: Sequence[int]) -> dict:

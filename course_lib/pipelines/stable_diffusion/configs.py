@@ -77,6 +77,21 @@ UNET = Keys(
     # settings of the EMA
     "decay min_decay optimization_step update_after_step use_ema_warmup inv_gamma power",
 )
+COPIED = (  # the settings of a U-Net that its ControlNet has as well
+    "in_channels block_out_channels layers_per_block down_block_types attention_head_dim "
+    "cross_attention_dim"
+)
+CONTROLNET = Keys(
+    read={key: UNET.read[key] for key in COPIED.split()}
+    | dict(conditioning_channels=3, conditioning_embedding_out_channels=[16, 32, 96, 256]),
+    fixed=UNET.fixed
+    | dict(
+        _class_name="ControlNetModel",
+        controlnet_conditioning_channel_order="rgb",
+        global_pool_conditions=False,
+    ),
+    free=UNET.free,
+)
 VAE = Keys(
     read=dict(
         block_out_channels=[64],

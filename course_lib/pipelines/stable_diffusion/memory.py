@@ -7,16 +7,20 @@ import torch
 from course_lib.common.devices import has_bf16
 from course_lib.common.memory import free_memory
 from course_lib.pipelines.stable_diffusion.checkpoint import count_weights
+from course_lib.pipelines.stable_diffusion.controlnet import count_controlnet
 
 GB = 1e9
 
 
-def check_memory(path: str | Path, size: int, device: torch.device) -> str:
+def check_memory(
+    path: str | Path, size: int, device: torch.device, control: str | Path | None = None
+) -> str:
     """One line with the estimate and the free memory; RuntimeError if it can't fit.
 
-    Only the files' headers are read, to count the weights.
+    control: the folder of a ControlNet, if one is used. Only the files' headers are read, to count
+    the weights.
     """
-    weights, work = weight_bytes(Path(path), device), work_bytes(size)
+    weights, work = weight_bytes(Path(path), device, control), work_bytes(size)
     needed, free = weights + work, free_bytes(device)
     line = (
         f"Stable Diffusion needs about {needed / GB:.1f} GB on {device} ({weights / GB:.1f} GB of "
@@ -27,10 +31,14 @@ def check_memory(path: str | Path, size: int, device: torch.device) -> str:
     return line
 
 
-def weight_bytes(path: Path, device: torch.device) -> float:
-    """Of the three networks once they are loaded, with the U-Net in bf16 if the hardware has it."""
-    unet = 2 if has_bf16(device) else 4  # bytes a number
-    return sum(n * (unet if part == "unet" else 4) for part, n in count_weights(path).items())
+def weight_bytes(path: Path, device: torch.device, control: str | Path | None = None) -> float:
+    """Of the networks once they are loaded.
+
+    The U-Net and its ControlNet are in bf16 if the hardware has it, the others in float32.
+    """
+    half = 2 if has_bf16(device) else 4  # bytes a number
+    parts = sum(n * (half if part == "unet" else 4) for part, n in count_weights(path).items())
+    return parts + (half * count_controlnet(control) if control else 0)
 
 
 def work_bytes(size: int) -> float:

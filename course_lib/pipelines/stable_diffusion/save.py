@@ -12,6 +12,7 @@ from course_lib.pipelines.stable_diffusion.checkpoint import (
     FOLDER_NAMES,
     PREDICTION_TYPES,
     StableDiffusion,
+    block_types,
 )
 from course_lib.pipelines.stable_diffusion.key_map import renamed
 
@@ -51,7 +52,7 @@ def save_stable_diffusion(parts: StableDiffusion, folder: str | Path) -> None:
 def configs_of(parts: StableDiffusion) -> dict[str, dict]:
     """The configs of all parts, with diffusers' and transformers' names."""
     unet, vae, text = parts.unet.kwargs, parts.vae.kwargs, parts.clip.text_encoder
-    down = ["CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in unet["attention"]]
+    down = block_types(unet["attention"])
     levels = len(vae["multipliers"])
     predictions = {ours: theirs for theirs, ours in PREDICTION_TYPES.items()}
     return {

@@ -389,6 +389,7 @@ def test_refuses_a_tokenizer_with_added_tokens(copy):
 
 TABLES = {
     "unet": (configs.UNET, [diffusers.UNet2DConditionModel]),
+    "controlnet": (configs.CONTROLNET, [diffusers.ControlNetModel]),
     "vae": (configs.VAE, [diffusers.AutoencoderKL]),
     "text_encoder": (configs.TEXT, [transformers.CLIPTextConfig]),
     "tokenizer": (configs.TOKENIZER, [transformers.CLIPTokenizer]),

@@ -70,6 +70,17 @@ def test_weights_are_counted_as_they_will_be_loaded(path, networks, monkeypatch)
         assert memory.weight_bytes(path, CPU) == small + size * expected["unet"]
 
 
+def test_a_controlnet_is_as_large_as_the_unet_makes_it(path, tmp_path, monkeypatch):
+    """It is loaded in the U-Net's precision, whatever that of its file."""
+    control = tmp_path / "control"
+    control.mkdir()
+    save_file({"a": torch.zeros(7, 100).half(), "b": torch.zeros(300)}, control / "w.safetensors")
+    for units, size in ((True, 2), (False, 4)):
+        monkeypatch.setattr(memory, "has_bf16", lambda device, now=units: now)
+        alone = memory.weight_bytes(path, CPU)
+        assert memory.weight_bytes(path, CPU, control) == alone + size * 1000
+
+
 def test_the_line_says_what_is_needed_and_refuses_what_does_not_fit(path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 8e9)
     line = memory.check_memory(path, 512, CPU)

@@ -165,7 +165,8 @@ function complain() {
   const words = Object.keys(model.facts.tokens).filter((word) => word !== ",");
   let text = "";
   if (named.length) {
-    text = `The model has never read ${named.join(", ")}. It knows: ${words.join(", ")}.`;
+    const known = words.length < 100 ? `: ${words.join(", ")}` : ` ${words.length} other words`;
+    text = `The model has never read ${named.join(", ")}. It knows${known}.`;
   } else {
     try {
       captions.forEach((caption) => tokenize(caption, model.facts));

@@ -1,0 +1,83 @@
+"""The watermark's study with a subject whose pictures are its noise, so that nothing gets lost."""
+
+import pytest
+import torch
+
+from course_lib.common.paths import RECORDED
+from course_lib.evaluation.attacks import add_noise
+from course_lib.experiments import watermark
+from course_lib.experiments.watermark import ATTACKS, GRID, Subject, run
+from course_lib.pipelines.watermark import ring_watermark
+from course_lib.teaching.results import load_results
+
+SUBJECT = Subject(
+    shape=(1, 16, 16),
+    radius=4,
+    channels=1,
+    draw=lambda noise, indices: noise / 4,
+    find=lambda images: images * 4,
+    real=lambda indices: torch.randn(len(indices), 1, 16, 16) / 4,
+    attacks=ATTACKS | {"lost": lambda images: torch.randn_like(images) / 4},
+    right=lambda images, indices: [i % 2 == 0 for i in indices],
+)
+
+
+@pytest.fixture
+def outcome(monkeypatch):
+    monkeypatch.setitem(watermark.VARIANTS, "digits", lambda: SUBJECT)
+    monkeypatch.setattr(watermark, "NEGATIVES", 200)
+    monkeypatch.setattr(watermark, "MARKED", 40)
+    torch.manual_seed(0)
+    return run("digits", 0)
+
+
+def test_the_mark_is_found_exactly_where_it_is(outcome):
+    metrics = outcome.metrics
+    assert metrics["auc, none"] == metrics["worst, none"] == metrics["tpr, none"] == 1
+    assert abs(metrics["auc, lost"] - 0.5) < 0.15 and metrics["tpr, lost"] < 0.1
+    assert metrics["p < 0.01, none"] == pytest.approx(0.01, abs=0.02)  # unmarked: white noise
+    assert metrics["worst, noise 0.1"] <= metrics["auc, noise 0.1"] > 0.9
+    assert metrics["right, marked"] == metrics["right, unmarked"] == 0.5
+
+
+def test_the_curve_and_the_pictures_have_one_part_for_each_attack(outcome):
+    assert [*outcome.curve] == ["fpr", *ATTACKS, "lost"]
+    assert {len(column) for column in outcome.curve.values()} == {len(GRID)}
+    for name, column in outcome.curve.items():
+        assert column == sorted(column) and column[-1] == 1, name
+    assert outcome.samples.shape == (4, 2 + len(ATTACKS), 3, 16, 16)
+    assert {len(row) for row in outcome.captions} == {2 + len(ATTACKS)}
+
+
+def test_no_two_pictures_share_their_noise():
+    drawn = []
+    subject = Subject(**vars(SUBJECT) | {"draw": lambda noise, some: drawn.extend(some) or noise})
+    watermark.drawn(subject, range(0, 120), None)
+    assert drawn == [*range(120)]
+    key = watermark.ring_key((1, 16, 16), 4)
+    whole = watermark.drawn(SUBJECT, range(7, 10), key)
+    again = watermark.drawn(SUBJECT, range(8, 9), key)
+    torch.testing.assert_close(whole[1:2], again)
+    noise = 4 * watermark.drawn(SUBJECT, range(7, 10), None)
+    torch.testing.assert_close(ring_watermark(noise, key), 4 * whole)
+
+
+def test_attacks_are_deterministic():
+    images = torch.zeros(2, 1, 16, 16)
+    assert torch.equal(ATTACKS["noise 0.1"](images), add_noise(images, 0.1))
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(ValueError, match="did you mean 'digits'"):
+        run("digts", 0)
+
+
+@pytest.mark.skipif(not (RECORDED / "watermark").exists(), reason="not recorded yet")
+def test_what_is_recorded_is_whole():
+    for result in load_results("watermark"):
+        assert result.settings["marked"] >= 300 and result.settings["negatives"] >= 1000
+        assert len(result.samples()) == 4
+        for name in set(result.curve) - {"fpr"}:
+            metrics = result.metrics
+            assert metrics[f"worst, {name}"] <= metrics[f"auc, {name}"] <= 1
+            assert len(result.curve[name]) == len(GRID)
