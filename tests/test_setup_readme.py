@@ -66,9 +66,9 @@ def test_its_links_lead_somewhere():
 def test_the_commands_it_shows_exist():
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert {*re.findall(r"(?:^|`)make ([a-z][\w-]*)", TEXT, re.MULTILINE)} <= {*targets}
-    commands = {command.callback.__name__ for command in app.app.registered_commands}
+    commands = {c.callback.__name__.replace("_", "-") for c in app.app.registered_commands}
     commands |= {group.name for group in app.app.registered_groups}
-    assert {*re.findall(r"(?:^|`|/)course (\w+)", TEXT, re.MULTILINE)} <= commands
+    assert {*re.findall(r"(?:^|`|/)course ([a-z][\w-]*)", TEXT, re.MULTILINE)} <= commands
 
 
 def test_the_files_it_lays_out_exist():
