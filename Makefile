@@ -1,5 +1,5 @@
 # make lab            set up .venv, then open the first chapter in JupyterLab
-# make demo           set up, then draw eight captions into outputs/demo.png
+# make demo           set up, then draw twelve captions into outputs/demo.png
 # make play           set up, then draw with the model in the browser: `course play`
 # make test           set up, then run lint, tests, and every notebook from top to bottom
 # make test-editions  run every chapter and capstone of the student edition, and grade all solutions;

@@ -8,7 +8,7 @@ import typer
 
 from course_lib.cli.adapters import with_control, with_lora
 
-DEMO = [
+SHAPES = [
     "a large red circle on a blue background",
     "a small yellow square at the top left on a purple background",
     "a large green ring in the centre on a black background",
@@ -17,6 +17,12 @@ DEMO = [
     "a large blue square above a small yellow ring on a black background",
     "three small red circles on a white background",
     "four small purple diamonds on an orange background",
+]
+EMOJI = [
+    ("penguin", "Fluent"),
+    ("red apple", "Noto"),
+    ("smiling face with sunglasses", "Twemoji"),
+    ("woman firefighter", "Noto"),
 ]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps; auto picks the best available")]
@@ -34,12 +40,29 @@ Out = Annotated[Path, typer.Option(help="the PNG file to write")]
 
 
 def demo(device: Device = "auto", seed: Seed = 0, out: Out = Path("outputs/demo.png")) -> None:
-    """Draw eight captions with the shipped model; the prompt oracle then judges the pictures."""
-    from course_lib.evaluation import PromptOracle
+    """Draw eight captions of shapes and four of emoji; the judges then look at the pictures."""
+    import torch
 
-    images = draw(DEMO, out, device=device, seed=seed)
-    right = [verdict["all"] for verdict in PromptOracle().judge(images, DEMO)]
+    from course_lib.common.checks import torch_seeds
+    from course_lib.datasets.emoji import concepts
+    from course_lib.datasets.emoji.captions import write
+    from course_lib.evaluation import PromptOracle
+    from course_lib.evaluation.emoji import EmojiJudge
+    from course_lib.recipes import load_pipeline
+
+    check_out(out)
+    torch_seeds(seed)
+    concept = {each.name: each for each in concepts()}
+    said = [write(concept[name], studio) for name, studio in EMOJI]
+    shapes, first = pictures(load_pipeline("scenes-latent", device), SHAPES, [seed] * len(SHAPES))
+    emoji, then = pictures(load_pipeline("emoji-latent", device), said, [seed] * len(said))
+    write_grid(out, torch.cat([shapes, emoji]), [*SHAPES, *said], columns=4)
+    typer.echo(f"{out}: {len(shapes)} shapes and {len(emoji)} emoji in {first + then:.1f} s")
+    right = [verdict["all"] for verdict in PromptOracle().judge(shapes, SHAPES)]
     typer.echo(f"The prompt oracle: {sum(right)} of {len(right)} pictures match their captions.")
+    seen = EmojiJudge("emoji-judge-all").judge(emoji, *zip(*EMOJI, strict=True))
+    named, styled = (sum(verdict[key] for verdict in seen) for key in ("top5", "studio"))
+    typer.echo(f"The emoji judge names {named} of {len(seen)}, and {styled} of their studios.")
 
 
 def sample(
@@ -109,10 +132,7 @@ def draw(
     **options,
 ):
     """Draw `count` pictures for each caption, write them as one grid to `out`, and return them."""
-    import torch
-
     from course_lib.common.checks import torch_seeds
-    from course_lib.pipelines import text_to_image
     from course_lib.recipes import load_pipeline
 
     check_out(out)
@@ -131,19 +151,26 @@ def draw(
     else:
         pipeline = load_pipeline(model, device)
     pipeline = add_control(add_lora(pipeline))
-    batch = 1 if published else 64
-    jobs = [(caption, seed + i) for caption in captions for i in range(count)]
-    start, images = time.perf_counter(), []
-    for first in range(0, len(jobs), batch):
-        texts, seeds = zip(*jobs[first : first + batch], strict=True)
-        images.append(text_to_image(pipeline, texts, seeds, **options).cpu())
-    seconds = time.perf_counter() - start
-    images = torch.cat(images)
+    texts, seeds = zip(*((c, seed + i) for c in captions for i in range(count)), strict=True)
+    images, seconds = pictures(pipeline, texts, seeds, 1 if published else 64, **options)
     columns = min(count, 8) if count > 1 else min(len(captions), 4)
-    write_grid(out, images, [caption for caption, _ in jobs], columns)
+    write_grid(out, images, texts, columns)
     each = f"{seconds:.1f} s on {pipeline.device}"
     typer.echo(f"{out}: {len(images)} picture{'s' * (len(images) > 1)}, {each}")
     return images
+
+
+def pictures(pipeline, captions, seeds, batch: int = 64, **options):
+    """One picture for each caption and seed, (N, 3, H, H), and how many seconds they took."""
+    import torch
+
+    from course_lib.pipelines import text_to_image
+
+    start, parts = time.perf_counter(), []
+    for first in range(0, len(captions), batch):
+        some = slice(first, first + batch)
+        parts.append(text_to_image(pipeline, captions[some], seeds[some], **options).cpu())
+    return torch.cat(parts), time.perf_counter() - start
 
 
 def is_published(model: str) -> bool:

@@ -84,10 +84,12 @@ def modules(browser, address):
         }
         const manifest = await (await fetch("manifest.json")).json();
         const ort = await import(`./${manifest.runtime}ort.wasm.min.mjs`);
+        const drawers = Object.fromEntries(manifest.models.map((facts) => [facts.name,
+            new model.TextToImage(facts, ort,
+                async (part) => (await fetch(facts.files[part].path)).arrayBuffer())]));
         globalThis.facts = manifest.models[0];
-        globalThis.drawer = new model.TextToImage(facts, ort,
-            async (part) => (await fetch(facts.files[part].path)).arrayBuffer());
-        globalThis.draw = async (request) => {
+        globalThis.draw = async (request, name = "scenes-latent") => {
+            const drawer = drawers[name];
             if (request.image) request.image = Float32Array.from(request.image);
             for await (const state of drawer.draw(request)) globalThis.last = state;
             return Array.from(pictures.toBytes(await drawer.decode(last.z)));
@@ -101,6 +103,12 @@ def shipped(monkeypatch):
     """The pipeline in float32, also on a CPU where it would compute in bf16."""
     monkeypatch.setattr(devices, "has_bf16", lambda device: False)
     return load_pipeline("scenes-latent")
+
+
+@pytest.fixture
+def shipped_emoji(monkeypatch):
+    monkeypatch.setattr(devices, "has_bf16", lambda device: False)
+    return load_pipeline("emoji-latent")
 
 
 # --- the modules ---------------------------------------------------------------------------------
@@ -225,6 +233,14 @@ def test_the_same_seed_gives_the_same_picture(modules, shipped, request_):
     got = modules("(request) => draw(request)", {"caption": CAPTION, **request_})
     options = dict(request_)
     wanted = text_to_image(shipped, [CAPTION], [options.pop("seed", 0)], **options)[0]
+    assert (torch.tensor(got) - as_bytes(wanted)).abs().max() <= 2
+
+
+@pytest.mark.parametrize("caption", ["a penguin, Fluent style", "Noto style: red apple, fruit"])
+def test_emoji_come_out_the_same_too(modules, shipped_emoji, caption):
+    request = {"caption": caption, "steps": 8, "seed": 2}
+    got = modules("(request) => draw(request, 'emoji-latent')", request)
+    wanted = text_to_image(shipped_emoji, [caption], [2], steps=8)[0]
     assert (torch.tensor(got) - as_bytes(wanted)).abs().max() <= 2
 
 
@@ -372,8 +388,10 @@ def test_it_fits_a_phone_and_is_small(browser, address, site):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.context.close()
     manifest = json.loads((site / "manifest.json").read_text())
-    beside = [f for f in manifest["files"] if not f.startswith("runtime-")]
-    assert sum((site / file).stat().st_size for file in beside) <= 18e6
+    page_itself = [f for f in manifest["files"] if "/" not in f]
+    for name, most in (("scenes-latent", 18e6), ("emoji-latent", 30e6)):
+        files = page_itself + [f for f in manifest["files"] if f.startswith(name)]
+        assert sum((site / file).stat().st_size for file in files) <= most
 
 
 def test_its_types_are_right(tmp_path):

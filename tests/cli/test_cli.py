@@ -456,19 +456,26 @@ def test_a_full_disk_leaves_the_old_picture(course, toy, tmp_path, monkeypatch):
 KEPT = "; the old file is untouched\n"
 
 
-def test_demo_asks_the_oracle(course, tmp_path, monkeypatch):
+def test_demo_asks_the_judges(course, tmp_path, monkeypatch):
+    """Of scenes drawn as asked, and of the studios' own drawings."""
+    from course_lib.datasets.emoji import picture
     from course_lib.datasets.scenes.captions import parse
     from course_lib.datasets.scenes.dataset import place_objects, render
 
-    def perfect(captions, out, **options):
+    def perfect(pipeline, captions, seeds):
+        if pipeline == "emoji-latent":
+            real = torch.stack([picture(name, studio) for name, studio in draw.EMOJI])
+            return real, 0.0
         rng, scenes = np.random.default_rng(0), [parse(caption) for caption in captions]
         centres, radii = zip(*(place_objects(scene, rng) for scene in scenes), strict=True)
-        return render(scenes, centres, radii)
+        return render(scenes, centres, radii), 0.0
 
-    monkeypatch.setattr(draw, "draw", perfect)
+    monkeypatch.setattr(recipes, "load_pipeline", lambda name, device: name)
+    monkeypatch.setattr(draw, "pictures", perfect)
     done = course("demo")
     assert done.status == 0
     assert "8 of 8 pictures match their captions" in done.out
+    assert "The emoji judge names 4 of 4, and 4 of their studios" in done.out
 
 
 def test_train_resumes_looks_and_keeps_the_model_to_itself(course, slope, tmp_path):
