@@ -54,7 +54,8 @@ def write_assignment(out: Path, name: str, notebook: NotebookNode) -> None:
     folder = out / "source" / name
     (folder / "figures").mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / "figures" / f"{name}.png", folder / "figures")
-    shutil.copy(ROOT / "notebooks" / "notation.md", folder)
+    for page in ("notation", "own_pictures", "my_samples_are_bad"):  # chapters link to them
+        shutil.copy(ROOT / "notebooks" / f"{page}.md", folder)
     nbformat.write(assignment(notebook), folder / f"{name}.ipynb")
 
 

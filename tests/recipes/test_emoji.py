@@ -55,7 +55,7 @@ def test_a_few_steps_of_a_judge_published_and_loaded(tmp_path):
     assert [step.loss for step in run] == losses
     path = recipe.publish(run, tmp_path / "judge", count=8)
     model = load_checkpoint(ContentAndStyle, path)
-    assert path.stat().st_size < 3_200_000
+    assert path.stat().st_size < 2.1 * sum(p.numel() for p in model.parameters())  # half precision
     assert model.card["settings"]["data"] == recipe.data_fingerprint()
     assert {metric["property"] for metric in model.card["metrics"]} == {
         *("top1", "top5", "studio", "known", "refused")

@@ -87,7 +87,7 @@ def timestep_scale(run: Evidence) -> float:
     *(0, 0.9),
     mistake="timestep in bf16",
     line="{:.0%} of the timesteps above 256 are numbers that bf16 can hold",
-    remedy="Keep the timestep in float32: bf16 has 8 bits, so 1,000 timesteps become about 380.",
+    remedy="Keep the timestep in float32: bf16 has 8 bits, so 1,000 timesteps become 507.",
 )
 def timestep_precision(run: Evidence) -> float:
     """The share of the timesteps above 256 that rounding to bf16 leaves unchanged."""
