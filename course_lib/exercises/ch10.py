@@ -270,7 +270,7 @@ EXERCISES = {
     "10.6": Target(
         train_judge,
         named_studios,
-        bound=0.65,  # seed 0: 0.758
+        bound=0.65,  # seeds 0, 1, 2: 0.758, 0.758, 0.762
         meaning="the share of held-out drawings whose studio is named is",
         well_done="A judge that never saw these concepts knows who drew them.",
         most=False,
