@@ -75,7 +75,7 @@ def test_play_builds_the_page_and_serves_it_until_ctrl_c(course, monkeypatch, tm
     done = course("play", "--port", "0", "--npm", "wheels")
     assert done.status == 0 and done.out.endswith("stopped\n")
     assert [address in done.out for address in opened] == [True]
-    assert built == [(build.OUT, ["scenes-latent"], build.Path("wheels"))]
+    assert built == [(build.OUT, build.NAMES, build.Path("wheels"))]
     course("play", "--port", "0", "--model", "one", "--model", "two", "--no-browser")
     assert len(opened) == 1 and built[1][1] == ["one", "two"]
     with serve.server(tmp_path) as other:
