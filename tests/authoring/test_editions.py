@@ -3,6 +3,7 @@
 import ast
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,17 +178,18 @@ def test_chapters_keep_all_but_solutions(box, name):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_nothing_between_the_exercises_shows_what_they_ask(box, name):
-    """Neither the experiments' outputs nor what they showed; elsewhere the outputs are kept."""
+    """No outputs from an exercise to the end of its section; elsewhere the outputs are kept."""
     full, ours = (
         {each.id: each for each in nbformat.read(folder / "notebooks" / name, as_version=4).cells}
         for folder in (ROOT, box)
     )
     places = [i for i, each in full.items() if "exercise" in editions.tags(each)]
     order = list(full)
-    asked = order[order.index(places[0]) : order.index(places[-1]) + 1]
-    later = order[order.index(places[-1]) + 1 :]
-    end = next(i for i in later if "## What good looks like" in full[i].source)
-    asked += later[: later.index(end)]
+    asked = set()
+    for place in places:
+        section = order[order.index(place) :]
+        end = next(i for i in section if re.search(r"^## ", full[i].source, re.MULTILINE))
+        asked |= {*section[: section.index(end)]}
     code = [each for i, each in ours.items() if i in asked and each.cell_type == "code"]
     assert not any(each.outputs for each in code)
     others = [i for i, each in full.items() if i not in asked and each.cell_type == "code"]

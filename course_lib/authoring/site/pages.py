@@ -108,6 +108,7 @@ def promise(path: Path) -> str:
 def sections() -> dict[str, str]:
     """The README's sections by heading, "" for what stands above the first."""
     text = re.sub(r"<!--.*?-->\n?", "", (ROOT / "README.md").read_text("utf-8"))
+    text = text.replace("](data/emoji/README.md)", "](licences.md)")  # who drew the pictures
     opening, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
     return {"": opening} | dict(part.split("\n", 1) for part in rest)
 
