@@ -26,7 +26,7 @@ SEEDS = 2  # pictures of each pair
 
 
 def emoji_metrics(draw: Draw, count: int) -> list[Metric]:
-    """Of `count` pairs of each split (there are 452 held-out ones), twice each: which shares are
+    """Of `count` pairs of each split (there are 453 held-out ones), twice each: which shares are
     right in concept and studio, and how far they are from the nearest training picture.
 
     kind: the judge. Intervals are clustered by concept.
@@ -84,6 +84,6 @@ def distances(images: Tensor) -> Tensor:
 
 @cache
 def training_pictures() -> Tensor:
-    """All of them, at half their size: (3829, 3, 32, 32)."""
+    """All of them, at half their size: (3831, 3, 32, 32)."""
     data = Emoji(32)
     return data.batch(range(len(data)))[0]

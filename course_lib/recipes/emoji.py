@@ -4,7 +4,7 @@
     emoji-latent    the U-Net that turns noise into latents, guided by a caption, and the text
                     encoder, which learns with it from the start: there is no CLIP here
 
-They are the scenes' recipes on other data: 3,829 pictures that come again and again, in other
+They are the scenes' recipes on other data: 3,831 pictures that come again and again, in other
 words. Held-out pairs are drawings that no training saw, of things that other studios drew in it.
 """
 
