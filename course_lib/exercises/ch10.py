@@ -243,13 +243,9 @@ EXERCISES = {
         misconceptions={
             "all twins": (
                 2 / 11,
-                "That is the share of pictures that have a twin. One in ten twins is held out as "
-                "well, and doesn't help.",
-            ),
-            "pairs for pictures": (
-                0.18,
-                "That is the share of the *pairs* that are torn apart. The question is about the "
-                "held-out pictures, most of which have no twin.",
+                "18 % of the pictures have a twin, and 18 % of the *pairs* are torn apart. The "
+                "question is about held-out pictures whose twin is in training: most have no twin, "
+                "and one twin in ten is held out as well.",
             ),
             "one of each pair": (
                 0.09 / 1.1,
