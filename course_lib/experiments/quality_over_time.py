@@ -15,13 +15,12 @@ import json
 from pathlib import Path
 
 import torch
-from PIL import Image
-from torchvision.transforms.functional import pil_to_tensor
 
 from course_lib.common.files import write_files
 from course_lib.common.registry import choose
 from course_lib.experiments.study import Outcome, Study, png
 from course_lib.recipes import RECIPES
+from course_lib.teaching.results import read_samples
 
 EVERY = 750  # steps
 CAPTIONS = 32  # of each kind and split; of scenes 192 in all: a share of 0.5 is known to ± 0.07
@@ -64,16 +63,9 @@ def run(recipe_name: str, seed: int) -> Outcome | None:
         },
         metrics={name: graded[-1][name] for name in ("cpu_minutes", "right")},
         curve={name: [each[name] for each in graded] for name in graded[0]},
-        samples=torch.stack([read(picture(each["step"])) for each in graded]),
+        samples=torch.cat([read_samples(picture(each["step"]), 1, SHOWN) for each in graded]),
         captions=[recipe.held_out(SHOWN)[1]] * len(graded),
     )
-
-
-def read(path: Path) -> torch.Tensor:
-    """The samples of a row that was written as a PNG: (columns, 3, H, H) in [-1, 1]."""
-    with Image.open(path) as image:
-        row = pil_to_tensor(image.convert("RGB")) / 127.5 - 1  # (3, H, columns * H)
-    return row.unflatten(2, (SHOWN, -1)).permute(2, 0, 1, 3)
 
 
 def grade(recipe, network, step: int, cpu_seconds: float) -> dict[str, float]:

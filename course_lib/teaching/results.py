@@ -47,11 +47,16 @@ class Result:
         if not self.captions:
             raise ValueError(f"{self.study}, {self.variant!r}: this study records no samples")
         path = result_path(self.study, self.variant, self.seed).with_suffix(".png")
-        rgb = torch.from_numpy(np.array(Image.open(path).convert("RGB")))  # (rows·H, columns·W, 3)
-        rows, columns = len(self.captions), len(self.captions[0])
-        height, width = rgb.shape[0] // rows, rgb.shape[1] // columns
-        tiles = rgb.view(rows, height, columns, width, 3).permute(0, 2, 4, 1, 3)
-        return tiles / 127.5 - 1
+        return read_samples(path, len(self.captions), len(self.captions[0]))
+
+
+def read_samples(path: Path, rows: int, columns: int) -> Tensor:
+    """The images of a PNG without gaps between them: (rows, columns, 3, H, W) in [-1, 1]."""
+    with Image.open(path) as image:
+        rgb = torch.from_numpy(np.array(image.convert("RGB")))  # (rows·H, columns·W, 3)
+    height, width = rgb.shape[0] // rows, rgb.shape[1] // columns
+    tiles = rgb.view(rows, height, columns, width, 3).permute(0, 2, 4, 1, 3)
+    return tiles / 127.5 - 1
 
 
 def result_path(study: str, variant: str, seed: int) -> Path:

@@ -19,28 +19,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from course_lib import cli, pipelines, recipes
+from course_lib import pipelines, recipes
 from course_lib.cli import doctor, draw, start
 from course_lib.evaluation.metrics import Metric
 from course_lib.teaching import solved
 from course_lib.training import Optimizer, Scale
 
 SAMPLE = ["sample", "a red circle", "a blue square", "--steps", "2", "--device", "cpu"]
-
-
-@pytest.fixture
-def course(monkeypatch, capsys, tmp_path):
-    """course("train", "NAME") -> status, out, err; it runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        status = ended.value.code or 0
-        return SimpleNamespace(status=status, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture

@@ -1,13 +1,9 @@
 """`course diagnose`: what it prints for a folder alone and with code, and what it refuses."""
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from course_lib import cli
 from course_lib.teaching.broken_runs import SoundRun
 
 CODE = """
@@ -15,20 +11,6 @@ from course_lib.teaching.broken_runs import SoundRun
 run = SoundRun()
 model, batch, loss, samples = run.model, run.batch, run.loss, run.samples
 """
-
-
-@pytest.fixture
-def course(monkeypatch, capsys, tmp_path):
-    """course("diagnose", "FOLDER") -> status, out, err; it runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return SimpleNamespace(status=ended.value.code or 0, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture

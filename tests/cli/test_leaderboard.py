@@ -2,13 +2,10 @@
 
 import contextlib
 import io
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from course_lib import cli
 from course_lib.cli import leaderboard
 from course_lib.common import paths
 from course_lib.common.checkpoints import load_checkpoint, save_checkpoint
@@ -18,18 +15,9 @@ from course_lib.experiments.study import Outcome, Study
 from course_lib.models import TextUNet, UNet
 
 
-@pytest.fixture
-def course(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def nothing_recorded(monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "RECORDED", tmp_path / "recorded")
-
-    def run(*arguments: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return SimpleNamespace(status=ended.value.code or 0, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,12 @@
 import json
 import re
 import shlex
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from course_lib import cli
 from course_lib.cli import train as train_command
 from course_lib.common import checkpoints
 from course_lib.common.paths import ROOT
@@ -19,20 +16,6 @@ from course_lib.models import AutoencoderKL
 from course_lib.recipes.emoji import EmojiLatent, EmojiVAE
 
 PAGE = (ROOT / "notebooks" / "own_pictures.md").read_text("utf-8")
-
-
-@pytest.fixture
-def course(monkeypatch, capsys, tmp_path):
-    """course("check-data", "my_pictures") -> status, out, err; it runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return SimpleNamespace(status=ended.value.code or 0, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture

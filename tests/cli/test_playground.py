@@ -1,27 +1,11 @@
 """`course export onnx` and `course play`: what they say, and that they refuse in one line."""
 
-import sys
 import webbrowser
-from types import SimpleNamespace
 
 import pytest
 
-from course_lib import cli, recipes
+from course_lib import recipes
 from course_lib.authoring.playground import build, export, serve
-
-
-@pytest.fixture
-def course(monkeypatch, capsys, tmp_path):
-    """course("play", "--port", "0") -> status, out, err; it runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> SimpleNamespace:
-        monkeypatch.setattr(sys, "argv", ["course", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return SimpleNamespace(status=ended.value.code or 0, **capsys.readouterr()._asdict())
-
-    return run
 
 
 @pytest.fixture

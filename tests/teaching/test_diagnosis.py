@@ -24,10 +24,10 @@ from course_lib.teaching.diagnosis import (
     NotVisible,
     checks,
     diagnose,
-    listening,
+    recorded_calls,
     regression_target,
 )
-from course_lib.teaching.diagnosis.listen import noise_levels
+from course_lib.teaching.diagnosis.calls import noise_levels
 from course_lib.training import Optimizer
 
 LEARNED = {"condition used", "loss", "copies", "loss by timestep"}  # what takes a longer training
@@ -90,12 +90,12 @@ def test_the_gradient_tells_the_target_whatever_the_weights(weighting):
     torch.testing.assert_close(call.x, process.add_noise(x0, t, eps))
 
 
-def test_listening_changes_nothing_and_ends():
+def test_recording_changes_nothing_and_ends():
     unet = UNet(1, channels=8, multipliers=(1,), attention=(False,)).eval()
     nn.init.normal_(unet.conv_out.weight)
     x, timestep = torch.randn(2, 1, 4, 4), torch.tensor([3.0, 7.0])
     before = unet(x, timestep)
-    with pytest.raises(RuntimeError), listening(unet) as calls:
+    with pytest.raises(RuntimeError), recorded_calls(unet) as calls:
         assert torch.equal(unet(x, timestep), before)
         raise RuntimeError
     assert torch.equal(unet(x, timestep), before) and len(calls) == 1
@@ -106,7 +106,7 @@ def test_the_unet_of_a_text_to_image_model_is_heard_with_its_context():
     unet = dict(in_channels=1, channels=8, multipliers=(1,), attention=(True,), context_dim=8)
     model = TextUNet(unet, text=dict(vocab_size=10, length=4, dim=8, layers=1, heads=2))
     ids = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
-    with listening(model) as calls:
+    with recorded_calls(model) as calls:
         model(torch.zeros(2, 1, 4, 4), torch.tensor([1.0, 2.0]), ids)
     assert torch.equal(calls[0].context, model.text_encoder(ids))
     rows = checks.conditions([*calls, *calls])

@@ -4,13 +4,14 @@
         print(finding)
 
 finding      one check: a number and the interval of sound runs
-listen       what the reader's loss and sampler pass to the network
+calls        what the reader's loss and sampler pass to the network
 evidence     what a run shows
 checks       the measurements, one for each mistake
 confusion    how often they are right, on recorded runs
 """
 
 from course_lib.teaching.diagnosis import checks
+from course_lib.teaching.diagnosis.calls import recorded_calls, regression_target
 from course_lib.teaching.diagnosis.checks import CHECKS
 from course_lib.teaching.diagnosis.confusion import FOLDER_ALONE, confusion, named, rates
 from course_lib.teaching.diagnosis.evidence import Evidence
@@ -23,7 +24,6 @@ from course_lib.teaching.diagnosis.finding import (
     Finding,
     NotVisible,
 )
-from course_lib.teaching.diagnosis.listen import listening, regression_target
 
 
 def diagnose(evidence: Evidence) -> list[Finding]:
@@ -45,8 +45,8 @@ __all__ = [
     "checks",
     "confusion",
     "diagnose",
-    "listening",
     "named",
     "rates",
+    "recorded_calls",
     "regression_target",
 ]

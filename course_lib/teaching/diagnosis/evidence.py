@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_lib.teaching.diagnosis.finding import NotVisible
-from course_lib.teaching.diagnosis.listen import (
+from course_lib.teaching.diagnosis.calls import (
     CPU,
     Call,
     NoiseLevels,
     Sampling,
     called,
-    listening,
     noise_levels,
+    recorded_calls,
     regression_target,
 )
+from course_lib.teaching.diagnosis.finding import NotVisible
 from course_lib.training.scale.state import read_state, subtree
 from course_lib.training.seeding import seeded
 
@@ -124,7 +124,7 @@ class Evidence:
     def call(self, data, seed: int) -> tuple[Call, Tensor]:
         loss = self.part("loss")
         _, target = regression_target(loss, self.model, data, seed)
-        with seeded(seed, 0, CPU), listening(self.model) as calls:
+        with seeded(seed, 0, CPU), recorded_calls(self.model) as calls:
             loss(self.model, data)
         return calls[0], target
 
@@ -154,7 +154,7 @@ class Evidence:
             ratio = training.at(training.ratio, timestep.flatten().expand(len(x)))
             return ratio.to(x).view(-1, *[1] * (x.dim() - 1)) * x
 
-        with listening(self.model, answer) as calls:
+        with recorded_calls(self.model, answer) as calls:
             result = self.drawn()
         called(calls, "sampler")
         size = torch.stack([call.x.double().square().mean().sqrt() for call in calls])

@@ -7,9 +7,9 @@ from statistics import fmean as mean
 import torch
 from torch import Tensor
 
+from course_lib.teaching.diagnosis.calls import CPU, Call
 from course_lib.teaching.diagnosis.evidence import Evidence
 from course_lib.teaching.diagnosis.finding import NotVisible, check
-from course_lib.teaching.diagnosis.listen import CPU, Call
 from course_lib.training.seeding import seeded
 
 # ---- the optimiser and the average ---------------------------------------------------------------

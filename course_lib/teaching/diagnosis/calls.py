@@ -31,7 +31,7 @@ class Call:
 
 
 @contextmanager
-def listening(model: nn.Module, answer: Answer | None = None) -> Iterator[list[Call]]:
+def recorded_calls(model: nn.Module, answer: Answer | None = None) -> Iterator[list[Call]]:
     """Inside, the list receives every call of the model's denoiser.
 
     answer: replaces the denoiser, which then computes nothing. The denoiser is the model itself, or
@@ -39,7 +39,7 @@ def listening(model: nn.Module, answer: Answer | None = None) -> Iterator[list[C
 
     >>> from course_lib.models import UNet
     >>> unet = UNet(1, channels=8, multipliers=(1,), attention=(False,))
-    >>> with listening(unet, answer=lambda x, timestep: 2 * x) as calls:
+    >>> with recorded_calls(unet, answer=lambda x, timestep: 2 * x) as calls:
     ...     _ = unet(torch.ones(1, 1, 4, 4), torch.tensor([7.0]))
     >>> calls[0].timestep, calls[0].prediction.mean()
     (tensor([7.]), tensor(2.))
@@ -71,7 +71,7 @@ def regression_target(loss: Callable, model: nn.Module, data, seed: int) -> tupl
     gradients = []
     for answer in (torch.zeros_like, torch.ones_like):
         with seeded(seed, 0, CPU), torch.enable_grad():
-            with listening(model, lambda x, _, p=answer: p(x).requires_grad_()) as calls:
+            with recorded_calls(model, lambda x, _, p=answer: p(x).requires_grad_()) as calls:
                 value = loss(model, data)
             gradients += torch.autograd.grad(value, called(calls, "loss")[0].prediction)
     at_zero, at_one = gradients
