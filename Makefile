@@ -1,7 +1,8 @@
 # make lab            set up .venv, then open the first chapter in JupyterLab
 # make demo           set up, then draw twelve captions into outputs/demo.png
 # make play           set up, then draw with the model in the browser: `course play`
-# make test           set up, then run lint, tests, and every notebook from top to bottom
+# make test           set up, then run lint, tests, and every notebook from top to bottom, in two
+#                     processes, each of which takes whole files
 # make test-editions  run every chapter and capstone of the student edition, and grade all solutions;
 #                     `make test` runs two chapters of it
 # make site           build the website in outputs/site, which needs no network; with the playground
@@ -45,7 +46,7 @@ play: .venv/onnx.stamp
 test: .venv/dev.stamp
 	$(RUN) ruff check
 	$(RUN) ruff format --check
-	$(THREADS) TQDM_MININTERVAL=1 $(RUN) pytest tests notebooks/ \
+	OMP_NUM_THREADS=1 TQDM_MININTERVAL=1 $(RUN) pytest -n 2 --dist loadfile tests notebooks/ \
 		--nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 test-editions: .venv/dev.stamp
