@@ -14,6 +14,8 @@ molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
 gan_race                chapter 17: GANs and diffusion, with equal data, sizes and CPU minutes
 few_steps               chapter 14: ways to draw in few steps, distilled at one budget
+fewer_minutes           chapter 09: ideas that may shorten the trainings, and the recipe in full
+diffusers_rival         chapter 09: the same job for networks and a recipe of diffusers
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
 and `teaching.results` the format. Chapters read the results and never import this folder.
@@ -22,9 +24,11 @@ and `teaching.results` the format. Chapters read the results and never import th
 __all__ = [
     "broken_runs",
     "budget",
+    "diffusers_rival",
     "digit_augmentation",
     "few_pictures",
     "few_steps",
+    "fewer_minutes",
     "gan_race",
     "inverse_problems",
     "molecule_sampling",

@@ -2,6 +2,8 @@
 
 import json
 import time
+from bisect import insort
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import nn
@@ -9,13 +11,55 @@ from torch import nn
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.files import make_folder, write_files
 from course_lib.evaluation.metrics import mean_share
-from course_lib.evaluation.prompts import distance_metrics, prompt_metrics
+from course_lib.evaluation.prompts import Draw, distance_metrics, prompt_metrics
 from course_lib.models import AutoencoderKL, Classifier
 from course_lib.recipes import Recipe
 from course_lib.recipes.scenes import ScenesDiffusion, ScenesVAE
 from course_lib.training import Training
 
 SAMPLES = 200  # for the Fréchet distance
+
+
+class Clock:
+    """Minutes as steps times the median time of a step, so that a busy moment doesn't count.
+
+    before: minutes that were spent earlier. `wall_minutes` and `cpu_minutes` are what the steps
+    really took; on a quiet machine `minutes` is close to both, on one thread.
+
+    >>> clock = Clock(before=2.0)
+    >>> for seconds in (6.0, 6.0, 60.0):  # the machine was busy
+    ...     clock.add(seconds)
+    >>> round(clock.minutes, 9), clock.steps
+    (2.3, 3)
+    """
+
+    def __init__(self, before: float = 0.0):
+        self.before, self.times = before, []  # sorted seconds
+        self.wall_minutes = self.cpu_minutes = 0.0
+
+    def time(self, step: Callable[[], object]) -> None:
+        """Take a step and time it."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        step()
+        self.add(time.perf_counter() - wall, time.process_time() - cpu)
+
+    def add(self, seconds: float, cpu_seconds: float = 0.0) -> None:
+        insort(self.times, seconds)
+        self.wall_minutes += seconds / 60
+        self.cpu_minutes += cpu_seconds / 60
+
+    @property
+    def steps(self) -> int:
+        return len(self.times)
+
+    @property
+    def step_seconds(self) -> float:
+        """The median."""
+        return self.times[len(self.times) // 2] if self.times else 0.0
+
+    @property
+    def minutes(self) -> float:
+        return self.before + self.steps * self.step_seconds / 60
 
 
 def begin(recipe: Recipe, seed: int, cpu_seconds: float, **changes) -> Training:
@@ -78,11 +122,16 @@ def finished_vae(recipe: ScenesVAE, training: Training) -> AutoencoderKL:
 
 
 def accuracy(recipe: ScenesDiffusion, model: nn.Module, captions: int) -> dict[str, float]:
+    """The shares of the images that the recipe's pipeline draws with this model."""
+    return shares(recipe.draw(model), captions)
+
+
+def shares(draw: Draw, captions: int) -> dict[str, float]:
     """Shares over held-out captions, `captions` of each kind and split.
 
     "right": images that are right in everything; "properties": the mean over single properties.
     """
-    metrics = prompt_metrics(recipe.draw(model), captions)
+    metrics = prompt_metrics(draw, captions)
     parts = [metric.value for metric in metrics if metric.property != "right"]
     return {"right": mean_share(metrics, "right"), "properties": sum(parts) / len(parts)}
 

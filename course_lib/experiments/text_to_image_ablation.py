@@ -127,6 +127,7 @@ class FewChannels(Baseline):
     """
 
     label = "latents of 4 channels"
+    components = None, "scenes-clip"
     unet = Baseline.unet | dict(in_channels=4)
 
     def prepare(self, seed):

@@ -1,7 +1,7 @@
 """Variational autoencoders: VAE, with a flat latent, and AutoencoderKL, with a spatial latent."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -277,7 +277,11 @@ class AutoencoderKL(nn.Module):
         return self.decode(self.encode(x))
 
     def loss(
-        self, x: Tensor, kl_weight: float = 1e-4, noise: float = 0.0
+        self,
+        x: Tensor,
+        kl_weight: float = 1e-4,
+        noise: float = 0.0,
+        transform: Callable[[Tensor], Tensor] = lambda x: x,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error per pixel + kl_weight · mean KL per latent number, and the two terms.
 
@@ -285,9 +289,11 @@ class AutoencoderKL(nn.Module):
         for each image, from 0 to `noise` times that of the latents. This makes the decoder robust
         to a denoiser's small errors, and the encoder gives large values to important features
         (Yang et al. 2025, l-DeTok).
+        transform: of latents and of pictures alike, such as a turn or a halving. The decoder has to
+        make the transformed picture from the transformed latent (Kouzelis et al. 2025, EQ-VAE).
         """
         mu, logvar = self.encode_moments(x)
-        z = reparameterize(mu, logvar)  # (B, C, h, w)
+        z, x = transform(reparameterize(mu, logvar)), transform(x)  # (B, C, h, w)
         if noise:
             level = noise * torch.rand(len(z), 1, 1, 1, device=z.device).to(z.dtype)
             z = z + level * z.std((0, 2, 3), keepdim=True) * torch.randn_like(z)

@@ -1,6 +1,6 @@
 """`make bench`: the speed of the course's code and of its peers, in RESULTS.md and results.json.
 
-    make bench                        # a few minutes
+    make bench                        # a quarter of an hour; the part "drawing" compiles
     make bench ARGS=--large           # with Stable Diffusion 1.5's U-Net: needs 4 GB more
     make bench ARGS="samplers data"   # only these parts, printed but not written
 
@@ -75,15 +75,17 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def compare(what: str, ours: Callable, theirs: Callable, goal: float, pairs: int = PAIRS) -> None:
-    """Time both alternately, after two warm-up rounds, and add a row."""
+def compare(
+    what: str, ours: Callable, theirs: Callable, goal: float, pairs: int = PAIRS, per: int = 1
+) -> None:
+    """Time both alternately, after two warm-up rounds, and add a row; `per` divides the times."""
     taken = []
     for round_ in range(pairs + 2):
         pair = seconds(ours), seconds(theirs)
         taken += [pair] * (round_ > 1)
     ratios = [b / a for a, b in taken]
     low, _, high = quantiles(ratios, n=4)
-    own, other = (1000 * median(column) for column in zip(*taken, strict=True))
+    own, other = (1000 * median(column) / per for column in zip(*taken, strict=True))
     values = dict(ours_ms=own, theirs_ms=other, ratio=median(ratios), low=low, high=high)
     ROWS.append(dict(what=what, goal=goal) | {key: round(x, 3) for key, x in values.items()})
     print(
@@ -413,6 +415,13 @@ def shipped() -> None:
     note(what, f"{min(taken):.0f} ms", "≤ 70 ms")
 
 
+def drawing() -> None:
+    """Whole pictures: eager, compiled and in ONNX Runtime, beside diffusers' pipeline."""
+    from tests.benchmarks.drawing import measure
+
+    measure(compare, note)
+
+
 def another_unet() -> None:
     """`denoising-diffusion-pytorch`'s U-Net: another architecture, about as many parameters."""
     try:
@@ -644,7 +653,7 @@ def main(arguments: list[str]) -> None:
     cuda, large = DEVICE.type == "cuda", [stable_diffusion] * ("--large" in arguments)
     parts = [networks, another_unet, training_steps, samplers, whole_pipelines]
     parts += [share_of_the_limit, data, *large]
-    parts += [compiled] if cuda else [shipped, growth, processes, imports]
+    parts += [compiled] if cuda else [shipped, drawing, growth, processes, imports]
     names = [name for name in arguments if name != "--large"]
     try:
         chosen = [choose("part", name, {part.__name__: part for part in parts}) for name in names]

@@ -9,8 +9,10 @@ from PIL import Image
 from course_lib.common import paths
 from course_lib.experiments import (
     broken_runs,
+    diffusers_rival,
     digit_augmentation,
     few_pictures,
+    fewer_minutes,
     gan_race,
     inverse_problems,
     molecule_sampling,
@@ -30,9 +32,14 @@ STUDIES = {
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
+        *(fewer_minutes, diffusers_rival),
     )
 }
-NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
+NOT_RUN_YET = {
+    "gan_race",
+    "fewer_minutes",
+    "diffusers_rival",
+}  # studies that have no results; the chapters don't read them
 UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
 
 
@@ -155,6 +162,8 @@ def test_every_recorded_study_has_a_module():
         (reference_runs, "digits-ddmp", "digits-ddpm"),
         (gan_race, "rings, GAN", "ring, GAN"),
         (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
+        (fewer_minutes, "single first", "singles first"),
+        (diffusers_rival, "lr 1e-5", "lr 1e-4"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):
