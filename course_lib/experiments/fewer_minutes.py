@@ -13,12 +13,14 @@ that changes the autoencoder has other latents, so its loss can't be compared wi
 reference is "own autoencoder", the shipped autoencoder's recipe at a quarter of its time. Seeds 0
 and 1, two runs at a time, one on each core:
 
-    for label in shipped "mean of checkpoints" "alignment early only" "singles first" \\
-        "larger batches late" "Muon every second step" "linear skip" "own autoencoder" \\
-        "equivariant latents" "smaller autoencoder"; do
-      python -m course_lib.experiments.fewer_minutes "$label" 0 &
-      python -m course_lib.experiments.fewer_minutes "$label" 1; wait
-    done
+    screen() {
+      python -m course_lib.experiments.fewer_minutes "$1" 0 &
+      python -m course_lib.experiments.fewer_minutes "$1" 1; wait
+    }
+    screen "shipped"; screen "mean of checkpoints"; screen "alignment early only"
+    screen "singles first"; screen "larger batches late"; screen "Muon every second step"
+    screen "linear skip"; screen "own autoencoder"; screen "equivariant latents"
+    screen "smaller autoencoder"
 
 That takes about 100 minutes: 8 for each of the first seven, and 13 for each autoencoder.
 
@@ -391,7 +393,7 @@ def whole(idea: type[Shipped], seed: int, length: str) -> Outcome:
         for recipe in (idea.autoencoder or ScenesVAE, ScenesCLIP)
     ]
     before = sum(read_card(path)["cpu_minutes"] for path in first)
-    recipe = type("Whole", (idea,), dict(components=tuple(first)))()
+    recipe = type("Whole", (idea,), dict(components=tuple(map(str, first))))()
     price = cost(recipe, seed)
     steps = round(LENGTHS[length] * recipe.settings["steps"])
     training = recipe.begin(steps=steps, seed=seed, device="cpu", folder=folder / recipe.name)
