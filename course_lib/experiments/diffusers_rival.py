@@ -59,6 +59,7 @@ VAE_SHARE = 1 / 4  # of the ten minutes of a trial
 CAPTIONS = 64  # of each kind and split, 384 in all: a share of 0.5 is known to ± 0.05
 SCALES = 2.5, 5.0, 7.5  # of guidance
 WARMUP, KL_WEIGHT = 500, 1e-6
+SCALED = 1000  # pictures to which `scaling_factor` is fitted
 SHOWN = 8  # captions whose samples are kept
 OUTPUTS = Path("outputs") / NAME
 CPU = torch.device("cpu")
@@ -215,7 +216,7 @@ def train_autoencoder(lr: float, seed: int, minutes: float, data: ScenesRecipe):
         clock.time(training.advance)
     training.average.copy_to(vae.parameters())
     vae.eval().requires_grad_(False)
-    images = data.data.batch(range(1000))[0]
+    images = data.data.batch(range(SCALED))[0]
     with torch.no_grad():
         z = torch.cat([vae.encode(some).latent_dist.mode() for some in images.split(100)])
     vae.register_to_config(scaling_factor=1 / z.std().item())

@@ -237,8 +237,10 @@ def test_without_diffusers_one_line_says_what_to_install(monkeypatch):
 def test_a_short_run_records_what_a_chapter_needs(tmp_path, monkeypatch):
     """The whole of a trial with a step for each network, and two captions."""
     monkeypatch.setattr(rival, "OUTPUTS", tmp_path)
-    monkeypatch.setattr(rival, "VAE_SHARE", 1e-9)
-    monkeypatch.setattr(rival, "SNAPSHOTS", (1e-6, 10))
+    monkeypatch.setattr(rival, "Clock", Ticking)
+    monkeypatch.setattr(rival, "VAE_SHARE", 1 / 2)
+    monkeypatch.setattr(rival, "SNAPSHOTS", (1, 10))
+    monkeypatch.setattr(rival, "SCALED", 10)
     monkeypatch.setattr(rival, "SCALES", (2.5,))
     monkeypatch.setattr(rival, "shares", lambda draw, captions: {"right": 0.0, "properties": 0.1})
     monkeypatch.setattr(rival, "SHOWN", 2)
@@ -246,7 +248,7 @@ def test_a_short_run_records_what_a_chapter_needs(tmp_path, monkeypatch):
     found = rival.run("lr 3e-4", 0)
     assert found.settings["steps"] == found.settings["vae_steps"] == 1
     assert found.settings["lr"] == 3e-4 and found.curve["scale"] == [2.5]
-    assert found.metrics["minutes"] > found.metrics["first_minutes"] > 0
+    assert found.metrics["minutes"] == 1 and found.metrics["first_minutes"] == 0.5
     assert found.samples.shape == (1, 2, 3, 64, 64) and len(found.captions[0]) == 2
     (kept,) = tmp_path.rglob("model_index.json")
     pipe = peers[0].StableDiffusionPipeline.from_pretrained(

@@ -128,7 +128,7 @@ def test_batches_grow_and_cost_as_many_pictures(small):
 
 def test_every_direction_of_muon_is_taken_twice():
     torch.manual_seed(0)
-    model, twin = nn.Linear(6, 4, bias=False), nn.Linear(6, 4, bias=False)
+    model, twin = nn.Linear(6, 4), nn.Linear(6, 4)
     twin.load_state_dict(model.state_dict())
     lazy = EverySecond("muon", lr=1e-2).build(model)[0]
     muon = Muon([twin.weight], lr=1e-2)
@@ -203,18 +203,6 @@ def test_the_last_checkpoints_are_averaged_with_the_best_window(monkeypatch):
     assert found.weight.item() == pytest.approx(weights[-1])
     states = [{"weight": torch.tensor([[value]])} for value in weights]
     assert mean_weights(states[-2:])["weight"].item() == pytest.approx(sum(weights[-2:]) / 2)
-
-
-def test_transformed_latents_must_give_the_transformed_picture():
-    """With an identity for a network, a turn of both leaves no error, and a turn of one does."""
-    vae = AutoencoderKL(latent_channels=4, channels=8, multipliers=(1,), attention=False)
-    x = torch.rand(2, 4, 8, 8)
-    vae.encode_moments = lambda x: (x, torch.full_like(x, -30))
-    vae.reconstruct = lambda z: z
-    for transform in (lambda x: torch.rot90(x, 1, (2, 3)), lambda x: x[..., ::2, ::2]):
-        assert vae.loss(x, transform=transform)[1]["error"] < 1e-6
-    vae.reconstruct = lambda z: torch.rot90(z, 1, (2, 3))
-    assert vae.loss(x, transform=lambda x: torch.rot90(x, 2, (2, 3)))[1]["error"] > 1e-2
 
 
 def test_random_transforms_turn_or_halve():

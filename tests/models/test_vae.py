@@ -83,6 +83,17 @@ def test_noise_in_the_loss_is_in_units_of_the_latents_spread():
     assert vae.loss(3 * mu)[1]["error"] < 1e-4 * expected  # and none unless asked for
 
 
+def test_transformed_latents_must_give_the_transformed_picture():
+    """With an identity for a network, a turn of both leaves no error, and a turn of one does."""
+    vae, x = AutoencoderKL(**TINY), images(8)
+    vae.encode_moments = lambda x: (x, torch.full_like(x, -30))
+    vae.reconstruct = lambda z: z
+    for transform in (lambda x: torch.rot90(x, 1, (2, 3)), lambda x: x[..., ::2, ::2]):
+        assert vae.loss(x, transform=transform)[1]["error"] < 1e-6
+    vae.reconstruct = lambda z: torch.rot90(z, 1, (2, 3))
+    assert vae.loss(x, transform=lambda x: torch.rot90(x, 2, (2, 3)))[1]["error"] > 1e-2
+
+
 def test_fitted_draws_have_mean_0_and_variance_1_and_decode_alike():
     vae, x = AutoencoderKL(**TINY).double(), images(16, batch=16).double()
     before, logvar = vae(x), vae.encode_moments(x)[1]
