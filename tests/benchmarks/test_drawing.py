@@ -1,10 +1,6 @@
 """What the benchmark of drawing compares does the same work."""
 
-import pytest
 import torch
-
-for peer in ("diffusers", "transformers", "onnxruntime", "onnxscript"):
-    pytest.importorskip(peer)
 
 from tests.benchmarks import drawing
 

@@ -1,4 +1,4 @@
-"""The rival: equal sizes, diffusers' own loss, rate and average, and snapshots where they belong."""
+"""The rival: equal sizes, diffusers' own loss, rate and average; snapshots in time."""
 
 import sys
 from types import SimpleNamespace
@@ -185,7 +185,7 @@ def test_the_same_seed_draws_the_same_picture_in_any_batch(recipe, denoiser):
     draw = rival.drawing(pipe, recipe.clip.tokenizer, scale=2.5, steps=2)
     captions = ["a red circle", "a blue square"]
     both, second = draw(captions, [0, 1]), draw(captions[1:], [1])
-    assert both.shape == (2, 3, 64, 64) and -1 <= both.min() and both.max() <= 1
+    assert both.shape == (2, 3, 64, 64) and both.abs().max() <= 1
     torch.testing.assert_close(both[1:], second, atol=0.05, rtol=0)  # bf16, where it is faster
     assert (both[0] - both[1]).abs().max() > 0.2
 
