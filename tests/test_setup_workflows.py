@@ -29,7 +29,8 @@ def test_the_workflow_tests_what_make_test_does():
     ours = recipe.replace("\\\n", "").replace("$(RUN)", "python -m").split()
     theirs = " ".join(commands(ROOT / ".github/workflows/tests.yml")).split()
     assert "pytest" in ours
-    for command in ("ruff check", "ruff format --check", "pytest -n 2 --dist loadfile tests notebooks/"):
+    tests = "pytest -n 2 --dist loadfile tests notebooks/"
+    for command in ("ruff check", "ruff format --check", tests):
         assert command in " ".join(ours) and command in " ".join(theirs)
     assert [word for word in ours if word.startswith("--")] == [
         word for word in theirs[theirs.index("ruff") :] if word.startswith("--")
