@@ -7,7 +7,6 @@ Its variants are techniques. Each run's curve has a row for each picture, with c
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from course_lib.teaching.results import Result
 from course_lib.teaching.style import COLOURS, DASHES, canvas, styled
 
 Runs = Sequence[Result]
+DISTANCES = ("distance", "from source")  # the measures that aren't verdicts
 
 
 def column(runs: Runs, name: str) -> np.ndarray:
@@ -38,11 +38,12 @@ def cell(runs: Runs, name: str, rows: np.ndarray | None = None) -> str:
     """A measure for a table: "84 % (75 to 90)", or "0.45 ± 0.02" for a distance."""
     values = column(runs, name)
     values = values if rows is None else values[rows]
-    if not values.any():
-        return "0.00" if "distance" in name or "source" in name else "0 %"
+    is_distance = name.startswith(DISTANCES)
+    if is_distance and not values.any():
+        return "0.00"
     metric = measured(values)
     low, high = metric.interval
-    if "distance" in name or "source" in name:
+    if is_distance:
         return f"{metric.value:.2f} ± {metric.value - low:.2f}"
     return f"{metric.value:.0%} ({100 * low:.0f} to {100 * high:.0f})"
 
@@ -62,10 +63,10 @@ def table(
     count = len(column(runs, next(iter(runs[0].curve)))) if rows is None else int(rows.sum())
     first = f"{count} pictures each"
     wide = max(map(len, [first, *methods.values()])) + 2
-    lines = [f"{first:{wide}}" + "".join(f"{label:>22}" for label in measures.values())]
+    lines = [f"{first:{wide}}" + "".join(f"{label:>24}" for label in measures.values())]
     for method, label in methods.items():
         cells = [cell(runs, f"{measure}, {method}", rows) for measure in measures]
-        lines.append(f"{label:{wide}}" + "".join(f"{each:>22}" for each in cells))
+        lines.append(f"{label:{wide}}" + "".join(f"{each:>24}" for each in cells))
     return "\n".join(lines)
 
 

@@ -13,6 +13,7 @@ from course_lib.experiments import (
     few_pictures,
     gan_race,
     inverse_problems,
+    making,
     molecule_sampling,
     molecules,
     pixel_vs_latent,
@@ -29,7 +30,7 @@ STUDIES = {
     for module in (
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
-        *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
+        *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs, making),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
