@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from course_lib.evaluation.metrics import Metric, mean, share
-from course_lib.teaching.plots import grid_figure
 from course_lib.teaching.results import Result
 from course_lib.teaching.style import COLOURS, DASHES, canvas, styled
 
@@ -90,19 +89,6 @@ def curves_figure(
     axis.set(xlabel=x, ylabel=y, ylim=(-0.03, 1.03))
     axis.legend()
     return figure
-
-
-def rows_figure(
-    run: Result, methods: Mapping[str, str], title: str, labels: Sequence[str] | None = None
-) -> Figure:
-    """The recorded pictures of a run: a row for each example, a column for each method."""
-    found = run.samples()  # (rows, columns, 3, H, W)
-    places = [run.captions[0].index(method) for method in methods]
-    chosen = found[:, places].flatten(0, 1)
-    heads = list(methods.values())
-    return grid_figure(
-        chosen, None, title, len(heads), row_labels=labels, column_labels=heads, cell=0.9
-    )
 
 
 def repeated(tile: Tensor, times: int = 2) -> Tensor:
