@@ -582,8 +582,10 @@ NUMBERS = {
         ("no captions", lambda: constrained(MODEL, [], abs)),
         ("projected", lambda: constrained(MODEL, CAPTIONS, lambda images: None, steps=1)),
     ],
-    "anagram": [("quarter turns", lambda: anagram(MODEL, {})),
-                ("every turn", lambda: anagram(MODEL, {0: CAPTIONS, 2: CAPTIONS[:1]}))],
+    "anagram": [
+        ("quarter turns", lambda: anagram(MODEL, {})),
+        ("every turn", lambda: anagram(MODEL, {0: CAPTIONS, 2: CAPTIONS[:1]})),
+    ],
     "prompt_to_prompt": [
         ("edited captions", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS[:1])),
         ("share", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS, share=nan)),

@@ -1,9 +1,10 @@
 """A denoiser in closed form that looks at patches: for textures, from a single photograph.
 
 If all patches of a picture may stand anywhere, the best estimate of a pixel, given the noisy patch
-around it, is a mean over the photograph's patches (Kamb & Ganguli 2024, "An analytic theory of
-creativity in convolutional diffusion models", §4). Nothing is trained. With circular padding the
-right edge of the picture is the neighbour of the left one, so the result is a tile.
+around it, is a mean over the photograph's patches: the "equivariant local score machine" of Kamb &
+Ganguli 2024 ("An analytic theory of creativity in convolutional diffusion models"). Nothing is
+trained. With circular padding the right edge of the picture is the neighbour of the left one, so
+the result is a tile.
 """
 
 import torch

@@ -246,8 +246,8 @@ EXERCISES = {
     ),
     "12.2": Number(
         0.75,
-        "(1 − t₀) · 3 = t₀. Below this strength the noise hardly hides which of the two it was, and "
-        "above it the caption decides.",
+        "(1 − t₀) · 3 = t₀. Below this strength the noise hardly hides which of the two it was, "
+        "and above it the caption decides.",
         within=0.01,
         misconceptions={
             "one third": (

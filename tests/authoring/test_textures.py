@@ -21,7 +21,7 @@ def wheel_with(name, content):
 
 def test_a_photograph_other_than_the_pinned_one_is_refused(monkeypatch):
     wheel = wheel_with("grass", b"a lawn")
-    with pytest.raises(ValueError, match="grass.png is not the file that was pinned"):
+    with pytest.raises(ValueError, match=r"grass\.png is not the file that was pinned"):
         photograph(wheel, "grass")
     pinned = {"grass": (256, hashlib.sha256(b"a lawn").hexdigest())}
     monkeypatch.setattr(textures, "PHOTOGRAPHS", pinned)

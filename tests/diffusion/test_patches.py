@@ -58,7 +58,7 @@ def test_count_keeps_some_of_the_patches():
 
 
 def test_the_seam_error_by_hand():
-    """(12.7): steps of 1 and 3 inside, and of 6 across the vertical seam; none downwards but one."""
+    """(12.7): steps of 1, 3 and 2 to the right, back by 6; of 0.5 downwards, back by 1."""
     row = torch.tensor([0.0, 1.0, 4.0, 6.0])  # steps 1, 3, 2, and back by 6
     tile = row.expand(1, 1, 3, 4) + torch.tensor([0.0, 0.5, 1.0])[:, None]  # steps 0.5, 0.5, 1
     torch.testing.assert_close(seam_error(tile), torch.tensor([[3.0, 2.0]]))
