@@ -132,7 +132,7 @@ def sides_exchanged(x, margin):
 
 
 def tiles():
-    yield torch.arange(24.0).view(1, 1, 6, 4), 1
+    yield torch.arange(6.0).view(1, 1, 2, 3), 1
     yield torch.randn(1, 2, 8, 6), 2
     yield torch.randn(2, 1, 10, 7), 3
 

@@ -94,6 +94,7 @@ def curves_figure(
 def repeated(tile: Tensor, times: int = 2) -> Tensor:
     """A tile (B, C, h, w), side by side and one above the other: (B, C, times · h, times · w).
 
+    >>> import torch
     >>> repeated(torch.zeros(1, 1, 3, 5)).shape
     torch.Size([1, 1, 6, 10])
     """
