@@ -95,7 +95,9 @@ from course_lib.models import (
 from course_lib.pipelines import (
     LatentDiffusion,
     Operator,
+    anagram,
     check_size,
+    constrained,
     exact_posterior,
     fourier,
     frequency_mask,
@@ -576,6 +578,14 @@ NUMBERS = {
         ("finite", lambda: text_to_image(MODEL, CAPTIONS, scale=nan)),
     ],
     "image_to_image": [("strength", lambda: image_to_image(MODEL, X, CAPTIONS, strength=nan))],
+    "constrained": [
+        ("no captions", lambda: constrained(MODEL, [], abs)),
+        ("projected", lambda: constrained(MODEL, CAPTIONS, lambda images: None, steps=1)),
+    ],
+    "anagram": [
+        ("quarter turns", lambda: anagram(MODEL, {})),
+        ("every turn", lambda: anagram(MODEL, {0: CAPTIONS, 2: CAPTIONS[:1]})),
+    ],
     "prompt_to_prompt": [
         ("edited captions", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS[:1])),
         ("share", lambda: prompt_to_prompt(MODEL, CAPTIONS, CAPTIONS, share=nan)),

@@ -15,8 +15,12 @@ CODE = sorted((ROOT / "course_lib").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ALLOWED = {  # call -> the files that need it, and why
     # course doctor imports torch in a process of its own; course cost --check trains in two; a
-    # browser prints slides; npm packs the playground's runtime and the drawings of emoji
-    "subprocess.run": {"machine.py", "cost_check.py", "slides.py", "packages.py", "emoji.py"},
+    # browser prints slides; npm packs the playground's runtime and the drawings of emoji; pip
+    # downloads the photographs of textures
+    "subprocess.run": {
+        *("machine.py", "cost_check.py", "slides.py", "packages.py", "emoji.py"),
+        "textures.py",
+    },
     # mutants of our own references are built from their syntax trees, by maintainers and tests;
     # attempts runs submissions, in the sandbox that sandbox.py starts, becomes, and tries out
     "compile": {"mutants.py", "attempts.py"},

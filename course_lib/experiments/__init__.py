@@ -7,6 +7,7 @@ pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 ×
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
 few_pictures            chapter 10: what a model of fewer pictures learns, and what it remembers
 broken_runs             chapter 18: small trainings with one mistake each, and sound ones
+making                  chapter 12: edits, anagrams and variations to order, judged
 inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
 reference_runs          what good looks like: every recipe with three seeds
 molecules               chapter 15a: masked diffusion, its twin and baselines, judged by RDKit
@@ -31,6 +32,7 @@ __all__ = [
     "fewer_minutes",
     "gan_race",
     "inverse_problems",
+    "making",
     "molecule_sampling",
     "molecules",
     "pixel_vs_latent",

@@ -1,4 +1,4 @@
-"""A picture in, another picture out: image to image, inpainting, outpainting.
+"""A picture in, another picture out: image to image, inpainting, outpainting, constraints.
 
     model = load_pipeline("scenes-latent")
     images = image_to_image(model, images, ["two small red circles"], strength=0.6)
@@ -7,7 +7,7 @@ Images are (B, 3, H, W) in [-1, 1]; captions and seeds are those of `text_to_ima
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -142,6 +142,97 @@ def outpaint(
     canvas = F.pad(images, (left, right, top, below), mode="replicate")
     mask = F.pad(torch.zeros(1, 1, *images.shape[2:]), (left, right, top, below), value=1)
     return inpaint(model, canvas, mask, captions, seeds, **options)
+
+
+@torch.no_grad()
+def constrained(
+    model: LatentDiffusion,
+    captions: Sequence[str],
+    project: Callable[[Tensor], Tensor],
+    seeds: Sequence[int] | None = None,
+    *,
+    scale: float | None = None,
+    negative: str = "",
+    steps: int = 20,
+    **sampling,
+) -> Tensor:
+    """Pictures of the captions that satisfy a constraint on their pixels.
+
+    project: images (B, 3, H, W) in [-1, 1] -> images of the same shape that satisfy the
+        constraint, and otherwise differ as little as possible. At each step, the estimate of x0 is
+        decoded, projected and encoded again, so the rest of the picture can adapt to it. The
+        finished pictures are projected, too, so they satisfy the constraint exactly.
+    ValueError if it returns another shape. The sampling options are those of `text_to_image`.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model, red = load_pipeline("scenes-latent"), torch.tensor([1.0, -1, -1]).view(1, 3, 1, 1)
+    >>> reddish = lambda images: torch.where(red < 0, images.clamp(max=0), images)
+    >>> constrained(model, ["a blue circle"], reddish, steps=2)[:, 2].max() <= 0
+    tensor(True)
+    """
+
+    def satisfying(z: Tensor) -> Tensor:
+        images = model.vae.decode(z).clamp(-1, 1)
+        found = project(images)
+        same = isinstance(found, Tensor) and found.shape == images.shape
+        require(same, "projected images", f"the shape {tuple(images.shape)}", found)
+        return found.clamp(-1, 1)
+
+    network, context, draws = prepare(model, captions, seeds, scale, negative)
+    noise = initial_noise(draws, model.latent).to(model.device)
+    sampling = default_sampling(model, steps) | without_none(sampling)
+    with autocast(model.device):
+        z = sample(
+            *(model.process, network, noise, context, steps),
+            clip=lambda x0: model.vae.encode(satisfying(x0)),
+            generators=draws,
+            **sampling,
+        )
+    return satisfying(z)
+
+
+def anagram(
+    model: LatentDiffusion,
+    captions: Mapping[int, Sequence[str]],
+    seeds: Sequence[int] | None = None,
+    **options,
+) -> Tensor:
+    """Pictures that show one thing as they are, and another after a turn (Geng et al. 2024).
+
+    captions: the number of quarter turns, anticlockwise, -> what each of the B pictures shows
+        then: `{0: upright, 2: upside_down}`.
+    Every view is drawn from its own noise, B seeds each. At each step, the views' estimates of the
+    same picture are turned back and averaged in pixels (as in Kim et al. 2024, SyncTweedies):
+    turning a latent doesn't turn what its numbers mean. options: those of `constrained`.
+
+    >>> from course_lib.recipes import load_pipeline
+    >>> model = load_pipeline("scenes-latent")
+    >>> views = {0: ["a circle on the left"], 2: ["a circle on the right"]}
+    >>> anagram(model, views, steps=2).shape
+    torch.Size([1, 3, 64, 64])
+    """
+    turns, lists = list(captions), [list(each) for each in captions.values()]
+    distinct = len({turn % 4 for turn in turns}) == len(turns) > 0
+    require(distinct, "captions", "a list for each of different quarter turns", turns)
+    count = len(lists[0])
+    alike = all(len(each) == count for each in lists)
+    require(alike, "captions", f"{count} for every turn", [len(each) for each in lists])
+    seeds = list(range(count) if seeds is None else seeds)
+    require(len(seeds) == count, "seeds", f"{count}, one a picture", len(seeds))
+    every_seed = [seed + VIEW * n for n in range(len(turns)) for seed in seeds]
+    every_caption = [caption for each in lists for caption in each]
+
+    def together(images: Tensor) -> Tensor:
+        views = images.split(count)  # (B, 3, H, W) each
+        upright = [torch.rot90(v, -k, (2, 3)) for v, k in zip(views, turns, strict=True)]
+        mean = torch.stack(upright).mean(0)
+        return torch.cat([torch.rot90(mean, k, (2, 3)) for k in turns])
+
+    images = constrained(model, every_caption, together, every_seed, **options)
+    return torch.rot90(images[:count], -turns[0], (2, 3))
+
+
+VIEW = 1_000_000  # from the seed of a view to that of the next
 
 
 def check_mask(mask: Tensor, images: Tensor) -> Tensor:

@@ -265,6 +265,14 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             *(f"member => member ** {power} (2)" for power in ("2", "0.5")),
         ],
     },
+    "12.1": {SQUARED: ["weights => -weights (2)"]},
+    "12.5": {
+        "the height is even, and half of it up is the same as half of it down": [
+            "x.shape[2] // 2 => -(x.shape[2] // 2)",
+            "x.shape[2] => -x.shape[2]",
+            "x.shape[2] => x.shape[2] + 1",
+        ]
+    },
     "13.2": {
         "the second number is 0 or 1": ["int(part) => int(part) ** 2"],
         "of two, the last one is also number -1": ["int(part) => -int(part)"],

@@ -15,6 +15,7 @@ from course_lib.experiments import (
     fewer_minutes,
     gan_race,
     inverse_problems,
+    making,
     molecule_sampling,
     molecules,
     pixel_vs_latent,
@@ -32,7 +33,7 @@ STUDIES = {
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
-        *(fewer_minutes, diffusers_rival),
+        *(fewer_minutes, diffusers_rival, making),
     )
 }
 NOT_RUN_YET = {
