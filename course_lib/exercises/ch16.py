@@ -14,7 +14,7 @@ from course_lib.teaching.check import Code, Number, Target, Unusable
 # ---- 16.1 write: the area under the ROC curve ---------------------------------------------------
 
 
-def auc(members, others):
+def area_under_roc(members, others):
     gaps = others[None] - members[:, None]  # (M, N)
     return ((gaps > 0).double() + 0.5 * (gaps == 0)).mean()
 
@@ -22,7 +22,7 @@ def auc(members, others):
 def large_errors_betray(members, others):
     """The sign is reversed: a model fits what it was trained on better, so it is the *smaller*
     error that suggests a member."""
-    return 1 - auc(members, others)
+    return 1 - area_under_roc(members, others)
 
 
 def ties_are_lost(members, others):
@@ -62,7 +62,7 @@ def errors_of_both():
 # ---- 16.2 debug: a ratio that isn't blind to duplicates -----------------------------------------
 
 
-def ratio(samples, training, groups):
+def ratio_to_a_rival(samples, training, groups):
     distances = torch.cdist(samples, training)  # (B, N)
     nearest, place = distances.min(dim=1)
     same = groups == groups[place][:, None]  # (B, N)
@@ -98,7 +98,7 @@ def the_same_group_only(samples, training, groups):
 def turned_over(samples, training, groups):
     """You divide the second distance by the first. A copy must have a ratio near 0, not a large
     one."""
-    return 1 / ratio(samples, training, groups)
+    return 1 / ratio_to_a_rival(samples, training, groups)
 
 
 def second_is_the_mean(samples, training, groups):
@@ -129,7 +129,7 @@ TRAINING, DUPLICATED, HELD_OUT, PLANTED, FRESH = 300, 60, 600, 120, 200
 ALLOWED = 0.05  # of the fresh drawings may be accused: 10 of 200
 
 
-def audit(samples, training, held_out):
+def find_copies(samples, training, held_out):
     groups = near_duplicates(((training + 1) * 127.5).round().byte()).tolist()
     firsts = sorted({group: i for i, group in reversed(list(enumerate(groups)))}.values())
     unique = training[firsts]
@@ -196,14 +196,14 @@ def copies_found(answer) -> float:
 
 EXERCISES = {
     "16.1": Code(
-        auc,
+        area_under_roc,
         errors_of_both,
         "One number without a threshold: 0.5 for a model that betrays nobody, 1 for one that "
         "betrays all.",
         [large_errors_betray, ties_are_lost, ties_are_won, pair_by_pair, accuracy_at_the_median],
     ),
     "16.2": Code(
-        ratio,
+        ratio_to_a_rival,
         copies_of_duplicates,
         "The rival must be another picture, not the same one saved again.",
         [only_the_first_of_each_group, the_same_group_only, turned_over, second_is_the_mean],
@@ -213,7 +213,7 @@ EXERCISES = {
         16.8,
         "1,344 times before and 80 times after. The files that remain share the steps, so the "
         "factor is less than 21.",
-        within=0.3,
+        within=0.02,
         misconceptions={
             "the number of copies": (
                 21,
@@ -237,9 +237,9 @@ EXERCISES = {
         },
     ),
     "16.7": Target(
-        audit,
+        find_copies,
         copies_found,
-        bound=0.85,
+        bound=0.85,  # seeds 0, 1, 2, 3: 0.99, 0.97, 0.99, 0.95
         meaning="the share of planted copies that your audit finds is",
         well_done="Deduplicate, compare, take the limit from real drawings: that is an audit.",
         most=False,
