@@ -13,6 +13,9 @@ molecules               chapter 15a: masked diffusion, its twin and baselines, j
 molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
 gan_race                chapter 17: GANs and diffusion, with equal data, sizes and CPU minutes
+watermark               chapter 16: a mark in the noise, and what pictures go through
+detector                chapter 16: a classifier of drawn digits, on models new to it
+bias                    chapter 16: men, women and persons, by wording and guidance scale
 few_steps               chapter 14: ways to draw in few steps, distilled at one budget
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
@@ -20,8 +23,10 @@ and `teaching.results` the format. Chapters read the results and never import th
 """
 
 __all__ = [
+    "bias",
     "broken_runs",
     "budget",
+    "detector",
     "digit_augmentation",
     "few_pictures",
     "few_steps",
@@ -36,4 +41,5 @@ __all__ = [
     "study",
     "text_to_image_ablation",
     "unet_ablation",
+    "watermark",
 ]

@@ -365,6 +365,31 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "torch.cdist(samples, training) => torch.cdist(samples, training) / 2",
         ]
     },
+    "16.4": {
+        "the numbers don't repeat, so no distance equals the limit": [
+            "nearest < limit => nearest <= limit"
+        ],
+    },
+    "16.5": {
+        "each row is divided by its sum, so a common factor cancels": [
+            *(f"probabilities => {each}probabilities" for each in ("-", "2 * ")),
+            *(f"shares => {each}shares" for each in ("-", "2 * ")),
+            *(f"prior => {each}prior{which}" for each in ("-", "2 * ") for which in ("", " (2)")),
+            *(
+                f"{product} => {each}({product})"
+                for product in ("probabilities * shares", "probabilities * shares / prior")
+                for each in ("-", "2 * ")
+            ),
+            *(
+                f"{half} => {half} / 2"
+                for half in (
+                    *("probabilities", "probabilities * shares"),
+                    *("probabilities * shares / prior", "shares", "prior"),
+                )
+            ),
+            "prior => prior / 2 (2)",
+        ],
+    },
     "18.5": {SQUARED: ["sigma => -sigma", "xt => -xt"]},
     "18.6": {
         "at the clean end alpha-bar is 1": [

@@ -8,7 +8,9 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    bias,
     broken_runs,
+    detector,
     digit_augmentation,
     few_pictures,
     gan_race,
@@ -20,6 +22,7 @@ from course_lib.experiments import (
     reference_runs,
     text_to_image_ablation,
     unet_ablation,
+    watermark,
 )
 from course_lib.experiments.study import Outcome, Study, rounded
 from course_lib.teaching.results import load_results, result_path
@@ -30,6 +33,7 @@ STUDIES = {
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
+        *(watermark, detector, bias),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
@@ -155,6 +159,7 @@ def test_every_recorded_study_has_a_module():
         (reference_runs, "digits-ddmp", "digits-ddpm"),
         (gan_race, "rings, GAN", "ring, GAN"),
         (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
+        (bias, "scale 2,5", "scale 2.5"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):
