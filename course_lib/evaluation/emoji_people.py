@@ -5,6 +5,7 @@ A drawing has no gender. Its makers named it "man firefighter", "woman firefight
 verdict is the one of its three concepts that the judge finds most probable.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -66,12 +67,16 @@ def jobs() -> tuple[Trio, ...]:
     )
 
 
-def drawings(split: str) -> tuple[Tensor, list[Trio], Tensor]:
-    """The real drawings of all trios in that split, by all studios: (B, 3, 64, 64), the trio of
-    each, and its place in GENDERS (B,)."""
+def drawings(split: str, among: Sequence[Trio] | None = None) -> tuple[Tensor, list[Trio], Tensor]:
+    """The real drawings of these trios in that split, by all studios: (B, 3, 64, 64), the trio of
+    each, and its place in GENDERS (B,). among: all trios by default.
+
+    >>> drawings("new pairs")[0].shape
+    torch.Size([88, 3, 64, 64])
+    """
     found = [
         (trio, place, studio)
-        for trio in trios()
+        for trio in (trios() if among is None else among)
         for place, concept in enumerate(trio.concepts)
         for studio in STUDIOS
         if studio in concept.studios and split_of(concept, studio) == split

@@ -163,7 +163,7 @@ EXERCISES = {
         0.61951,
         "0.9² · 0.005 right double alarms against 0.05² · 0.995 wrong ones. The second alarm lifts "
         "8 % to 62 %, if the detectors really err independently.",
-        within=0.03,
+        within=0.015,
         misconceptions={
             "one alarm": (
                 0.082949,
