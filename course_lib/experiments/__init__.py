@@ -5,6 +5,8 @@ unet_ablation           chapter 04: digits, with parts of the U-Net switched off
 quality_over_time       chapter 09: the two scene recipes, graded while they train
 pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
+memorisation            chapter 16: when copying begins; duplicates; who was in the training set
+opt_out                 chapter 16: a style without its studio, and with few of its pictures
 few_pictures            chapter 10: what a model of fewer pictures learns, and what it remembers
 broken_runs             chapter 18: small trainings with one mistake each, and sound ones
 inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
@@ -32,8 +34,10 @@ __all__ = [
     "few_steps",
     "gan_race",
     "inverse_problems",
+    "memorisation",
     "molecule_sampling",
     "molecules",
+    "opt_out",
     "pixel_vs_latent",
     "quality_over_time",
     "reference_runs",

@@ -15,8 +15,10 @@ from course_lib.experiments import (
     few_pictures,
     gan_race,
     inverse_problems,
+    memorisation,
     molecule_sampling,
     molecules,
+    opt_out,
     pixel_vs_latent,
     quality_over_time,
     reference_runs,
@@ -33,7 +35,7 @@ STUDIES = {
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
-        *(watermark, detector, bias),
+        *(watermark, detector, bias, memorisation, opt_out),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
