@@ -33,7 +33,7 @@ STEPS = 1500
 RANK, LORA_STEPS, LORA_RATE = 8, 200, 3e-3
 PICTURES = 5, 20, 100  # of the studio, in a LoRA
 SEEDS = 3  # samples for each caption
-SHOWN = 10
+SHOWN = 8
 
 
 class Drawings(Emoji):
