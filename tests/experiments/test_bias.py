@@ -103,9 +103,9 @@ def test_amplification_depends_on_what_counts_as_the_data():
     seen = read_people(EmojiJudge(), images, of)
     verdicts = torch.tensor([mean("scale 2.5", f"said {name}, none") for name in GENDERS])
     shares = corrected(verdicts, confusion(truth, seen.gender, 3))
-    assert shares.min() > 0 and shares.sum() == pytest.approx(1)
+    assert shares.min() > 0 and shares.sum() == pytest.approx(1, abs=1e-4)
     to_all, to_unsaid = (shares - torch.tensor(p) for p in ([1 / 3] * 3, [0.0, 0.0, 1.0]))
-    assert to_all.sum().abs() < 1e-6 and to_unsaid.sum().abs() < 1e-6
+    assert to_all.sum().abs() < 1e-4 and to_unsaid.sum().abs() < 1e-4
     assert to_all[2] > 0.2 > 0 > to_all[1] and to_unsaid[0] > 0.1 > 0 > to_unsaid[2]
 
 
