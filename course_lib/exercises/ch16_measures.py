@@ -53,7 +53,11 @@ def farthest_key(distances, negatives, fpr):
 
 def customers_and_negatives():
     cases = []
-    for pictures, customers, unmarked, fpr in ((5, 3, 40, 0.1), (150, 12, 200, 0.05)):
+    for pictures, customers, unmarked, fpr in (
+        (3, 2, 4, 0.4),
+        (5, 3, 40, 0.1),
+        (150, 12, 200, 0.05),
+    ):
         alike = 0.3 * torch.randn(unmarked, 1)  # an odd picture is far from every key
         negatives = 2 + alike + 0.3 * torch.randn(unmarked, customers)
         distances = 2 + 0.3 * torch.randn(pictures, 1) + 0.3 * torch.randn(pictures, customers)
@@ -120,8 +124,12 @@ def verdicts_counted(probabilities, prior, rounds):
 
 def unsure_judges():
     cases = []
-    priors = torch.tensor([0.5, 0.2, 0.3]), torch.tensor([0.1, 0.25, 0.4, 0.25])
-    for pictures, prior, rounds in zip((6, 40), priors, (3, 8), strict=True):
+    priors = (
+        torch.tensor([0.7, 0.3]),
+        torch.tensor([0.5, 0.2, 0.3]),
+        torch.tensor([0.1, 0.25, 0.4, 0.25]),
+    )
+    for pictures, prior, rounds in zip((3, 6, 40), priors, (2, 3, 8), strict=True):
         what = torch.rand(len(prior)).multinomial(pictures, replacement=True)
         logits = 1.5 * torch.nn.functional.one_hot(what, len(prior)) + torch.randn(
             pictures, len(prior)
