@@ -170,10 +170,9 @@ class Test:
         places = torch.arange(3 * GROUP).repeat(DRAWS)
         images, copied = self.copies(network, places)
         by_caption = copied.view(DRAWS, 3, GROUP).float()  # (draw, group, picture)
-        metrics = {
-            f"reproduced, {name} ten": share.item()
-            for name, share in zip(("first", "second", "third"), by_caption.mean((0, 2)))
-        }
+        shares = by_caption.mean((0, 2)).tolist()
+        names = [f"reproduced, {which} ten" for which in ("first", "second", "third")]
+        metrics = dict(zip(names, shares, strict=True))
         metrics["extractable"] = (by_caption.mean(0) >= 0.5).float().mean().item()
         nearest = nearest_neighbours(small(images[:SHOWN]), self.training)[1][:, 0]
         pairs = [images[:SHOWN], images_of([self.members[i] for i in nearest.tolist()])]

@@ -5,8 +5,9 @@ from statistics import mean
 
 from matplotlib.figure import Figure
 
+from course_lib.evaluation.metrics import wilson
 from course_lib.teaching.results import Result, by_variant
-from course_lib.teaching.style import BLUE, COLOURS, DASHES, GREY, ORANGE, PINK, canvas, styled
+from course_lib.teaching.style import BLUE, COLOURS, DASHES, GREY, INK, ORANGE, PINK, canvas, styled
 
 Runs = Sequence[Result]
 SIZES = "50 pictures", "100 pictures", "200 pictures", "400 pictures"
@@ -122,8 +123,14 @@ def opt_out_figure(runs: Runs) -> Figure:
         left.bar(x, [mean(each) for each in found], width * 0.94, color=colour, label=name)
         for at, each in zip(x, found, strict=True):
             left.plot([at] * len(each), each, "o", color="black", markersize=3)
+        counts = [grouped[name][0].metrics["samples"] * len(each) for each in found]
+        middle = [mean(each) for each in found]
+        ends = [wilson(*pair) for pair in zip(middle, counts, strict=True)]
+        bars = [[abs(m - e[side]) for m, e in zip(middle, ends, strict=True)] for side in (0, 1)]
+        left.errorbar(x, middle, bars, fmt="none", color=INK, capsize=3, linewidth=1)
     left.set_xticks(range(len(STYLES)), STYLES.values())
     left.set(xlabel="style that the caption asks for", ylabel="share named Fluent by the judge")
+    left.set(ylim=(0, 0.62))
     left.set_title("Whose hand does the judge see?", loc="left")
     left.legend(fontsize=8)
     gone, kept = grouped["Fluent opts out"], grouped["all studios"]
@@ -139,9 +146,9 @@ def opt_out_figure(runs: Runs) -> Figure:
         level = mean(over_seeds(kept, column))
         right.axhline(level, color=colour, linestyle=":", linewidth=1.2)
     right.set_xticks(range(len(pictures)), [f"{count:g}" for count in pictures])
-    right.set(xlabel="pictures of Fluent in the LoRA", ylabel="share of samples", ylim=(0, 1))
+    right.set(xlabel="pictures of Fluent in the LoRA", ylabel="share of samples", ylim=(0, 0.62))
     right.set_title("Asked for Fluent; dotted: trained on all", loc="left")
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, loc="upper left")
     return figure
 
 

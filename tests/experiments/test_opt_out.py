@@ -52,3 +52,33 @@ def test_a_short_run_records_a_row_for_each_lora(tiny):
     assert outcome.settings["pictures"] == 478
     assert {"studio, asked for none", "nearest, asked for Fluent"} < set(outcome.metrics)
     assert study.run("all studios", 0).curve["pictures"] == [0]
+
+
+# ---- what chapter 16 says of the recorded runs ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return by_variant(load_results("opt_out"))
+
+
+def test_without_the_pictures_the_name_is_empty(runs):
+    """The judge sees Fluent as often whatever is asked; trained on all, more often if asked."""
+    for run in runs["Fluent opts out"]:
+        asked = run.metrics["studio, asked for Fluent"]
+        others = [run.metrics[f"studio, asked for {name}"] for name in ("Noto", "Twemoji", "none")]
+        assert abs(asked - sum(others) / 3) < 0.1
+    for everyone, gone in zip(runs["all studios"], runs["Fluent opts out"], strict=False):
+        for key in ("studio", "nearest"):
+            name = f"{key}, asked for Fluent"
+            assert everyone.metrics[name] > gone.metrics[name] + 0.08
+        assert gone.metrics["top5, asked for none"] > everyone.metrics["top5, asked for none"]
+
+
+def test_twenty_pictures_bring_the_style_back_and_five_do_not(runs):
+    everyone = runs["all studios"][0].metrics["studio, asked for Fluent"]
+    for run in runs["Fluent opts out"]:
+        none, five, twenty, hundred = run.curve["studio"]
+        assert min(twenty, hundred) > max(none, five) + 0.05 and hundred > everyone - 0.1
+        right = run.curve["top5"]
+        assert right[1] < 0.2 and max(right[2:]) < right[0] - 0.2  # the price
