@@ -13,6 +13,7 @@ next ten four times: 200 in all, as many as "200 pictures". "smaller model" has 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +61,14 @@ VARIANTS = {
 }
 
 
-def pool() -> list[Example]:
+@cache
+def pool() -> tuple[Example, ...]:
     """The training split's examples, one of each group of near duplicates."""
     examples = Emoji().examples
     pixels = ((images_of(examples) + 1) * 127.5).round().byte()
     groups = near_duplicates(pixels).tolist()
     first = {group: examples[i] for i, group in reversed(list(enumerate(groups)))}
-    return sorted(first.values())
+    return tuple(sorted(first.values()))
 
 
 def images_of(examples: list[Example]) -> Tensor:
@@ -94,8 +96,7 @@ class FewEmoji(SmallLatent):
 def run(variant: str, seed: int) -> Outcome:
     """Train on these pictures, measuring copies and membership on the way and at the end."""
     chosen = choose("variant", variant, VARIANTS)
-    examples = pool()
-    examples = [examples[place] for place in shuffled(len(examples), seed)]
+    examples = [pool()[place] for place in shuffled(len(pool()), seed)]
     members, others = examples[: chosen.pictures], examples[chosen.pictures :]
     recipe = FewEmoji(repeated(members) if chosen.duplicates else members, chosen.channels)
     training = recipe.begin(steps=STEPS, seed=seed, device="cpu")

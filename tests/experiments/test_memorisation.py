@@ -47,8 +47,7 @@ def test_a_short_run_records_copies_and_the_membership_test(tiny):
 
 
 def test_training_pictures_themselves_are_copies_and_held_out_ones_are_not(tiny, monkeypatch):
-    pool = study.pool()
-    members, others = pool[:40], pool[40:400]
+    members, others = list(study.pool()[:40]), list(study.pool()[40:400])
     recipe = study.FewEmoji(members, channels=16)
     test, places = study.Test(recipe, members, others), torch.arange(5)
     monkeypatch.setattr(recipe, "draw", lambda network: lambda c, s: study.images_of(members[:5]))
