@@ -98,7 +98,7 @@ def test_the_negative_prompt_draws_more_women_and_fewer_men_also_where_a_man_was
 
 
 def test_amplification_depends_on_what_counts_as_the_data():
-    """Chapter 16, equation 16.24: more persons than among all drawings, fewer than the captions."""
+    """Chapter 16, equation 16.9: more persons than among all drawings, fewer than the captions."""
     images, of, truth = drawings("train", jobs())
     seen = read_people(EmojiJudge(), images, of)
     verdicts = torch.tensor([mean("scale 2.5", f"said {name}, none") for name in GENDERS])
