@@ -101,3 +101,17 @@ def test_cropping_hides_the_digits_mark_and_compression_does_not():
     metrics = RECORDED["digits"].metrics
     assert metrics["tpr, JPEG 25"] > 0.99 and metrics["tpr, crop to 75 %"] < 0.01
     assert metrics["worst, crop to 75 %"] < 0.1  # under one key, cropped pictures look unmarked
+
+
+def test_the_emojis_mark_is_found_unless_the_picture_is_moved():
+    metrics = RECORDED["emoji"].metrics
+    assert metrics["auc, none"] > 0.95 > 0.9 > metrics["auc, JPEG 25"] > 0.75
+    for attack in ("crop to 75 %", "rotate by 90°"):
+        assert metrics[f"auc, {attack}"] < 0.6 and metrics[f"tpr, {attack}"] < 0.1
+
+
+def test_a_ring_turned_is_the_same_ring_and_an_inverted_turned_picture_is_not():
+    """In the noise itself a quarter turn loses nothing: see tests/pipelines/test_watermark.py."""
+    for name in ("emoji", "digits"):
+        metrics = RECORDED[name].metrics
+        assert metrics["tpr, rotate by 90°"] < 0.6 * metrics["tpr, none"]
