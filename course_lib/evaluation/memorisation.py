@@ -1,6 +1,7 @@
 """Did the model memorise? Copies among its samples, and members betrayed by their error.
 
-unique = without_duplicates(training, closer_than=0.05)[0]     # first, or the ratio is blind
+groups = near_duplicates(pixels)                               # first, or the ratio is blind
+unique = training[np.unique(groups, return_index=True)[1]]     # the first of each group
 limit = copy_threshold(held_out, unique)                       # from real pictures
 copied = distance_ratio(samples, unique) < limit
 
@@ -23,7 +24,8 @@ def distance_ratio(images: Tensor, training: Tensor) -> Tensor:
 
     0 for a copy, near 1 for a picture between many; Yoon et al. (2023) call it memorised below 1/3.
     If the training pictures contain a picture twice, a copy of it has two distances of 0, and the
-    ratio is 1: remove duplicates first. Errors as for `nearest_neighbours`.
+    ratio is 1: remove duplicates first (`datasets.duplicates.near_duplicates`). Errors as for
+    `nearest_neighbours`.
 
     >>> distance_ratio(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
     tensor([0.5000])
@@ -31,25 +33,6 @@ def distance_ratio(images: Tensor, training: Tensor) -> Tensor:
     require(len(training) > 1, "training", "two pictures or more", training)
     nearest, second = nearest_neighbours(images, training, k=2)[0].unbind(1)
     return torch.where(second > 0, nearest / second, torch.ones_like(second))
-
-
-def without_duplicates(images: Tensor, closer_than: float) -> tuple[Tensor, Tensor]:
-    """The pictures and their indices, without those too close to an earlier one that was kept.
-
-    closer_than: a root-mean-square difference per pixel; 0 keeps everything but exact repetitions.
-
-    >>> without_duplicates(torch.tensor([[0.0], [0.01], [1.0]]), closer_than=0.1)[1]
-    tensor([0, 2])
-    """
-    require(closer_than >= 0, "closer_than", "0 or more", closer_than)
-    flat = images.flatten(1)
-    kept: list[int] = []
-    for i, image in enumerate(flat):
-        distances = (flat[kept] - image).square().mean(1).sqrt()
-        if not bool(((distances < closer_than) | (distances == 0)).any()):
-            kept.append(i)
-    indices = torch.tensor(kept, dtype=torch.long)
-    return images[indices], indices
 
 
 def copy_threshold(held_out: Tensor, training: Tensor, share: float = 0.01) -> float:

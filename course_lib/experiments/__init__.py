@@ -5,6 +5,8 @@ unet_ablation           chapter 04: digits, with parts of the U-Net switched off
 quality_over_time       chapter 09: the two scene recipes, graded while they train
 pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
+memorisation            chapter 16: when copying begins; duplicates; who was in the training set
+opt_out                 chapter 16: a style without its studio, and with few of its pictures
 few_pictures            chapter 10: what a model of fewer pictures learns, and what it remembers
 broken_runs             chapter 18: small trainings with one mistake each, and sound ones
 making                  chapter 12: edits, anagrams and variations to order, judged
@@ -14,6 +16,9 @@ molecules               chapter 15a: masked diffusion, its twin and baselines, j
 molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
 gan_race                chapter 17: GANs and diffusion, with equal data, sizes and CPU minutes
+watermark               chapter 16: a mark in the noise, and what pictures go through
+detector                chapter 16: a classifier of drawn digits, on models new to it
+bias                    chapter 16: men, women and persons, by wording and guidance scale
 few_steps               chapter 14: ways to draw in few steps, distilled at one budget
 fewer_minutes           chapter 09: ideas that may shorten the trainings, and the recipe in full
 diffusers_rival         chapter 09: the same job for networks and a recipe of diffusers
@@ -23,8 +28,10 @@ and `teaching.results` the format. Chapters read the results and never import th
 """
 
 __all__ = [
+    "bias",
     "broken_runs",
     "budget",
+    "detector",
     "diffusers_rival",
     "digit_augmentation",
     "few_pictures",
@@ -33,8 +40,10 @@ __all__ = [
     "gan_race",
     "inverse_problems",
     "making",
+    "memorisation",
     "molecule_sampling",
     "molecules",
+    "opt_out",
     "pixel_vs_latent",
     "quality_over_time",
     "reference_runs",
@@ -42,4 +51,5 @@ __all__ = [
     "study",
     "text_to_image_ablation",
     "unet_ablation",
+    "watermark",
 ]

@@ -5,8 +5,8 @@
 A variant is a model and the way it samples:
 
 - digits: digits-ddpm, in pixel space, with DDIM;
-- scenes: scenes-latent with DDIM, all channels of the latent marked;
-- scenes, ancestral: the sampler that scenes-latent uses by default, which adds fresh noise;
+- emoji: emoji-latent with DDIM, all channels of the latent marked;
+- scenes: scenes-latent, in the same way;
 - scenes, latents: as scenes, but the detector gets the latents, before the decoder or after it.
 
 Each run draws pictures with each of three keys, attacks them, inverts DDIM without knowing the
@@ -28,15 +28,18 @@ from torch import Tensor
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.registry import choose
 from course_lib.datasets.digits import digits
+from course_lib.datasets.emoji import STUDIOS, Emoji
+from course_lib.datasets.emoji.captions import write
 from course_lib.datasets.scenes import Scenes
 from course_lib.diffusion import generators, initial_noise, invert, sample, time_grid
 from course_lib.evaluation import PromptOracle
 from course_lib.evaluation.attacks import add_noise, crop, jpeg, resize, rotate
+from course_lib.evaluation.emoji import EmojiJudge
 from course_lib.evaluation.roc import ROC, roc
 from course_lib.experiments.study import Outcome, Study
 from course_lib.models import UNet
 from course_lib.pipelines import image_to_image
-from course_lib.pipelines.text_to_image import prepare
+from course_lib.pipelines.text_to_image import LatentDiffusion, prepare
 from course_lib.pipelines.watermark import RingKey, distance, p_value, ring_key, ring_watermark
 from course_lib.recipes import load_pipeline
 from course_lib.recipes.digits import SIZE, DigitsDDPM, nearest
@@ -106,16 +109,55 @@ def digits_subject() -> Subject:
     )
 
 
-def scenes_subject(sampler: str = "ddim") -> Subject:
-    model, data = load_pipeline("scenes-latent"), Scenes(64, "new combinations")
-    oracle, null = PromptOracle(), model.clip.context([""])
+def scenes_subject() -> Subject:
+    data, oracle = Scenes(64, "new combinations"), PromptOracle()
+
+    def right(images: Tensor, indices: range) -> list[bool]:
+        captions = [data.caption(i) for i in indices]
+        return [verdict["all"] for verdict in oracle.judge(images, captions)]
+
+    return captioned(
+        load_pipeline("scenes-latent"),
+        caption=data.caption,
+        radius=3,
+        real=lambda indices: data.batch([SEEDS + i for i in indices])[0],
+        right=right,
+    )
+
+
+def emoji_subject() -> Subject:
+    data, held_out = Emoji(), Emoji(split="new pairs", studios=STUDIOS)
+
+    def right(images: Tensor, indices: range) -> list[bool]:
+        asked = [data.example(i) for i in indices]
+        names, studios = [concept.name for concept, _ in asked], [studio for _, studio in asked]
+        return [seen["top5"] for seen in EmojiJudge().judge(images, names, studios)]
+
+    return captioned(
+        load_pipeline("emoji-latent"),
+        caption=lambda index: write(*data.example(index)),
+        radius=2,
+        real=lambda indices: held_out.batch(indices)[0],
+        right=right,
+    )
+
+
+def captioned(
+    model: LatentDiffusion,
+    caption: Callable[[int], str],
+    radius: int,
+    real: Callable[[range], Tensor],
+    right: Callable[[Tensor, range], list[bool]],
+) -> Subject:
+    """A text-to-image model, with the key in all channels of its latents."""
+    null = model.clip.context([""])
 
     @torch.no_grad()
     def draw(noise: Tensor, indices: range) -> Tensor:
-        captions = [data.caption(i) for i in indices]
-        network, context, draws = prepare(model, captions, indices, None, "")
-        how: dict[str, Any] = dict(steps=STEPS, sampler=sampler, generators=draws)
-        return model.vae.decode(sample(model.process, network, noise, context, **how)).clamp(-1, 1)
+        captions = [caption(i) for i in indices]
+        network, context, _ = prepare(model, captions, indices, None, "")
+        z = sample(model.process, network, noise, context, steps=STEPS)
+        return model.vae.decode(z).clamp(-1, 1)
 
     def find(images: Tensor) -> Tensor:
         context = null.expand(len(images), -1, -1)  # the detector doesn't know the caption
@@ -133,17 +175,13 @@ def scenes_subject(sampler: str = "ddim") -> Subject:
         how: dict[str, Any] = dict(strength=STRENGTH, scale=1.0, steps=STEPS, sampler="ddim")
         return image_to_image(model, images, [""] * len(images), **how)
 
-    def right(images: Tensor, indices: range) -> list[bool]:
-        captions = [data.caption(i) for i in indices]
-        return [verdict["all"] for verdict in oracle.judge(images, captions)]
-
     return Subject(
         shape=model.latent,
-        radius=3,
+        radius=radius,
         channels=model.latent[0],
         draw=draw,
         find=find,
-        real=lambda indices: data.batch([SEEDS + i for i in indices])[0],
+        real=real,
         attacks=ATTACKS | {"autoencoder": round_trip, "image to image": redraw},
         right=right,
     )
@@ -184,8 +222,8 @@ def latents_subject() -> Subject:
 
 VARIANTS: dict[str, Callable[[], Subject]] = {
     "digits": digits_subject,
+    "emoji": emoji_subject,
     "scenes": scenes_subject,
-    "scenes, ancestral": lambda: scenes_subject("ancestral"),
     "scenes, latents": latents_subject,
 }
 

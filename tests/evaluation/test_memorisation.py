@@ -8,7 +8,6 @@ from course_lib.evaluation.memorisation import (
     copy_threshold,
     denoising_errors,
     distance_ratio,
-    without_duplicates,
 )
 from course_lib.evaluation.roc import roc
 
@@ -47,14 +46,7 @@ def test_the_ratio_by_hand_and_blind_to_what_occurs_twice():
     torch.testing.assert_close(distance_ratio(images, training), torch.tensor([1 / 3, 0.0, 0.8]))
     twice = torch.cat([training, training[1:2]])
     assert distance_ratio(images[1:2], twice).item() == 1
-    unique, indices = without_duplicates(twice, closer_than=0.0)
-    assert indices.tolist() == [0, 1, 2] and distance_ratio(images[1:2], unique).item() == 0
-
-
-def test_duplicates_are_those_closer_than_the_bound():
-    images = torch.tensor([0.0, 0.2, 0.4, 1.0])[:, None].expand(4, 5)
-    kept = {bound: without_duplicates(images, bound)[1].tolist() for bound in (0.1, 0.3, 9.0)}
-    assert kept == {0.1: [0, 1, 2, 3], 0.3: [0, 2, 3], 9.0: [0]}  # 0.4 is close to none that stays
+    assert distance_ratio(images[1:2], training).item() == 0
 
 
 def test_members_are_betrayed_at_low_noise_and_hidden_at_high_noise():
@@ -71,6 +63,27 @@ def test_members_are_betrayed_at_low_noise_and_hidden_at_high_noise():
     assert abs(roc(-late[0], -late[1]).auc - 0.5) < 0.2
 
 
+def test_the_gain_by_the_caption_sees_members_that_the_error_alone_does_not():
+    """Half of all points are easy: for them the empty caption is already good enough."""
+    scale = torch.tensor([0.1, 3.0]).repeat(20)[:, None]
+    training, others = scale * points(40), scale * points(40, seed=1)
+
+    def network(x, timestep, context):  # recalls a point by its caption, or else predicts 0
+        alpha, sigma = PROCESS.at(timestep.cpu() / 1000, x)
+        known = context[:, 0] >= 0
+        x0 = torch.where(known[:, None], training[context[:, 0].clamp(min=0)], 0 * x)
+        return (x - alpha * x0) / sigma
+
+    def errors(x, context):
+        return denoising_errors(PROCESS, network, x, [0.5], context)
+
+    caption, empty = torch.arange(40)[:, None], torch.full((40, 1), -1)
+    blind = [errors(x, empty) for x in (training, others)]
+    assert abs(roc(-blind[0], -blind[1]).auc - 0.5) < 0.15
+    gain = [e - errors(x, caption) for e, x in zip(blind, (training, others), strict=True)]
+    assert (gain[0] > 0).all() and roc(*gain).auc > 0.7
+
+
 def test_the_error_is_the_same_in_a_batch_of_any_size():
     images, network = points(6), by_heart(points(30, seed=3))
     together = denoising_errors(PROCESS, network, images, [0.3, 0.6], seed=5)
@@ -84,7 +97,6 @@ def test_the_error_is_the_same_in_a_batch_of_any_size():
     ("call", "told"),
     [
         (lambda: distance_ratio(points(2), points(1)), "training: expected two pictures or more"),
-        (lambda: without_duplicates(points(2), -1.0), "closer_than: expected 0 or more"),
         (lambda: copy_threshold(points(2), points(3), 2.0), "share: expected a share in [0, 1]"),
         (lambda: denoising_errors(PROCESS, None, points(2), []), "times: expected at least one"),
     ],

@@ -351,6 +351,53 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "found < limit => found <= limit"
         ],
     },
+    "16.1": {
+        "only the sign of a gap counts, and the root of a negative one is neither": [
+            "others[None] - members[:, None] => 2 * (others[None] - members[:, None])",
+            "others[None] - members[:, None] => (others[None] - members[:, None]) ** 0.5",
+            "others[None] - members[:, None] => (others[None] - members[:, None]) / 2",
+            *(f"gaps => {each}" for each in ("2 * gaps", "gaps ** 0.5", "gaps / 2")),
+        ],
+        "only zero and non-zero differ": [
+            *(f"gaps => {each} (2)" for each in ("-gaps", "2 * gaps", "gaps ** 2", "gaps / 2")),
+            "gaps => gaps ** 0.5 (2)",
+        ],
+        "0 and 1 are their own squares": [
+            "(gaps > 0).double() => (gaps > 0).double() ** 2",
+            "(gaps > 0).double() => (gaps > 0).double() ** 0.5",
+        ],
+    },
+    "16.2": {
+        "a ratio doesn't change when both distances are scaled": [
+            "torch.cdist(samples, training) => 2 * torch.cdist(samples, training)",
+            "torch.cdist(samples, training) => torch.cdist(samples, training) / 2",
+        ]
+    },
+    "16.4": {
+        "the numbers don't repeat, so no distance equals the limit": [
+            "nearest < limit => nearest <= limit"
+        ],
+    },
+    "16.5": {
+        "each row is divided by its sum, so a common factor cancels": [
+            *(f"probabilities => {each}probabilities" for each in ("-", "2 * ")),
+            *(f"shares => {each}shares" for each in ("-", "2 * ")),
+            *(f"prior => {each}prior{which}" for each in ("-", "2 * ") for which in ("", " (2)")),
+            *(
+                f"{product} => {each}({product})"
+                for product in ("probabilities * shares", "probabilities * shares / prior")
+                for each in ("-", "2 * ")
+            ),
+            *(
+                f"{half} => {half} / 2"
+                for half in (
+                    *("probabilities", "probabilities * shares"),
+                    *("probabilities * shares / prior", "shares", "prior"),
+                )
+            ),
+            "prior => prior / 2 (2)",
+        ],
+    },
     "18.5": {SQUARED: ["sigma => -sigma", "xt => -xt"]},
     "18.6": {
         "at the clean end alpha-bar is 1": [

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from course_lib.evaluation.roc import precision
 from course_lib.experiments import detector
 from course_lib.experiments.detector import ONE_IN, run, scores, train_detector
+from course_lib.teaching.results import by_variant, load_results
 
 
 def bright(shift):
@@ -43,3 +45,37 @@ def test_what_it_never_saw_passes_as_real(monkeypatch):
 def test_unknown_variants_are_refused():
     with pytest.raises(ValueError, match="did you mean 'digits-ddpm'"):
         run("digits-dpm", 0)
+
+
+# --- what is recorded ------------------------------------------------------------------------
+
+
+RECORDED = by_variant(load_results("detector"))
+
+
+def mean(variant, metric):
+    return sum(each.metrics[metric] for each in RECORDED[variant]) / len(RECORDED[variant])
+
+
+def test_two_detectors_with_three_seeds_each():
+    assert {name: len(each) for name, each in RECORDED.items()} == {
+        "digits-ddpm": 3,
+        "digits-vae": 3,
+    }
+    for each in load_results("detector"):
+        assert each.samples().shape == (4, 8, 3, 16, 16)
+        own = each.metrics[f"tpr, {each.variant}"]
+        for n in ONE_IN:  # precision by Bayes' rule, at a rate of false alarms of at most 5 %
+            worth = each.metrics[f"precision, one in {n}"]
+            assert worth >= precision(own, 0.05, 1 / n) - 1e-3
+
+
+def test_a_detector_of_blur_takes_guided_digits_for_more_real_than_real():
+    assert mean("digits-vae", "auc, digits-vae") > 0.9
+    assert mean("digits-vae", "auc, digits-ddpm") < 0.7
+    assert mean("digits-vae", "auc, digits-classes") < 0.4
+    assert mean("digits-vae", "tpr, digits-classes") < 0.01
+
+
+def test_a_good_model_leaves_little_to_find():
+    assert 0.5 < mean("digits-ddpm", "auc, digits-ddpm") < 0.65

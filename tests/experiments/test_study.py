@@ -8,7 +8,9 @@ from PIL import Image
 
 from course_lib.common import paths
 from course_lib.experiments import (
+    bias,
     broken_runs,
+    detector,
     diffusers_rival,
     digit_augmentation,
     few_pictures,
@@ -16,13 +18,16 @@ from course_lib.experiments import (
     gan_race,
     inverse_problems,
     making,
+    memorisation,
     molecule_sampling,
     molecules,
+    opt_out,
     pixel_vs_latent,
     quality_over_time,
     reference_runs,
     text_to_image_ablation,
     unet_ablation,
+    watermark,
 )
 from course_lib.experiments.study import Outcome, Study, rounded
 from course_lib.teaching.results import load_results, result_path
@@ -34,6 +39,7 @@ STUDIES = {
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
         *(fewer_minutes, diffusers_rival, making),
+        *(watermark, detector, bias, memorisation, opt_out),
     )
 }
 NOT_RUN_YET = {
@@ -165,6 +171,7 @@ def test_every_recorded_study_has_a_module():
         (broken_runs, "digits, wrong varianse", "digits, wrong variance"),
         (fewer_minutes, "single first", "singles first"),
         (diffusers_rival, "lr 1e-5", "lr 1e-4"),
+        (bias, "scale 2,5", "scale 2.5"),
     ],
 )
 def test_unknown_variants_are_refused(module, wrong, meant):

@@ -7,6 +7,7 @@ from course_lib.evaluation.attacks import add_noise
 from course_lib.experiments import watermark
 from course_lib.experiments.watermark import ATTACKS, GRID, Subject, run
 from course_lib.pipelines.watermark import ring_watermark
+from course_lib.teaching.results import load_results
 
 SUBJECT = Subject(
     shape=(1, 16, 16),
@@ -68,3 +69,49 @@ def test_attacks_are_deterministic():
 def test_unknown_variants_are_refused():
     with pytest.raises(ValueError, match="did you mean 'digits'"):
         run("digts", 0)
+
+
+# --- what is recorded ------------------------------------------------------------------------
+
+
+RECORDED = {each.variant: each for each in load_results("watermark")}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_record_has_enough_pictures_and_whole_curves(name):
+    each = RECORDED[name]
+    assert each.settings["marked"] >= 300 and each.settings["negatives"] >= 1000
+    assert len(each.samples()) == 4 and each.samples().shape[1] == len(each.captions[0])
+    for attack, column in each.curve.items():
+        assert len(column) == len(GRID) and column == sorted(column)
+        if attack != "fpr":
+            assert each.metrics[f"worst, {attack}"] <= each.metrics[f"auc, {attack}"] <= 1
+            assert 0 <= each.metrics[f"tpr, {attack}"] <= 1
+    assert set(each.captions[0]) == {"without the mark", *each.curve} - {"fpr"}
+
+
+def test_the_mark_is_found_where_nothing_was_changed_except_through_the_scenes_decoder():
+    assert RECORDED["digits"].metrics["auc, none"] > 0.999
+    latents = RECORDED["scenes, latents"].metrics
+    assert latents["auc, none"] > 0.98 and latents["auc, decoder"] < 0.7
+    assert RECORDED["scenes"].metrics["auc, none"] < 0.6
+
+
+def test_cropping_hides_the_digits_mark_and_compression_does_not():
+    metrics = RECORDED["digits"].metrics
+    assert metrics["tpr, JPEG 25"] > 0.99 and metrics["tpr, crop to 75 %"] < 0.01
+    assert metrics["worst, crop to 75 %"] < 0.1  # under one key, cropped pictures look unmarked
+
+
+def test_the_emojis_mark_is_found_unless_the_picture_is_moved():
+    metrics = RECORDED["emoji"].metrics
+    assert metrics["auc, none"] > 0.95 > 0.9 > metrics["auc, JPEG 25"] > 0.75
+    for attack in ("crop to 75 %", "rotate by 90°"):
+        assert metrics[f"auc, {attack}"] < 0.6 and metrics[f"tpr, {attack}"] < 0.1
+
+
+def test_a_ring_turned_is_the_same_ring_and_an_inverted_turned_picture_is_not():
+    """In the noise itself a quarter turn loses nothing: see tests/pipelines/test_watermark.py."""
+    for name in ("emoji", "digits"):
+        metrics = RECORDED[name].metrics
+        assert metrics["tpr, rotate by 90°"] < 0.6 * metrics["tpr, none"]
