@@ -13,6 +13,7 @@ molecules               chapter 15a: masked diffusion, its twin and baselines, j
 molecule_sampling       chapter 15a: guidance, fewer steps, and mistakes
 digit_augmentation      chapter 15c: a classifier with real, changed and synthetic digits
 gan_race                chapter 17: GANs and diffusion, with equal data, sizes and CPU minutes
+scene_control           chapter 11: a ControlNet graded while it trains, and at several scales
 few_steps               chapter 14: ways to draw in few steps, distilled at one budget
 
 `python -m course_lib.experiments.NAME` makes the results that are missing; `study` holds the runner
@@ -33,6 +34,7 @@ __all__ = [
     "quality_over_time",
     "reference_runs",
     "scaling",
+    "scene_control",
     "study",
     "text_to_image_ablation",
     "unet_ablation",
