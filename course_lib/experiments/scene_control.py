@@ -5,7 +5,7 @@
 "shipped" is the training of `scenes-control`. "default weights" is the same, but the layers that
 read the layout start with PyTorch's default weights; it stops after a third. Between steps the
 oracle grades the raw weights on 48 fixed prompts with fixed seeds, so the curves show whether
-obedience appears gradually or all at once (Zhang et al. 2023, §4.1, figure 4). The samples are
+obedience appears gradually or all at once (Zhang et al. 2023, §3.3, figure 4). The samples are
 three of these prompts, one of each kind, after some of the steps. The final model stays in
 outputs/scene_control/VARIANT/seed-SEED.
 
