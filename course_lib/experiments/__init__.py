@@ -6,6 +6,7 @@ quality_over_time       chapter 09: the two scene recipes, graded while they tra
 pixel_vs_latent         chapter 09: diffusion in pixels and in latents, at 32 × 32
 text_to_image_ablation  chapter 09: `scenes-latent` with one design choice changed
 few_pictures            chapter 10: what a model of fewer pictures learns, and what it remembers
+fine_tuning             chapter 11: a studio by LoRA, one owl by a word and by DreamBooth
 broken_runs             chapter 18: small trainings with one mistake each, and sound ones
 inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
 reference_runs          what good looks like: every recipe with three seeds
@@ -26,6 +27,7 @@ __all__ = [
     "digit_augmentation",
     "few_pictures",
     "few_steps",
+    "fine_tuning",
     "gan_race",
     "inverse_problems",
     "molecule_sampling",

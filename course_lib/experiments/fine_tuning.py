@@ -28,7 +28,7 @@ from course_lib.pipelines import LatentDiffusion
 from course_lib.recipes import load_pipeline
 from course_lib.teaching.fine_tuning import (
     blobs,
-    distances,
+    distance_to,
     draw,
     encoded,
     held_out_loss,
@@ -119,7 +119,7 @@ STYLES = {
     "rank 16": Style(rank=16),
     "attention only": Style(layers=ATTENTION),
     "full fine-tuning": Style(rank=0, lr=3e-4),
-    "20 pictures, long": Style(20, steps=1600),
+    "20 pictures, long": Style(20, steps=1200),
 }
 
 
@@ -161,8 +161,8 @@ def copying(model: LatentDiffusion, data: Emoji, real: Tensor) -> dict[str, floa
     A copy is nearer to a training picture than 95 % of real unseen drawings are.
     """
     training, count = data.batch(range(len(data)))[0], min(COUNT, len(data))
-    limit = distances(real, training).quantile(0.05)
-    near = distances(draw(model, plain_captions(data, count)), training)
+    limit = distance_to(real, training).quantile(0.05)
+    near = distance_to(draw(model, plain_captions(data, count)), training)
     return {"distance": near.mean().item(), "copies": (near < limit).float().mean().item()}
 
 
@@ -278,10 +278,10 @@ def examined(model: LatentDiffusion, thing: Thing, each: int = 16) -> tuple[dict
     verdicts = judge.judge(new, ["owl"] * each, other)
     metrics = {
         "owl": read_as_owl(judge, same),
-        "distance": distances(same, owls()).mean().item(),
+        "distance": distance_to(same, owls()).mean().item(),
         "owl, new styles": read_as_owl(judge, new),
         "studio, new styles": sum(v["studio"] for v in verdicts) / each,
-        "distance, new styles": distances(new, owls()).mean().item(),
+        "distance, new styles": distance_to(new, owls()).mean().item(),
         "birds read as owls": read_as_owl(judge, birds),
         "top5, other birds": shares(draw(model, plain_captions(known, 2 * each)), known)["top5"],
     }

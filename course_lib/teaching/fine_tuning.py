@@ -98,7 +98,7 @@ def shares(images: Tensor, data: Emoji) -> dict[str, float]:
     return {key: sum(each) / len(each) for key, each in verdicts.items()}
 
 
-def distances(images: Tensor, training: Tensor) -> Tensor:
+def distance_to(images: Tensor, training: Tensor) -> Tensor:
     """Root-mean-square difference to the nearest of the training pictures, at 32 pixels: (B,)."""
     return nearest_neighbours(F.avg_pool2d(images, 2), F.avg_pool2d(training, 2))[0][:, 0]
 

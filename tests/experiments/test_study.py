@@ -11,6 +11,7 @@ from course_lib.experiments import (
     broken_runs,
     digit_augmentation,
     few_pictures,
+    fine_tuning,
     gan_race,
     inverse_problems,
     molecule_sampling,
@@ -30,10 +31,11 @@ STUDIES = {
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
+        fine_tuning,
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
-UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
+UNTRAINED = {"trigram", "one more carbon", "held-out molecules", "before"}  # yardsticks
 
 
 @pytest.fixture
