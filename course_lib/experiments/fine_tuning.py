@@ -58,7 +58,7 @@ def train(
 ) -> Iterator[int]:
     """AdamW on the usual loss, with a tenth of the captions dropped; yields the steps done.
 
-    prior: batches whose loss is added (Ruiz et al. 2023, §3.2), with the weight 1.
+    prior: batches whose loss is added (Ruiz et al. 2023, §3.3), with the weight 1.
     """
     null, prior = model.clip.context([""]).detach(), iter(prior)  # null (1, L, D)
     optimizer = torch.optim.AdamW(weights, lr)
