@@ -19,6 +19,7 @@ from course_lib.experiments import (
     pixel_vs_latent,
     quality_over_time,
     reference_runs,
+    scene_control,
     text_to_image_ablation,
     unet_ablation,
 )
@@ -31,7 +32,7 @@ STUDIES = {
         *(unet_ablation, quality_over_time, pixel_vs_latent),
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
-        fine_tuning,
+        *(fine_tuning, scene_control),
     )
 }
 NOT_RUN_YET = {"gan_race"}  # studies that have no results; the chapters don't read them
