@@ -65,8 +65,8 @@ def without_singular_values(delta, rank):
 def updates_and_ranks():
     return [
         (torch.tensor([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]]), 1),
-        (torch.randn(5, 4), 2),
-        (torch.randn(6, 9) @ torch.diag(torch.rand(9)), 3),
+        (torch.randn(5, 4), 3),
+        (torch.randn(6, 9) @ torch.diag(torch.rand(9)), 2),
     ]
 
 
@@ -236,11 +236,6 @@ EXERCISES = {
             "the other factor": (
                 8 * 768 / (1280 * 768),
                 "That is A alone. B has numbers, too: 8 for each of the 1,280 outputs.",
-            ),
-            "rank over size": (
-                8 / 768,
-                "That would be the share of the directions, 8 of 768. Count the numbers in A and "
-                "in B.",
             ),
         },
     ),
