@@ -3,7 +3,7 @@
     python -m course_lib.experiments.scene_control shipped 0
 
 "shipped" is the training of `scenes-control`. "default weights" is the same, but the layers that
-read the layout start with PyTorch's default weights; it stops after a third. Between steps the
+read the layout start with PyTorch's default weights; it stops after a quarter. Between steps the
 oracle grades the raw weights on 48 fixed prompts with fixed seeds, so the curves show whether
 obedience appears gradually or all at once (Zhang et al. 2023, §3.3, figure 4). The samples are
 three of these prompts, one of each kind, after some of the steps. The final model stays in
@@ -32,13 +32,13 @@ from course_lib.pipelines.text_to_image import prepare
 from course_lib.recipes import load_pipeline
 from course_lib.recipes.scenes_control import Prompts, ScenesControl
 
-LAST_STEP = {"shipped": 1200, "default weights": 400}
+LAST_STEP = {"shipped": 1200, "default weights": 300}
 GRADED = 0, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200
 SHOWN = 0, 20, 50, 100, 200, 400, 600, 1200  # steps whose pictures are kept
 PROMPTS = 16  # of each kind, while it trains
-SCALES = 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0
-LAYOUT_SCALES = 0.0, 0.03, 0.06, 0.1, 0.15, 0.3, 1.0  # of the layout's reward
-CLIP_SCALES = 0.0, 30.0, 100.0, 300.0
+SCALES = 0.0, 0.5, 1.0, 1.5, 2.0, 3.0
+LAYOUT_SCALES = 0.0, 0.03, 0.1, 0.3, 1.0  # of the layout's reward
+CLIP_SCALES = 0.0, 100.0, 300.0
 OUTPUTS = Path("outputs") / "scene_control"
 
 
