@@ -38,7 +38,6 @@ from course_lib.teaching.fine_tuning import (
     shares,
 )
 
-BATCH = 8
 COUNT = 64  # drawings that are judged
 SHOWN = 8  # samples that are kept
 SCALES = -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0  # of the update, in the run that sweeps it
@@ -119,7 +118,6 @@ STYLES = {
     "rank 16": Style(rank=16),
     "attention only": Style(layers=ATTENTION),
     "full fine-tuning": Style(rank=0, lr=3e-4),
-    "20 pictures, long": Style(20, steps=1200),
 }
 
 
@@ -130,9 +128,8 @@ def run_style(style: Style, seed: int) -> Outcome:
     model = replace(model, unet=style.network(model.unet))
     weights = trainable(model.unet) if style.steps else []
     if style.steps:
-        for _ in train(
-            model, weights, lessons(model, data, style.steps, BATCH), style.steps, style.lr
-        ):
+        batches = lessons(model, data, style.steps)
+        for _ in train(model, weights, batches, style.steps, style.lr):
             pass
     unseen = blobs(split="new pairs")
     drawn, real = draw(model, plain_captions(unseen, COUNT)), unseen.batch(range(COUNT))[0]
@@ -219,9 +216,10 @@ def run_thing(thing: Thing, seed: int) -> Outcome:
             measured, drawn = examined(model, thing)
             rows.append({"step": step} | measured)
             samples.append(drawn)
+    last = {name: value for name, value in rows[-1].items() if name != "step"}
     return Outcome(
         settings={"steps": MOMENTS[-1], "pictures": 5, "rank": thing.rank},
-        metrics={"KB": kilobytes(weights)} | rows[-1] | forgetting(model),
+        metrics={"KB": kilobytes(weights)} | last | forgetting(model),
         curve={name: [row[name] for row in rows] for name in rows[0]},
         samples=torch.stack(samples),
         captions=[asked(thing)] * len(samples),
@@ -239,7 +237,7 @@ def learner(model: LatentDiffusion, thing: Thing) -> tuple[LatentDiffusion, list
     return model, trainable(model.unet)
 
 
-def owl_lessons(model: LatentDiffusion, thing: Thing, batch: int = BATCH) -> Batches:
+def owl_lessons(model: LatentDiffusion, thing: Thing, batch: int = 8) -> Batches:
     """The five pictures again and again, each time with a caption in other words."""
     z = encoded(model, owls())
     said = cycle(say.format(what=thing.name, studio="Noto") for say in SAY_STYLE)
@@ -248,7 +246,7 @@ def owl_lessons(model: LatentDiffusion, thing: Thing, batch: int = BATCH) -> Bat
         yield z[torch.randint(len(z), (batch,))], context if thing.word else context.detach()
 
 
-def prior_lessons(model: LatentDiffusion, seed: int, batch: int = BATCH) -> Batches:
+def prior_lessons(model: LatentDiffusion, seed: int, batch: int = 8) -> Batches:
     """Birds that the model draws before it learns anything, under the caption it drew them for."""
     captions = [f"a bird, {studio} style" for studio in COMMON] * 16
     z = encoded(model, draw(model, captions, first=1000 * (seed + 1)))
@@ -300,32 +298,27 @@ def read_as_owl(judge: EmojiJudge, images: Tensor) -> float:
 def run_two(seed: int, each: int = 32) -> Outcome:
     """A LoRA of Blob's style and one of the owl, alone and added, asked for an owl by Blob."""
     torch.manual_seed(seed)
-    model, style, thing = (
-        load_pipeline("emoji-latent"),
-        STYLES["all layers"],
-        Thing(rank=4, lr=1e-3),
-    )
+    model, style, thing = load_pipeline("emoji-latent"), STYLES["100 pictures"], Thing(rank=4)
     prior = prior_lessons(model, seed)
     owl, weights = learner(model, thing)
-    for _ in train(owl, weights, owl_lessons(owl, thing), style.steps, thing.lr, prior):
+    for _ in train(owl, weights, owl_lessons(owl, thing), style.steps, 1e-3, prior):
         pass
     blob = replace(model, unet=style.network(model.unet))
-    batches = lessons(blob, blobs(style.pictures, seed), style.steps, BATCH)
-    for _ in train(blob, trainable(blob.unet), batches, style.steps, style.lr):
+    weights, batches = trainable(blob.unet), blobs(style.pictures, seed)
+    for _ in train(blob, weights, lessons(blob, batches, style.steps), style.steps, style.lr):
         pass
     networks = {"owl": owl.unet, "Blob": blob.unet, "both": blob.unet + owl.unet}
-    caption, metrics, samples = "an owl bird, Blob style", {"KB": 2 * kilobytes(weights)}, []
+    judge, metrics, samples = EmojiJudge("emoji-judge-all"), {}, []
     for name, network in networks.items():
-        drawn = draw(replace(model, unet=network), [caption] * each)
-        seen = EmojiJudge("emoji-judge-all").read(drawn)
-        metrics[f"owl by {name}"] = (
-            sum(one.known and one.concepts[0] == "owl" for one in seen) / each
-        )
-        metrics[f"studio by {name}"] = sum(one.studio == "Blob" for one in seen) / each
+        drawn = draw(replace(model, unet=network), ["an owl bird, Blob style"] * each)
+        metrics[f"owl by {name}"] = read_as_owl(judge, drawn)
+        hands = [seen.studio for seen in judge.read(drawn)]
+        metrics[f"studio by {name}"] = hands.count("Blob") / each
         samples.append(drawn[:SHOWN])
+    both = replace(model, unet=networks["both"])
     return Outcome(
-        settings={"steps": style.steps, "pictures": style.pictures + 5, "rank": 2 * style.rank},
-        metrics=metrics | forgetting(replace(model, unet=networks["both"])),
+        settings={"steps": style.steps, "pictures": style.pictures + 5, "rank": 8},
+        metrics=metrics | forgetting(both),
         samples=torch.stack(samples),
         captions=[[name] * SHOWN for name in networks],
     )

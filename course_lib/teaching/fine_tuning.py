@@ -28,7 +28,7 @@ def blobs(count: int | None = None, seed: int = 0, split: str = "train") -> Emoj
     """Drawings by Blob, `count` of them by chance (by default all); captions name the studio.
 
     >>> blobs(2).caption(0)
-    'Blob style: an ear'
+    'scissors, Blob style'
     """
     data = Emoji(split=split, studios=["Blob"], unsaid=0)
     data.examples = [data.examples[n] for n in shuffled(len(data), seed)[:count]]
