@@ -261,7 +261,7 @@ EXERCISES = {
     "11.7": Target(
         train_lora,
         adapted_predictions,
-        bound=BOUND,  # seeds 0, 1, 2: CAPS
+        bound=BOUND,  # seeds 0, 1, 2: 1.058, 1.053, 1.056; untrained 1.138
         meaning="the loss on held-out drawings by Blob is",
         well_done="With under 1 % of its size beside it, the U-Net has learned something of a new "
         "studio, and not one of its own weights has changed.",
