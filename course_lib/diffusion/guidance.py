@@ -76,6 +76,7 @@ def reward_guided(
     require(math.isfinite(scale), "scale", "a finite number", scale)
 
     def guided_network(x: Tensor, timestep: Tensor, context: Tensor | None = None) -> Tensor:
+        require(x.is_floating_point(), "x", "floating-point data", x)
         t = process.schedule.time(timestep)
         alpha, sigma = process.at(t, x)  # (B, 1, ...)
         with torch.enable_grad():

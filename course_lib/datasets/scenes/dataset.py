@@ -291,7 +291,7 @@ class Scenes:
         >>> Scenes(size=32).layouts(range(2)).shape
         torch.Size([2, 1, 32, 32])
         """
-        scenes, places = zip(*(self.scene(index) for index in indices), strict=True)
+        scenes, places = zip(*(self.scene(index) for index in positions(indices)), strict=True)
         return draw_layout(scenes, *zip(*places, strict=True), self.size)
 
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
