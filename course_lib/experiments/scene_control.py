@@ -5,9 +5,9 @@
 "shipped" is the training of `scenes-control`. "default weights" is the same, but the layers that
 read the layout start with PyTorch's default weights; it stops after a quarter. Between steps the
 oracle grades the raw weights on 48 fixed prompts with fixed seeds, so the curves show whether
-obedience appears gradually or all at once (Zhang et al. 2023, §3.3, figure 4). The samples are
-three of these prompts, one of each kind, after some of the steps. The final model stays in
-outputs/scene_control/VARIANT/seed-SEED.
+obedience appears gradually or all at once (Zhang et al. 2023, §3.3, figure 4). The samples of
+"shipped" are three of these prompts, one of each kind, after some of the steps. Its final model
+stays in outputs/scene_control/shipped/seed-SEED.
 
 "scales" measures the published checkpoint with each caption's own layout and with one that
 contradicts it. "rewards" trains nothing: it guides `scenes-latent` by the reward of a layout, and
@@ -34,7 +34,8 @@ from course_lib.recipes.scenes_control import Prompts, ScenesControl
 
 LAST_STEP = {"shipped": 1200, "default weights": 300}
 GRADED = 0, 10, 20, 30, 40, 50, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 600, 800, 1000, 1200
-SHOWN = 0, 20, 50, 100, 200, 400, 600, 1200  # steps whose pictures are kept
+SHOWN = 0, 40, 50, 60, 80, 100, 1200  # steps whose pictures are kept
+PICTURED = 3, 2, 3  # of which prompt of each kind: the caption alone puts its shapes elsewhere
 PROMPTS = 16  # of each kind, while it trains
 SCALES = 0.0, 0.5, 1.0, 1.5, 2.0, 3.0
 LAYOUT_SCALES = 0.0, 0.03, 0.1, 0.3, 1.0  # of the layout's reward
@@ -66,8 +67,8 @@ def train(variant: str, seed: int) -> Outcome:
             curve[name].append(value)
         print(grades, f"{training.cpu_seconds:.0f} s", flush=True)
         losses.clear()
-        if step in SHOWN:
-            rows.append(torch.stack([some[0] for some in images]))
+        if step in SHOWN and variant == "shipped":
+            rows.append(torch.stack([some[i] for some, i in zip(images, PICTURED, strict=True)]))
 
     look(0)
     while training.done < LAST_STEP[variant]:
@@ -83,8 +84,12 @@ def train(variant: str, seed: int) -> Outcome:
         metrics={"cpu_minutes": training.cpu_seconds / 60}
         | grade(prompts, [recipe.draw(training.ema, each) for each in prompts]),
         curve=curve,
-        samples=torch.stack(rows, 1),
-        captions=[each.captions[:1] * len(rows) for each in prompts],
+        samples=torch.stack(rows, 1) if rows else None,
+        captions=[
+            [each.captions[i]] * len(rows)
+            for each, i in zip(prompts, PICTURED, strict=True)
+            if rows
+        ],
     )
 
 
