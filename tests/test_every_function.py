@@ -55,6 +55,7 @@ from course_lib.diffusion import (
     linear,
     point,
     points,
+    reward_guided,
     sample,
     scaled_linear,
     straight,
@@ -118,7 +119,7 @@ from course_lib.pipelines.stable_diffusion import (
     load_textual_inversion,
     times,
 )
-from course_lib.recipes import load_pipeline
+from course_lib.recipes import load_control, load_pipeline
 from course_lib.training import EMA, Training, adversarial_loss, learning_rate
 
 SPOILS = {
@@ -194,6 +195,10 @@ for network in (UNET, CONTROLNET, CLASSES, TEXTUNET, BLOCK, TRANSFORMER, AUTOENC
         parameter += 0.05 * torch.randn_like(parameter)  # some start at zero, and hide mistakes
 
 
+def brightness(x0):
+    return x0.flatten(1).sum(1)
+
+
 def half(x, timestep, context=None):
     return x / 2
 
@@ -255,6 +260,10 @@ TENSORS = {
     "guided": case(
         lambda x, timestep, context, null: guided(UNET, null, 2.0)(x, timestep, context),
         **dict(x=LATENTS, timestep=TIMESTEP, context=CONTEXT, null=NULL),
+    ),
+    "reward_guided": case(
+        lambda x, context: reward_guided(PROCESS, UNET, brightness, 0.1)(x, TIMESTEP, context),
+        **dict(x=LATENTS, context=CONTEXT),
     ),
     "GaussianMixture": door(
         lambda means, covariances, weights: GaussianMixture(PROCESS, means, covariances, weights),
@@ -536,6 +545,7 @@ NUMBERS = {
     "straight": [("shift", lambda: straight(nan))],
     "drop_condition": [("probability", lambda: drop_condition(CONTEXT, NULL, nan))],
     "guided": [("finite", lambda: guided(UNET, NULL, nan))],
+    "reward_guided": [("finite", lambda: reward_guided(PROCESS, half, brightness, nan))],
     "frequency_mask": [("whole", lambda: frequency_mask(8, 0.5))],
     "tomography": [
         ("views", lambda: tomography(8, 9)),
@@ -570,6 +580,7 @@ NUMBERS = {
     "nearest_neighbours": [("k is 7", lambda: nearest_neighbours(POINTS, FEATURES, k=7))],
     "PromptOracle.judge": [("captions", lambda: PromptOracle().judge(SIGHTS, CAPTIONS[:1]))],
     "load_pipeline": [("unknown", lambda: load_pipeline("scene-latent"))],
+    "load_control": [("unknown", lambda: load_control("scenes-latent"))],
     "load_published": [("size", lambda: load_published("nowhere", size=100))],
     "check_size": [("size", lambda: check_size(0)), ("size", lambda: check_size(100))],
     "text_to_image": [
@@ -655,16 +666,17 @@ def data_sets(tmp_path_factory):
 
 INDEXED = [
     *("CaptionedFolder.batch", "CaptionedFolder.caption", "Scenes.batch", "Scenes.caption"),
-    *("Scenes.scene", "Shards.batch", "Shards.caption", "Shards.find"),
+    *("Scenes.scene", "Scenes.layouts", "Shards.batch", "Shards.caption", "Shards.find"),
 ]
 INDICES = [(name, i) for name in INDEXED for i in (-1, 0.5, nan)]
-BATCHES = [(name, []) for name in INDEXED if name.endswith("batch")]
+MANY = "batch", "layouts"  # methods that take a list
+BATCHES = [(name, []) for name in INDEXED if name.endswith(MANY)]
 
 
 @pytest.mark.parametrize(("name", "index"), INDICES + BATCHES)
 def test_an_index_is_a_whole_number_from_0(data_sets, name, index):
     owner, method = name.split(".")
-    call, many = getattr(data_sets[owner], method), method == "batch"
+    call, many = getattr(data_sets[owner], method), method in MANY
     call([5] if many else 5)
     with pytest.raises(ValueError) as refused:
         call([0, index] if many and index != [] else index)
@@ -757,8 +769,8 @@ EXEMPT = {
         read_entries look_at look refused ready""",
     "takes a schedule, a model, scenes or captions, and no numbers": """zero_terminal_snr capture
         attention_maps edited_attention Tokenizer.train CaptionedFolder.split write split_of omit
-        place_objects render published save_stable_diffusion save_lora save_controlnet
-        save_textual_inversion ControlNet.from_unet""",
+        place_objects render draw_layout coverage published save_stable_diffusion save_lora
+        save_controlnet save_textual_inversion ControlNet.from_unet""",
     "its captions are its tokenizer's": "TextualInversion TextualInversion.*",
     "fed by test_loop.py, where a loss of NaN ends it": """Training.* train* Optimizer Optimizer.*
         Scale Folder Folder.*""",

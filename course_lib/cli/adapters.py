@@ -33,10 +33,13 @@ def with_lora(path: Path | None, scale: float | None) -> Callable:
 
 
 def with_control(
-    folder: Path | None, image: Path | None, scale: float | None, size: int
+    control: Path | None, image: Path | None, scale: float | None, size: int
 ) -> Callable:
-    """A function pipeline -> pipeline that the ControlNet in this folder steers with the image."""
-    if folder is None:
+    """A function pipeline -> pipeline that a ControlNet steers with the image.
+
+    control: the name of one of the course's own, or a folder.
+    """
+    if control is None:
         if (image, scale) != (None, None):
             raise ValueError("--control-image and --control-scale need --control, a folder")
         return lambda pipeline: pipeline
@@ -50,17 +53,43 @@ def with_control(
     from course_lib.models import Controlled
     from course_lib.pipelines import check_size
     from course_lib.pipelines.stable_diffusion.controlnet import check_controlnet, load_controlnet
+    from course_lib.recipes import load_control
 
     scale = 1.0 if scale is None else scale
     require(abs(scale) < torch.inf, "--control-scale", "a finite number", scale)
     check_size(size)
-    check_controlnet(folder)
-    pixels = torch.from_numpy(read_picture(image, image, size))  # (H, W, 3) of 0..255
+    own = steered_by(control) is not None
+    if not own:
+        check_controlnet(control)
+    pixels = torch.from_numpy(read_picture(image, image, size)) / 255  # (H, W, 3)
+    pixels = pixels.permute(2, 0, 1)[None]  # (1, 3, H, W)
+    if own:
+        pixels = as_layout(pixels, image)
 
     def add(pipeline):
-        controlnet = load_controlnet(folder, pipeline)
-        steering = (pixels / 255).permute(2, 0, 1)[None].to(controlnet.conv_in.weight)
-        typer.echo(f"{folder}: steers with {image}, scale {scale:g}")
+        if own:
+            controlnet = load_control(str(control), pipeline.device)
+        else:
+            controlnet = load_controlnet(control, pipeline)
+        steering = pixels.to(controlnet.conv_in.weight)
+        typer.echo(f"{control}: steers with {image}, scale {scale:g}")
         return replace(pipeline, unet=Controlled(pipeline.unet, controlnet, steering, scale))
 
     return add
+
+
+def steered_by(control: Path | None) -> str | None:
+    """The course's own model that this ControlNet steers; None for a folder."""
+    from course_lib.recipes import RECIPES
+
+    recipe = RECIPES.get(str(control))
+    return recipe and recipe.steers
+
+
+def as_layout(pixels, image: Path):
+    """The picture (1, 3, H, W) in grey; ValueError unless it is light shapes on a dark ground."""
+    grey = pixels.mean(1, keepdim=True).expand_as(pixels)
+    edge = grey[..., 0, :].median()
+    if edge > 0.5 or grey.max() < 0.5:
+        raise ValueError(f"{image} is not a layout: that is white shapes on black, as filled areas")
+    return grey

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from course_lib.cli.adapters import with_control, with_lora
+from course_lib.cli.adapters import steered_by, with_control, with_lora
 
 SHAPES = [
     "a large red circle on a blue background",
@@ -93,12 +93,16 @@ def sample(
     ] = None,
     control: Annotated[
         Path | None,
-        typer.Option(help="a folder with a ControlNet for the Stable Diffusion of --model"),
+        typer.Option(
+            help="a ControlNet: scenes-control for scenes-latent, or a folder for the Stable "
+            "Diffusion of --model"
+        ),
     ] = None,
     control_image: Annotated[
         Path | None,
         typer.Option(
-            help="the picture that steers, such as an edge map; its middle square is resized"
+            help="the picture that steers, such as an edge map, or for scenes-control a layout: "
+            "white shapes on black; its middle square is resized"
         ),
     ] = None,
     control_scale: Annotated[
@@ -141,10 +145,14 @@ def draw(
     torch_seeds(seed, seed + count - 1)
     add_lora = with_lora(lora, lora_scale)
     published = is_published(model)
-    if not published and any(x is not None for x in (tokenizer, size, control)):
-        only = "--tokenizer, --size and --control are only for Stable Diffusion"
+    base = steered_by(control)
+    if base not in (None, model):
+        raise ValueError(f"--control {control} steers {base}, not {model}")
+    folder = control if base is None else None
+    if not published and any(x is not None for x in (tokenizer, size, folder)):
+        only = "--tokenizer, --size and a folder for --control are only for Stable Diffusion"
         raise ValueError(f"{only}, not for {model}")
-    size = 512 if size is None else size
+    size = (64 if base else 512) if size is None else size
     add_control = with_control(control, control_image, control_scale, size)
     if published:
         pipeline = open_published(model, tokenizer, size, device, control)

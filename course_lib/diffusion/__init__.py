@@ -7,7 +7,7 @@ samplers     from noise to data
 few_steps    average velocities, straightness and couplings
 noise        one generator for each sample
 inversion    from data back to noise
-guidance     classifier-free guidance: following the condition more closely
+guidance     following the condition more closely, or climbing a reward
 likelihood   the variational bound, in bits per dimension
 masked       diffusion of tokens, whose noise is a mask
 analytic     optimal networks for Gaussian data, in closed form
@@ -15,7 +15,7 @@ analytic     optimal networks for Gaussian data, in closed form
 
 from course_lib.diffusion.analytic import Gaussian, GaussianMixture
 from course_lib.diffusion.ddpm import DDPM
-from course_lib.diffusion.guidance import drop_condition, guided
+from course_lib.diffusion.guidance import drop_condition, guided, reward_guided
 from course_lib.diffusion.inversion import invert
 from course_lib.diffusion.likelihood import posterior, variational_bound
 from course_lib.diffusion.masked import MaskedDiffusion
@@ -71,6 +71,7 @@ __all__ = [
     "point",
     "points",
     "posterior",
+    "reward_guided",
     "sample",
     "scaled_linear",
     "step",

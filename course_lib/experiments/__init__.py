@@ -8,6 +8,7 @@ text_to_image_ablation  chapter 09: `scenes-latent` with one design choice chang
 memorisation            chapter 16: when copying begins; duplicates; who was in the training set
 opt_out                 chapter 16: a style without its studio, and with few of its pictures
 few_pictures            chapter 10: what a model of fewer pictures learns, and what it remembers
+fine_tuning             chapter 11: a studio by LoRA, one owl by a word and by DreamBooth
 broken_runs             chapter 18: small trainings with one mistake each, and sound ones
 making                  chapter 12: edits, anagrams and variations to order, judged
 inverse_problems        chapter 15b: reconstructions, and lesions erased or invented
@@ -19,6 +20,7 @@ gan_race                chapter 17: GANs and diffusion, with equal data, sizes a
 watermark               chapter 16: a mark in the noise, and what pictures go through
 detector                chapter 16: a classifier of drawn digits, on models new to it
 bias                    chapter 16: men, women and persons, by wording and guidance scale
+scene_control           chapter 11: a ControlNet graded while it trains, and at several scales
 few_steps               chapter 14: ways to draw in few steps, distilled at one budget
 fewer_minutes           chapter 09: ideas that may shorten the trainings, and the recipe in full
 diffusers_rival         chapter 09: the same job for networks and a recipe of diffusers
@@ -37,6 +39,7 @@ __all__ = [
     "few_pictures",
     "few_steps",
     "fewer_minutes",
+    "fine_tuning",
     "gan_race",
     "inverse_problems",
     "making",
@@ -48,6 +51,7 @@ __all__ = [
     "quality_over_time",
     "reference_runs",
     "scaling",
+    "scene_control",
     "study",
     "text_to_image_ablation",
     "unet_ablation",

@@ -9,11 +9,12 @@ from pkgutil import iter_modules
 
 import torch
 
-from course_lib.common.checkpoints import load_checkpoint
+from course_lib.common.checkpoints import check_components, load_checkpoint
 from course_lib.common.devices import pick_device
 from course_lib.common.registry import choose
 from course_lib.datasets.folder import CaptionedFolder
 from course_lib.datasets.shards import Shards, shards_in
+from course_lib.models import ControlNet, TextUNet
 from course_lib.pipelines import LatentDiffusion
 from course_lib.recipes.recipe import Recipe
 
@@ -63,4 +64,20 @@ def load_pipeline(
     return recipe.pipeline(load_checkpoint(type(recipe.model()), name, device))
 
 
-__all__ = ["RECIPES", "Recipe", "load_pipeline", "make_recipe"]
+def load_control(name: str = "scenes-control", device: str | torch.device = "cpu") -> ControlNet:
+    """The shipped ControlNet of that name, ready for `Controlled`.
+
+    Raises ValueError for a name that isn't the recipe of a ControlNet, a damaged checkpoint, or the
+    ControlNet of another version of the model; FileNotFoundError for a missing one, RuntimeError if
+    there is no such device.
+
+    >>> controlnet = load_control("scenes-control")
+    """
+    able = {name: recipe for name, recipe in RECIPES.items() if recipe.steers}
+    base = choose("ControlNet", name, able).steers
+    controlnet = load_checkpoint(ControlNet, name, device)
+    check_components(controlnet, {base: load_checkpoint(TextUNet, base)})
+    return controlnet
+
+
+__all__ = ["RECIPES", "Recipe", "load_control", "load_pipeline", "make_recipe"]

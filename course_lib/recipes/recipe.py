@@ -40,6 +40,7 @@ class Recipe(ABC):
     ships = True  # whether a trained model is part of the repository
     takes_folder = False  # whether it can train on a `CaptionedFolder` instead
     draws_captions = False  # whether its model is a text-to-image model, with a `pipeline`
+    steers: str | None = None  # the text-to-image model that it steers, if it is a ControlNet
 
     @abstractmethod
     def model(self) -> nn.Module:

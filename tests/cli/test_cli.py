@@ -355,6 +355,63 @@ def test_sample_refuses_what_a_shipped_model_cannot_heed(course, toy, tmp_path, 
     assert done.status == 2 and "are only for Stable Diffusion, not for scenes-latent" in done.err
 
 
+@pytest.fixture
+def layout(tmp_path):
+    """Three pictures: a layout, the same in negative, and an empty one."""
+    page = Image.new("RGB", (90, 64))
+    page.save(tmp_path / "empty.png")
+    page.paste("white", (40, 20, 60, 40))
+    page.save(tmp_path / "layout.png")
+    Image.eval(page, lambda value: 255 - value).save(tmp_path / "negative.png")
+
+
+def test_a_layout_steers_our_own_model(course, layout, tmp_path):
+    """With a scale of 0 it doesn't; the LoRA of a shipped model isn't needed for it."""
+    pictures = []
+    for scale in ("", "0", "1"):
+        steered = f"--control scenes-control --control-image layout.png --control-scale {scale}"
+        done = course(*SAMPLE, *shlex.split(steered if scale else ""))
+        assert done.status == 0, done.err
+        pictures.append((tmp_path / "outputs/sample.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+    assert "scenes-control: steers with layout.png, scale 1" in done.out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--control scenes-control", "--control needs --control-image, the picture that steers"),
+        (
+            "--control scenes-control --control-image negative.png",
+            "negative.png is not a layout: that is white shapes on black, as filled areas",
+        ),
+        (
+            "--control scenes-control --control-image empty.png",
+            "empty.png is not a layout: that is white shapes on black, as filled areas",
+        ),
+        (
+            "--control scenes-control --control-image layout.png --model emoji-latent",
+            "--control scenes-control steers scenes-latent, not emoji-latent",
+        ),
+        (
+            "--control scenes-contrl --control-image layout.png",
+            "--tokenizer, --size and a folder for --control are only for Stable Diffusion",
+        ),
+        (
+            "--control scenes-control --control-image layout.png --size 128",
+            "--tokenizer, --size and a folder for --control are only for Stable Diffusion",
+        ),
+    ],
+)
+def test_what_cannot_steer_our_own_model_is_refused_in_one_line(
+    course, layout, monkeypatch, options, line
+):
+    monkeypatch.setattr(recipes, "load_pipeline", None)
+    done = course(*SAMPLE, *shlex.split(options))
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"course: {line}") and done.err.count("\n") == 1
+
+
 def test_sample_refuses_a_published_checkpoint_that_is_not_there(course, tmp_path):
     done = course(*SAMPLE, "--model", "models/sd15")
     assert done.status == 1 and "there is no Stable Diffusion checkpoint" in done.err

@@ -11,6 +11,7 @@ from course_lib.diffusion import (
     GaussianMixture,
     drop_condition,
     guided,
+    reward_guided,
     sample,
 )
 
@@ -181,3 +182,48 @@ def test_one_timestep_for_all_is_a_timestep_for_each():
     x, context = torch.randn(3, 4), torch.randn(3, 4)
     expected = network(x, torch.full((3,), 5.0), context)
     assert torch.equal(network(x, torch.tensor(5.0), context), expected)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v", "flow"])
+@pytest.mark.parametrize("schedule", ["cosine", "straight"])
+def test_a_linear_reward_tilts_a_gaussian_exactly(schedule, prediction):
+    """p(x0) exp(w c·x0) is the Gaussian moved by w C c, and so is its optimal network."""
+    g = torch.Generator().manual_seed(0)
+    root, mean, pull = (torch.randn(*s, generator=g).double() for s in ((3, 3), (3,), (3,)))
+    covariance, process = root @ root.T + 0.1 * torch.eye(3), Diffusion(schedule, prediction)
+    network = Gaussian(process, mean, covariance)
+    tilted = Gaussian(process, mean + 0.7 * covariance @ pull, covariance)
+    steered = reward_guided(process, network, lambda x0: x0 @ pull, scale=0.7)
+    x = torch.randn(6, 3, generator=g).double()
+    for t in (0.05, 0.4, 0.9):
+        timestep = process.timestep(t, x)
+        torch.testing.assert_close(
+            steered(x, timestep), tilted(x, timestep), rtol=1e-6, atol=1e-6, check_dtype=False
+        )
+
+
+def test_a_reward_of_each_sample_steers_that_sample_alone_and_pure_noise_stays():
+    process, goals = Diffusion("straight", "flow"), torch.tensor([[2.0], [-1.0]])
+    network = Gaussian(process, torch.zeros(1), torch.eye(1))
+    reward = lambda x0: -(x0 - goals).square().sum(1)  # noqa: E731
+    steered = reward_guided(process, network, reward, scale=0.5)
+    x, timestep = torch.zeros(2, 1), torch.tensor([500.0, 500.0])
+    x0, _ = process.x0_and_eps(steered(x, timestep), x, torch.tensor([0.5, 0.5]).double())
+    # Cov(x0 | xt) is 1/2 and the reward's own gradient is 2 * goal
+    torch.testing.assert_close(x0, 0.5 * 0.5 * 2 * goals)
+    noisy = torch.tensor([1000.0, 1000.0])
+    assert torch.equal(steered(x, noisy), network(x, noisy))
+    zero = reward_guided(process, network, reward, scale=0.0)
+    torch.testing.assert_close(zero(x, timestep), network(x, timestep))
+    with torch.no_grad():  # as a sampler calls it
+        assert not steered(x, timestep).requires_grad
+
+
+def test_a_reward_is_one_number_for_each_sample_and_the_scale_is_finite():
+    process = Diffusion("straight", "flow")
+    network = Gaussian(process, torch.zeros(1), torch.eye(1))
+    x, timestep = torch.zeros(2, 1), torch.tensor([500.0, 500.0])
+    with pytest.raises(ValueError, match=r"reward: expected \(2,\), one for each, got"):
+        reward_guided(process, network, lambda x0: x0.sum(), 1.0)(x, timestep)
+    with pytest.raises(ValueError, match="scale: expected a finite number, got inf"):
+        reward_guided(process, network, lambda x0: x0.sum(1), torch.inf)

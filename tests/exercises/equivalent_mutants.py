@@ -265,6 +265,20 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             *(f"member => member ** {power} (2)" for power in ("2", "0.5")),
         ],
     },
+    "11.1": {
+        "the first columns of U and rows of Vt are the same": ["False => True"],
+        SQUARED: ["S => -S (2)", "S => -S (3)", "S[rank:] => -S[rank:]"],
+        "the squared norm is the sum of the squared singular values": ["S => delta (3)"],
+        "a diagonal matrix is symmetric": [
+            "U[:, :rank] @ torch.diag(S[:rank]) => U[:, :rank] @ torch.diag(S[:rank]).mT"
+        ],
+    },
+    "11.3": {
+        SQUARED: [
+            "network(zt, t, c) - (eps - z) => -(network(zt, t, c) - (eps - z))",
+            "network(zt, t, c) - (eps - z) => eps - z - network(zt, t, c)",
+        ]
+    },
     "12.1": {SQUARED: ["weights => -weights (2)"]},
     "12.5": {
         "the height is even, and half of it up is the same as half of it down": [

@@ -15,6 +15,7 @@ from course_lib.experiments import (
     digit_augmentation,
     few_pictures,
     fewer_minutes,
+    fine_tuning,
     gan_race,
     inverse_problems,
     making,
@@ -25,6 +26,7 @@ from course_lib.experiments import (
     pixel_vs_latent,
     quality_over_time,
     reference_runs,
+    scene_control,
     text_to_image_ablation,
     unet_ablation,
     watermark,
@@ -39,15 +41,13 @@ STUDIES = {
         *(text_to_image_ablation, reference_runs, digit_augmentation, inverse_problems),
         *(molecules, molecule_sampling, few_pictures, gan_race, broken_runs),
         *(fewer_minutes, diffusers_rival, making),
-        *(watermark, detector, bias, memorisation, opt_out),
+        *(watermark, detector, bias, memorisation, opt_out, fine_tuning, scene_control),
     )
 }
-NOT_RUN_YET = {
-    "gan_race",
-    "fewer_minutes",
-    "diffusers_rival",
-}  # studies that have no results; the chapters don't read them
-UNTRAINED = {"trigram", "one more carbon", "held-out molecules"}  # yardsticks of chapter 15a
+# studies that have no results; the chapters don't read them
+NOT_RUN_YET = {"gan_race", "fewer_minutes", "diffusers_rival"}
+# yardsticks
+UNTRAINED = {"trigram", "one more carbon", "held-out molecules", "before"}
 
 
 @pytest.fixture

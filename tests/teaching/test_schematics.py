@@ -5,7 +5,13 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from course_lib.models import SD15_UNET, UNet, UNetBlock
-from course_lib.teaching import schematics, schematics_latent, schematics_text
+from course_lib.teaching import (
+    schematics,
+    schematics_latent,
+    schematics_lora,
+    schematics_reward,
+    schematics_text,
+)
 from course_lib.teaching.style import PNG_LIMIT, png
 
 
@@ -20,6 +26,8 @@ DRAWN = {
     "sd15": lambda: schematics.unet_schematic(on_meta(**SD15_UNET), 64),
     "block": lambda: schematics.unet_block_schematic(UNetBlock(16, 32, 64, 128)),
     "controlnet": lambda: schematics.controlnet_schematic(on_meta(**SD15_UNET), 64),
+    "lora": lambda: schematics_lora.lora_schematic(192, 128, 4),
+    "reward": lambda: schematics_reward.reward_schematic(),
     "autoencoder": lambda: schematics_latent.autoencoder_schematic((64,), (16,)),
     "vae": lambda: schematics_latent.vae_schematic((3, 64, 64), (12, 8, 8)),
     "clip": lambda: schematics_text.clip_schematic(128),

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from course_lib.common.checks import whole_numbers
 from course_lib.common.registry import choose
@@ -184,11 +185,46 @@ def render(
     >>> render([scene], [np.array([[0.5, 0.5]])], [np.array([0.2])]).shape
     torch.Size([1, 3, 64, 64])
     """
-    things = [s.objects * (len(r) // len(s.objects)) for s, r in zip(scenes, radii, strict=True)]
-    shapes = np.array([thing.shape for group in things for thing in group])
-    colours = torch.tensor([COLOURS[thing.colour] for group in things for thing in group])
-    owner = torch.tensor([b for b, group in enumerate(things) for _ in group])
-    rank = torch.tensor([n for group in things for n in range(len(group))])
+    things, cover, owner, rank = coverage(scenes, centres, radii, size)
+    colours = torch.tensor([COLOURS[thing.colour] for thing in things])
+    background = torch.tensor([COLOURS[scene.background] for scene in scenes])
+    images = background[:, :, None, None].expand(-1, -1, size, size).clone()
+    for n in range(int(rank.max()) + 1):  # objects don't overlap, so their order doesn't matter
+        which = rank == n
+        paint = colours[which][:, :, None, None]
+        images[owner[which]] += cover[which] * (paint - images[owner[which]])
+    return 2 * images - 1
+
+
+def draw_layout(
+    scenes: Sequence[Scene],
+    centres: Sequence[np.ndarray],
+    radii: Sequence[np.ndarray],
+    size: int = 64,
+) -> torch.Tensor:
+    """The layouts of scenes, filled shapes in white on black: (B, 1, size, size) in [0, 1].
+
+    A layout shows what is where, but neither colours nor, in a pair, which object comes first.
+    centres, radii: as for `render`.
+
+    >>> scene = random_scene(np.random.default_rng(0), "single")
+    >>> draw_layout([scene], [np.array([[0.5, 0.5]])], [np.array([0.2])]).shape
+    torch.Size([1, 1, 64, 64])
+    """
+    _, cover, owner, _ = coverage(scenes, centres, radii, size)
+    return torch.zeros(len(scenes), 1, size, size).index_add(0, owner, cover)
+
+
+def coverage(scenes, centres, radii, size: int) -> tuple[list[Object], Tensor, Tensor, Tensor]:
+    """All N objects of the scenes, and how much of each pixel each covers: (N, 1, size, size).
+
+    Also the scene (N,) that each belongs to, and its number among those of its scene (N,).
+    """
+    groups = [s.objects * (len(r) // len(s.objects)) for s, r in zip(scenes, radii, strict=True)]
+    things = [thing for group in groups for thing in group]
+    shapes = np.array([thing.shape for thing in things])
+    owner = torch.tensor([b for b, group in enumerate(groups) for _ in group])
+    rank = torch.tensor([n for group in groups for n in range(len(group))])
     middle = torch.from_numpy(np.concatenate(centres)).float()[:, :, None]  # (N, 2, 1)
     radius = torch.from_numpy(np.concatenate(radii)).float()[:, None, None]  # (N, 1, 1)
 
@@ -200,14 +236,7 @@ def render(
         which = torch.from_numpy(np.flatnonzero(shapes == shape))
         distance[which] = signed_distance(*torch.broadcast_tensors(x[which], y[which]))
     cover = (0.5 - distance * radius * size).clamp(0, 1)[:, None]  # (N, 1, H, W), one pixel soft
-
-    background = torch.tensor([COLOURS[scene.background] for scene in scenes])
-    images = background[:, :, None, None].expand(-1, -1, size, size).clone()
-    for n in range(int(rank.max()) + 1):  # objects don't overlap, so their order doesn't matter
-        which = rank == n
-        paint = colours[which][:, :, None, None]
-        images[owner[which]] += cover[which] * (paint - images[owner[which]])
-    return 2 * images - 1
+    return things, cover, owner, rank
 
 
 # --- the data set ----------------------------------------------------------------------------
@@ -255,6 +284,15 @@ class Scenes:
         scene, rng = self._draw(index)
         place_objects(scene, rng)
         return captions.write(omit(scene, rng, self.unsaid), rng)
+
+    def layouts(self, indices: Iterable[int]) -> torch.Tensor:
+        """The layouts of `batch`'s pictures, white on black: (B, 1, size, size) in [0, 1].
+
+        >>> Scenes(size=32).layouts(range(2)).shape
+        torch.Size([2, 1, 32, 32])
+        """
+        scenes, places = zip(*(self.scene(index) for index in positions(indices)), strict=True)
+        return draw_layout(scenes, *zip(*places, strict=True), self.size)
 
     def batch(self, indices: Iterable[int]) -> tuple[torch.Tensor, list[str]]:
         """Pictures (B, 3, size, size) in [-1, 1] and their captions."""

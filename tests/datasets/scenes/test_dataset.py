@@ -144,3 +144,16 @@ def test_refusals():
         Scenes(split="trian")
     with pytest.raises(ValueError, match="unknown kind of scene 'pairs'; did you mean 'pair'"):
         Scenes(kind="pairs")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_layout_is_white_where_the_picture_differs_from_its_background(kind):
+    data = Scenes(64, "train", kind)
+    images, _ = data.batch(range(16))
+    layouts = data.layouts(range(16))
+    assert layouts.shape == (16, 1, 64, 64)
+    for index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
+        ground = 2 * torch.tensor(COLOURS[data.scene(index)[0].background]) - 1
+        away = (image - ground[:, None, None]).norm(dim=0)
+        assert (away[layout[0] == 0] < 1e-6).all() and (away[layout[0] == 1] > 0.5).all()
+    assert 0 < layouts.mean() < 0.5 and layouts.min() == 0 and layouts.max() == 1
