@@ -1,5 +1,7 @@
 """A studio opts out: its drawings are gone, a LoRA has few of them, and what the runs show."""
 
+from statistics import mean
+
 import pytest
 import torch
 
@@ -62,23 +64,48 @@ def runs():
     return by_variant(load_results("opt_out"))
 
 
+def over_runs(runs, variant, metric):
+    return mean(run.metrics[metric] for run in runs[variant])
+
+
 def test_without_the_pictures_the_name_is_empty(runs):
-    """The judge sees Fluent as often whatever is asked; trained on all, more often if asked."""
-    for run in runs["Fluent opts out"]:
-        asked = run.metrics["studio, asked for Fluent"]
-        others = [run.metrics[f"studio, asked for {name}"] for name in ("Noto", "Twemoji", "none")]
-        assert abs(asked - sum(others) / 3) < 0.1
-    for everyone, gone in zip(runs["all studios"], runs["Fluent opts out"], strict=False):
-        for key in ("studio", "nearest"):
-            name = f"{key}, asked for Fluent"
-            assert everyone.metrics[name] > gone.metrics[name] + 0.08
-        assert gone.metrics["top5, asked for none"] > everyone.metrics["top5, asked for none"]
+    shares = {
+        name: over_runs(runs, "Fluent opts out", f"studio, asked for {name}")
+        for name in ("Fluent", "Noto", "Twemoji", "none")
+    }
+    assert max(shares.values()) - min(shares.values()) < 0.05
+    assert shares["Fluent"] == min(shares.values())
 
 
-def test_twenty_pictures_bring_the_style_back_and_five_do_not(runs):
-    everyone = runs["all studios"][0].metrics["studio, asked for Fluent"]
+def test_with_them_the_name_means_something(runs):
+    asked = "studio, asked for Fluent"
+    everyone = over_runs(runs, "all studios", asked)
+    assert everyone > over_runs(runs, "Fluent opts out", asked) + 0.05
+    for run in runs["all studios"]:
+        for name in ("Noto", "Twemoji"):
+            nearest = run.metrics[f"nearest, asked for {name}"]
+            assert run.metrics["nearest, asked for Fluent"] > nearest + 0.08
+
+
+def test_the_subject_does_not_need_the_studio(runs):
+    for asked in ("Fluent", "Noto", "Twemoji", "none"):
+        name = f"top5, asked for {asked}"
+        assert over_runs(runs, "Fluent opts out", name) > over_runs(runs, "all studios", name)
+
+
+def test_a_hundred_pictures_bring_the_style_back_and_five_do_not(runs):
+    everyone = over_runs(runs, "all studios", "studio, asked for Fluent")
+    shares = [run.curve["studio"] for run in runs["Fluent opts out"]]
+    none, five, twenty, hundred = (mean(each) for each in zip(*shares, strict=True))
+    assert all(each == sorted(each) for each in shares)  # the more, the more often
+    assert hundred > max(none, five) + 0.1 and hundred > everyone
+    assert twenty - max(none, five) > 0.05
     for run in runs["Fluent opts out"]:
-        none, five, twenty, hundred = run.curve["studio"]
-        assert min(twenty, hundred) > max(none, five) + 0.05 and hundred > everyone - 0.1
         right = run.curve["top5"]
         assert right[1] < 0.2 and max(right[2:]) < right[0] - 0.2  # the price
+
+
+def test_the_nearest_drawing_deceives_where_the_subject_is_lost(runs):
+    for run in runs["Fluent opts out"]:
+        assert run.curve["nearest"][1] > run.curve["nearest"][0] + 0.1
+        assert run.curve["studio"][1] < run.curve["studio"][0] + 0.1
