@@ -124,9 +124,12 @@ def as_image(figure: Figure, alt: str = "", limit: int | None = PNG_LIMIT) -> Im
     return Image(png(figure, limit), width=int(figure.get_figwidth() * 90), alt=alt or None)
 
 
-def show(figure: Figure, alt: str = "") -> None:
-    """Display the figure in the notebook; `alt` describes it for those who can't see it."""
-    display(as_image(figure, alt))
+def show(figure: Figure, alt: str = "", limit: int = PNG_LIMIT) -> None:
+    """Display the figure in the notebook; `alt` describes it for those who can't see it.
+
+    limit: the PNG's maximal size in bytes, for chapters with many pictures.
+    """
+    display(as_image(figure, alt, limit))
 
 
 def show_grid(
@@ -135,10 +138,11 @@ def show_grid(
     title: str | None = None,
     *,
     alt: str = "",
+    limit: int = PNG_LIMIT,
     **layout,
 ) -> None:
     """Display a `grid_figure`; `layout`: its other keywords."""
-    show(grid_figure(images, labels, title, **layout), alt)
+    show(grid_figure(images, labels, title, **layout), alt, limit)
 
 
 @styled
