@@ -8,7 +8,7 @@ from course_lib.models.controlnet import zero_convolution
 
 
 def test_the_first_step_is_autograds():
-    """Equation (11.21) for a real zero convolution, on a batch."""
+    """Equation (11.7) for a real zero convolution, on a batch."""
     for h, wanted, lr in ch11_control.features_and_wanted():
         zero = torch.nn.Conv2d(h.shape[1], wanted.shape[1], 1)
         torch.nn.init.zeros_(zero.weight), torch.nn.init.zeros_(zero.bias)
@@ -34,7 +34,7 @@ def test_a_zero_convolution_is_zero_and_after_one_step_passes_a_gradient_on():
 
 
 def test_climbing_the_flow_is_what_the_library_does():
-    """Equation (11.23), for a network that predicts the flow on a path that isn't straight."""
+    """Equation (11.9), for a network that predicts the flow on a path that isn't straight."""
     torch.manual_seed(0)
     process = Diffusion("cosine", "flow")
     prior = Gaussian(process, torch.randn(8), 0.5 * torch.eye(8))
