@@ -88,7 +88,8 @@ def test_the_tests_can_build_the_site():
 
 
 def test_whatever_the_package_imports_is_declared():
-    """Only the authors' tools may use the extras `dev` and `emoji`; RDKit is optional."""
+    """Only the authors' tools may use the extras `dev` and `emoji`; RDKit is optional, and a study
+    of diffusers' networks says what to install."""
     module_of = {"pillow": "PIL", "scikit-learn": "sklearn", "ipython": "IPython"}
     declared = {module_of.get(r.name, r.name.replace("-", "_")) for r in NEEDED}
     emoji = [Requirement(line) for line in PROJECT["optional-dependencies"]["emoji"]]
@@ -98,6 +99,7 @@ def test_whatever_the_package_imports_is_declared():
     for path in (ROOT / "course_lib").rglob("*.py"):
         allowed = declared | (dev if "authoring" in path.parts else set())
         allowed |= {"rdkit"} if path.name == "molecules.py" else set()
+        allowed |= {"diffusers", "transformers"} if path.name == "diffusers_rival.py" else set()
         foreign = imports(path) - allowed - sys.stdlib_module_names - {"course_lib"}
         undeclared |= {path.name: foreign} if foreign else {}
     assert undeclared == {}

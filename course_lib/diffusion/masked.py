@@ -47,9 +47,7 @@ class MaskedDiffusion:
         """
         xt = self.add_noise(x0, t, draws)
         logits = network(xt, t.expand(len(x0)), context)
-        require(logits.shape[2:] == (self.mask,), "logits", f"(B, L, {self.mask})", logits)
-        nats = F.cross_entropy(logits.mT, x0, reduction="none")  # (B, L)
-        return ((xt == self.mask) * nats).sum(1) / t.to(nats)
+        return ((xt == self.mask) * self._nats(logits, x0)).sum(1) / t.to(logits)
 
     def bound_by_count(
         self, network: Network, x0: Tensor, context: Tensor | None, n: Tensor, draws: Tensor
@@ -62,9 +60,12 @@ class MaskedDiffusion:
         hidden = draws.argsort(1).argsort(1) < n[:, None]  # (B, L)
         xt, length = torch.where(hidden, self.mask, x0), x0.shape[1]
         logits = network(xt, n / length, context)
+        return (hidden * self._nats(logits, x0)).sum(1) * (length / n).to(logits)
+
+    def _nats(self, logits: Tensor, x0: Tensor) -> Tensor:
+        """-log p of each token of x0: (B, L)."""
         require(logits.shape[2:] == (self.mask,), "logits", f"(B, L, {self.mask})", logits)
-        nats = F.cross_entropy(logits.mT, x0, reduction="none")  # (B, L)
-        return (hidden * nats).sum(1) * (length / n).to(nats)
+        return F.cross_entropy(logits.mT, x0, reduction="none")
 
     def loss(self, network: Network, x0: Tensor, context: Tensor | None = None) -> Tensor:
         """The mean of the bound's estimates: a scalar to minimise."""

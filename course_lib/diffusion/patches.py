@@ -24,7 +24,7 @@ class PatchDenoiser:
     photograph: (1, C, H, W); size: the side of a patch in pixels, odd.
     count: how many of the photograph's patches to use, chosen at random with this seed.
     padding: "circular" for a tile, "reflect" for a picture with edges.
-    Pictures x are (B, C, h, w), with h and w of at least `size`. All x of a batch have one time.
+    Pictures x are (B, C, h, w), of any size. All x of a batch have one time.
 
     >>> network = PatchDenoiser(Diffusion("straight", "flow"), torch.rand(1, 1, 9, 9), size=3)
     >>> network(torch.zeros(2, 1, 5, 5), torch.full((2,), 500.0)).shape
@@ -42,9 +42,9 @@ class PatchDenoiser:
     ):
         fits = photograph.ndim == 4 and len(photograph) == 1 and is_finite(photograph)
         require(fits, "photograph", "finite floats (1, C, H, W)", photograph)
-        odd = size % 2 == 1 and 0 < size <= min(photograph.shape[2:])
-        require(odd, "size", "an odd number of pixels, at most the photograph's", size)
-        require(count >= 1, "count", "at least 1", count)
+        fits = size % 2 == 1 and 0 < size <= min(photograph.shape[2:]) and count > 0
+        wanted = "an odd number of pixels, at most the photograph's, and 1 or more"
+        require(fits, "size and count", wanted, (size, count))
         require(padding in ("circular", "reflect"), "padding", "circular or reflect", padding)
         self.process, self.size, self.padding = process, size, padding
         patches = F.unfold(photograph, size)[0].T  # (all, D), D = C · size²
@@ -61,8 +61,6 @@ class PatchDenoiser:
     def x0(self, x: Tensor, t: Time) -> Tensor:
         """The estimate of each pixel: the mean of the patches' centres, weighted by how well each
         patch explains the noisy one around the pixel."""
-        smallest = min(x.shape[2:])
-        require(smallest >= self.size, "x", f"at least {self.size} pixels wide", smallest)
         alpha, sigma = (float(each.flatten()[0]) for each in self.process.at(t, x))
         around = F.pad(x, (self.size // 2,) * 4, mode=self.padding)
         noisy = F.unfold(around, self.size).transpose(1, 2)  # (B, h·w, D)

@@ -53,7 +53,7 @@ class Generator(nn.Module):
         check_tensor("z", z, ("B", self.latent), self.style.weight)
         style = self.style(z)  # (B, 2 * latent)
         if self.class_embedding is not None:
-            check_labels(self, labels, z)
+            check_tensor("labels", labels, z.shape[:1], z, WHOLE, (0, self.classes - 1))
             style = style + self.class_embedding(labels)
         channels, side = self.smallest
         h = self.linear_in(z).view(-1, channels, side, side)
@@ -109,7 +109,7 @@ class Discriminator(nn.Module):
         logits = self.head(features).squeeze(1)  # (B,)
         if self.class_embedding is None:
             return logits
-        check_labels(self, labels, images)
+        check_tensor("labels", labels, images.shape[:1], images, WHOLE, (0, self.classes - 1))
         return logits + torch.einsum("bd,bd->b", self.class_embedding(labels), features)
 
 
@@ -145,8 +145,3 @@ def normalize_spectrally(network: nn.Module) -> nn.Module:
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.Embedding):
             spectral_norm(layer)
     return network
-
-
-def check_labels(network: nn.Module, labels: Tensor | None, x: Tensor) -> None:
-    """ValueError unless there is a label from 0 to classes - 1 for each sample of x."""
-    check_tensor("labels", labels, x.shape[:1], x, WHOLE, values=(0, network.classes - 1))

@@ -91,8 +91,7 @@ class TextEncoder(nn.Module):
 
     def check(self, ids: Tensor) -> None:
         weight = self.token_embedding.weight  # with the new words of a TextualInversion
-        values = (0, len(weight) - 1)
-        check_tensor("token ids", ids, ("B", "L"), weight, WHOLE, values)
+        check_tensor("token ids", ids, ("B", "L"), weight, WHOLE, (0, len(weight) - 1))
         require(ids.shape[1] <= self.length, "token ids", f"at most {self.length} in a row", ids)
 
 

@@ -112,8 +112,7 @@ class Tokenizer:
     def check_words(self, caption: str) -> None:
         if self.words is None:
             return
-        unknown = dict.fromkeys(word for word in split(caption) if word not in self.words)
-        if unknown:
+        if unknown := dict.fromkeys(word for word in split(caption) if word not in self.words):
             meant = {word: found[0] for word in unknown if (found := near(word, self.words))}
             raise ValueError(unknown_words(unknown, meant))
 
