@@ -41,7 +41,7 @@ def with_control(
     """
     if control is None:
         if (image, scale) != (None, None):
-            raise ValueError("--control-image and --control-scale need --control, a folder")
+            raise ValueError("--control-image and --control-scale need --control, a ControlNet")
         return lambda pipeline: pipeline
     if image is None:
         raise ValueError("--control needs --control-image, the picture that steers")

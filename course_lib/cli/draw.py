@@ -137,7 +137,7 @@ def draw(
 ):
     """Draw `count` pictures for each caption, write them as one grid to `out`, and return them."""
     from course_lib.common.checks import torch_seeds
-    from course_lib.recipes import load_pipeline
+    from course_lib.recipes import RECIPES, load_pipeline
 
     check_out(out)
     if count < 1:
@@ -151,7 +151,8 @@ def draw(
     folder = control if base is None else None
     if not published and any(x is not None for x in (tokenizer, size, folder)):
         only = "--tokenizer, --size and a folder for --control are only for Stable Diffusion"
-        raise ValueError(f"{only}, not for {model}")
+        own = ", ".join(name for name, each in RECIPES.items() if each.steers == model)
+        raise ValueError(f"{only}, not for {model}" + f"; its ControlNet is {own}" * bool(own))
     size = (64 if base else 512) if size is None else size
     add_control = with_control(control, control_image, control_scale, size)
     if published:

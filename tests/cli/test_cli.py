@@ -315,7 +315,7 @@ def test_sample_draws_with_a_controlnet(course, control, tmp_path):
         ("--control canny --control-image style.safetensors", 1, "cannot read the picture style"),
         ("--control canny", 2, "--control needs --control-image, the picture that steers"),
         ("--control-image edges.png", 2, "--control-image and --control-scale need --control, a"),
-        ("--control-scale 0.5", 2, "--control-image and --control-scale need --control, a folder"),
+        ("--control-scale 0.5", 2, "--control-image and --control-scale need --control, a Control"),
         (
             "--control canny --control-image edges.png --control-scale nan",
             2,
@@ -395,7 +395,7 @@ def test_a_layout_steers_our_own_model(course, layout, tmp_path):
         ),
         (
             "--control scenes-contrl --control-image layout.png",
-            "--tokenizer, --size and a folder for --control are only for Stable Diffusion",
+            "only for Stable Diffusion, not for scenes-latent; its ControlNet is scenes-control",
         ),
         (
             "--control scenes-control --control-image layout.png --size 128",
