@@ -395,7 +395,8 @@ def test_a_layout_steers_our_own_model(course, layout, tmp_path):
         ),
         (
             "--control scenes-contrl --control-image layout.png",
-            "only for Stable Diffusion, not for scenes-latent; its ControlNet is scenes-control",
+            "--tokenizer, --size and a folder for --control are only for Stable Diffusion, not for "
+            "scenes-latent; its ControlNet is scenes-control",
         ),
         (
             "--control scenes-control --control-image layout.png --size 128",
