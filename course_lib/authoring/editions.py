@@ -25,7 +25,7 @@ from course_lib.teaching.recorded_cases import FOLDER as RECORDED_CASES
 PARTS = (
     *("README.md", "LICENSE", "Makefile", "pyproject.toml", "constraints.txt", "environment.yml"),
     *("course_lib", "notebooks", "data/README.md", "data/hero.png"),
-    *("data/checkpoints", "data/emoji", "data/molecules"),
+    *("data/checkpoints", "data/emoji", "data/molecules", "data/textures"),
 )
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "*.tmp")
 

@@ -51,6 +51,15 @@ def test_the_student_edition_judges_as_the_full_one(box):
     assert int(lines[0]) > 500
 
 
+def test_it_has_all_the_data_that_the_course_ships(box):
+    """Whatever .gitignore doesn't keep out of `data`."""
+    shipped = re.findall(r"^!/(data/.+?)/?$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
+    assert len(shipped) > 5
+    for name in shipped:
+        ours = {path.relative_to(ROOT) for path in (ROOT / name).rglob("*") if path.is_file()}
+        assert (box / name).exists() and all((box / path).exists() for path in ours), name
+
+
 def test_it_is_the_edition_s_own_package_that_judges(box):
     asked = "import course_lib.exercises as e; print(e.__file__)"
     assert inside(box, "-c", asked).strip() == str(box / "course_lib/exercises/__init__.py")
