@@ -292,7 +292,7 @@ EXERCISES = {
     "12.6": Target(
         inpaint_back_and_forth,
         finished,
-        bound=0.8,  # seeds 0, 1, 2: 0.906, 0.906, 0.938; without going back 0.56, 0.38, 0.63
+        bound=0.75,  # seeds 0 to 9: 0.84 to 0.97, mean 0.90; without going back 0.38 to 0.63
         meaning="the share of finished pictures that are right is",
         well_done="Going back gives the known half time to have its say.",
         most=False,
