@@ -24,7 +24,7 @@ class PatchDenoiser:
     photograph: (1, C, H, W); size: the side of a patch in pixels, odd.
     count: how many of the photograph's patches to use, chosen at random with this seed.
     padding: "circular" for a tile, "reflect" for a picture with edges.
-    Pictures x are (B, C, h, w), of any size. All x of a batch have one time.
+    Pictures x are (B, C, h, w), with h and w of at least `size`. All x of a batch have one time.
 
     >>> network = PatchDenoiser(Diffusion("straight", "flow"), torch.rand(1, 1, 9, 9), size=3)
     >>> network(torch.zeros(2, 1, 5, 5), torch.full((2,), 500.0)).shape
@@ -61,6 +61,7 @@ class PatchDenoiser:
     def x0(self, x: Tensor, t: Time) -> Tensor:
         """The estimate of each pixel: the mean of the patches' centres, weighted by how well each
         patch explains the noisy one around the pixel."""
+        require(min(x.shape[2:]) >= self.size, "x", f"at least {self.size} pixels wide", x)
         alpha, sigma = (float(each.flatten()[0]) for each in self.process.at(t, x))
         around = F.pad(x, (self.size // 2,) * 4, mode=self.padding)
         noisy = F.unfold(around, self.size).transpose(1, 2)  # (B, h·w, D)

@@ -198,10 +198,9 @@ def check_inputs(network: nn.Module, x: Tensor, timestep: Tensor, context: Tenso
     """ValueError unless the inputs are what this UNet or DiT was built for."""
     weight = next(network.parameters())
     check_tensor("x", x, ("B", *network.input_shape), weight)
-    shapes = (), x.shape[:1], *[(x.shape[0], 2)] * network.interval
+    shapes = [(), (x.shape[0],), *[(x.shape[0], 2)] * network.interval]
     fits = timestep.shape in shapes and timestep.device == x.device
-    wanted = " or ".join(map(str, map(tuple, shapes[1:])))
-    require(fits, "timestep", f"{wanted}, as many as x", timestep)
+    require(fits, "timestep", f"{' or '.join(map(str, shapes[1:]))}, as many as x", timestep)
     if network.classes:
         check_tensor("context", context, x.shape[:1], weight, WHOLE, values=(0, network.classes))
     elif network.context_dim:

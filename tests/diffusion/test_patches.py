@@ -89,5 +89,7 @@ def test_bad_pictures_are_refused():
     for bad in (torch.zeros(2, 1, 9, 9), torch.zeros(9, 9), torch.full((1, 1, 9, 9), torch.nan)):
         with pytest.raises(ValueError, match="photograph"):
             PatchDenoiser(PROCESS, bad, size=3)
+    with pytest.raises(ValueError, match="at least 3 pixels wide"):
+        PatchDenoiser(PROCESS, photograph(), size=3)(torch.zeros(1, 1, 2, 5), torch.tensor([500.0]))
     with pytest.raises(ValueError, match="tile"):
         seam_error(torch.zeros(4, 4))
