@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from course_lib.diffusion import Diffusion, Gaussian, GaussianMixture, sample, straight, trajectory
+from course_lib.diffusion import (
+    PREDICTIONS,
+    Diffusion,
+    Gaussian,
+    GaussianMixture,
+    sample,
+    straight,
+    trajectory,
+)
 from course_lib.diffusion.few_steps import (
     average,
     consistency,
@@ -196,6 +204,63 @@ def test_the_flow_loss_is_the_eps_loss_weighted_by_one_over_alpha_squared():
     flow = FLOW.errors(as_flow, x0, None, t, eps)
     noise = noise_process.errors(lambda x, timestep, context: predicted, x0, None, t, eps)
     torch.testing.assert_close(flow, noise / (1 - t) ** 2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_any_rows_loss_over_its_squared_determinant_is_the_flows(name):
+    row = Diffusion("straight", name)
+    x0, eps, t = randn(8, 2, seed=1), randn(8, 2, seed=2), torch.linspace(0.1, 0.9, 8).double()
+    xt, predicted = FLOW.add_noise(x0, t, eps), randn(8, 2, seed=3)
+    x0_hat, eps_hat = row.x0_and_eps(predicted, xt, t)
+    errors = (predicted - row.target(x0, eps, t)) / row.determinant(t)[:, None]
+    torch.testing.assert_close(errors, (eps_hat - x0_hat) - (eps - x0))
+    expected = {"eps": 1 - t, "x0": -t, "v": (1 - t) ** 2 + t**2, "flow": torch.ones(8).double()}
+    torch.testing.assert_close(row.determinant(t), expected[name])
+
+
+def test_the_loss_is_the_distance_from_the_marginal_velocity_plus_a_constant():
+    """The constant is the mean of the mixture's minimum loss."""
+    x0 = MIXTURE.sample(200_000, torch.Generator().manual_seed(0)).double()
+    eps = randn(200_000, 2, seed=1)
+    t = torch.rand(200_000, generator=torch.Generator().manual_seed(2)).double() * 0.9 + 0.05
+    xt = FLOW.add_noise(x0, t, eps)
+    u = MIXTURE(xt, FLOW.timestep(t, xt))
+    f = u + torch.sin(3 * xt)
+    left = (f - (eps - x0)).square().mean()
+    right = (f - u).square().mean() + MIXTURE.minimum_loss(xt, t).mean()
+    assert left.item() == pytest.approx(right.item(), rel=0.01)  # 3 standard errors
+    assert (u - (eps - x0)).mean().abs() < 0.01
+
+
+def test_exchanging_the_noises_of_two_lines_that_meet_makes_their_pairs_closer():
+    t, x0, eps, other = 0.3, *randn(3, 2, seed=4)
+    other_x0 = x0 + t / (1 - t) * (eps - other)  # both lines are at the same place at t
+    torch.testing.assert_close(
+        FLOW.add_noise(x0[None], t, eps[None]), FLOW.add_noise(other_x0[None], t, other[None])
+    )
+
+    def cost(first, second):
+        return (first - x0).square().sum() + (second - other_x0).square().sum()
+
+    change = cost(other, eps) - cost(eps, other)
+    torch.testing.assert_close(change, -2 * t / (1 - t) * (eps - other).square().sum())
+
+
+def test_pairs_in_are_the_pairs_out_and_what_bends_and_what_crosses():
+    """Exact for a Gaussian, where each part is a quadratic form of the noise."""
+    noise = randn(1000, 2, seed=5)
+    noise = noise - noise.mean(0)
+    noise = noise @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov(correction=0))).mT
+    grid = [1 - i / 400 for i in range(401)]
+    path = [EXACT.flow_map(noise, 1.0, t) for t in grid]
+    chords = (noise - path[-1]).square().sum(1)
+    bent = (straightness(path, grid) * chords).mean()
+    middles = [(i + 0.5) / 400 for i in range(400)]
+    crossing = 2 * sum(EXACT.minimum_loss(X[:1], t).item() for t in middles) / 400
+    pairs_in = COVARIANCE.trace() + MEAN.square().sum() + 2
+    total = chords.mean() + bent + crossing
+    assert total.item() == pytest.approx(pairs_in.item(), abs=1e-3)
+    assert min(bent.item(), crossing) > 0.02
 
 
 def exact_network(x, timestep, context):
