@@ -28,6 +28,7 @@ from course_lib.diffusion.few_steps import (
     two_steps,
 )
 from course_lib.diffusion.schedules import shifted
+from course_lib.evaluation.metrics import Metric
 from course_lib.models import TextUNet
 from course_lib.recipes.scenes import Data, ScenesDiffusion, ScenesLatent, to
 from course_lib.training import Optimizer, Scale
@@ -76,6 +77,10 @@ class Distilled(ScenesLatent):
 
     def for_inference(self, model: nn.Module) -> nn.Module:
         return model
+
+    def losses(self, model: nn.Module, count: int) -> list[Metric]:
+        """None: the targets come from the student itself, so a loss says nothing about pictures."""
+        return []
 
     def guided_teacher(self, context: Tensor) -> Network:
         null = self.teacher.text_encoder(self.clip.ids([""]).to(context.device))
