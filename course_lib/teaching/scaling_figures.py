@@ -157,7 +157,7 @@ def law_figure(runs: Runs, grid: np.ndarray) -> Figure:
     right.set(xlim=(0, 1.15 * reach[0]), ylim=(0, 1.15 * reach[1]))
     right.set_title("Exponents that fit about as well", loc="left")
     left.legend()
-    right.legend()
+    right.legend(loc="lower left")
     return figure
 
 
