@@ -13,6 +13,7 @@ from course_lib.diffusion.few_steps import (
     flow_map,
     instant,
     mean_flow,
+    midpoint,
     optimal_coupling,
     straightness,
     two_steps,
@@ -92,6 +93,16 @@ def test_consistency_with_a_teachers_step_is_exact_to_first_order_in_its_length(
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)  # length · (length of the step)
     wrong = two_steps(marginal_velocity, marginal_velocity, X, T, T - 0.01, S)
     assert (wrong - average_velocity(X, T, S)).abs().max() > 20 * errors[1]
+
+
+def test_a_midpoint_step_is_exact_to_second_order_in_its_length():
+    errors = []
+    for length in (0.02, 0.01):
+        found = midpoint(marginal_velocity)(X, T, T - length)
+        errors.append((found - average_velocity(X, T, T - length)).abs().max().item())
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)  # Euler's error only halves
+    euler = marginal_velocity(X, T, S) - average_velocity(X, T, T - 0.01)
+    assert euler.abs().max() > 20 * errors[1]
 
 
 def test_the_exact_average_velocity_obeys_the_mean_flow_identity():
