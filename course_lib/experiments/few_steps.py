@@ -34,6 +34,7 @@ from course_lib.pipelines import LatentDiffusion, text_to_image
 from course_lib.pipelines.text_to_image import prepare
 from course_lib.recipes import RECIPES, Recipe, load_pipeline
 from course_lib.recipes.scenes_fast import (
+    Backward,
     Consistency,
     Distilled,
     FlowMap,
@@ -66,6 +67,7 @@ METHODS = {
     "flow map": FlowMap,
     "shortcut": Shortcut,
     "mean flow": MeanFlow,
+    "backward consistency": Backward,
 }
 
 

@@ -10,6 +10,7 @@ regression target. `experiments.few_steps` compares them at one budget.
 
 import functools
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,7 +19,15 @@ from torch import Tensor, nn
 
 from course_lib.common.checkpoints import load_checkpoint
 from course_lib.common.files import make_folder, write_files
-from course_lib.diffusion import Diffusion, Network, generators, guided, initial_noise, sample
+from course_lib.diffusion import (
+    Diffusion,
+    Network,
+    generators,
+    guided,
+    initial_noise,
+    sample,
+    trajectory,
+)
 from course_lib.diffusion.few_steps import (
     average,
     consistency,
@@ -28,6 +37,7 @@ from course_lib.diffusion.few_steps import (
     midpoint,
     two_steps,
 )
+from course_lib.diffusion.process import broadcast
 from course_lib.diffusion.schedules import shifted
 from course_lib.models import TextUNet
 from course_lib.recipes.scenes import Data, ScenesDiffusion, ScenesLatent, to
@@ -165,6 +175,25 @@ class Shortcut(Distilled):
         xt = PATH.add_noise(x0, t, torch.randn_like(x0))
         u = instant(teacher, context) if n == max(self.grids) else average(student, context)
         return xt, t, s, two_steps(u, u, xt, t, m, s)
+
+
+class Backward(Distilled):
+    """Consistency along the student's own path (backward distillation, Kohler et al. 2024).
+
+    The student walks from pure noise to one of its four times, as its sampler does. There it learns
+    where the teacher's ODE ends, in three second-order steps for each of those that are left.
+    """
+
+    sampler = staticmethod(consistency)
+
+    def lesson(self, teacher, student, x0, context):
+        done = torch.randint(self.steps, ()).item()
+        noise, left = torch.randn_like(x0), self.steps - done
+        path = trajectory(self.process, student, noise, context, self.steps, consistency)
+        xt, start = next(islice(path, done, None)), left / self.steps
+        end = sample(self.process, teacher, xt, context, 3 * left, "dpm++2m", start=start)
+        t = self.grid(torch.full((len(x0),), start), x0)
+        return xt, t, torch.zeros_like(t), (xt - end) / broadcast(t, xt)
 
 
 class MeanFlow(Distilled):
