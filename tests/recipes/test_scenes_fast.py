@@ -14,13 +14,14 @@ from course_lib.recipes.scenes_fast import (
     Distilled,
     FlowMap,
     MeanFlow,
+    MultistepConsistency,
     Reflow,
     ScenesFast,
     Shortcut,
 )
 from course_lib.training import Scale
 
-METHODS = [Distilled, Consistency, FlowMap, Shortcut, MeanFlow]
+METHODS = [Distilled, Consistency, MultistepConsistency, FlowMap, Shortcut, MeanFlow]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,16 @@ def test_the_lesson_is_about_steps_that_the_sampler_takes(method, recipe, data, 
     if method is Shortcut:  # the sampler's own grid, at its shift
         places = torch.tensor([2 * k / 16 / (1 + k / 16) for k in range(17)])
         assert torch.cdist(t[:, None], places[:, None]).min(1).values.max() < 1e-6
+
+
+def test_multistep_consistency_stays_within_a_part_of_the_grid(recipe):
+    """With n parts of 16 cells, a step from k ends at the last multiple of 16 / n below k."""
+    lesson = MultistepConsistency.__new__(MultistepConsistency)
+    k, found = torch.arange(1, 17), set()
+    torch.manual_seed(0)
+    for _ in range(20):
+        found.add(tuple(lesson.ends(k).tolist()))
+    assert found == {(0,) * 16, (0,) * 8 + (8,) * 8, (0,) * 4 + (4,) * 4 + (8,) * 4 + (12,) * 4}
 
 
 def test_guidance_is_in_the_target(recipe, data):
