@@ -30,13 +30,17 @@ GOAL = -0.02  # of the difference from the teacher, at 4 evaluations
 STYLES = {  # variant -> (colour, marker, dash)
     "teacher": (GREY, "o", "--"),
     "guidance only": (SKY, "v", "-"),
+    "guidance only, ancestral": (SKY, "p", ":"),
     "reflow": (ORANGE, "s", "-"),
     "reflow again": (RED, "D", "-"),
     "consistency": (PINK, "^", "-"),
+    "multistep consistency": (PINK, "<", "--"),
+    "backward consistency": (PINK, "*", ":"),
     "flow map": (GREEN, "P", "-"),
     "shortcut": (BLUE, "o", "-"),
     "mean flow": (INK, "X", "-"),
 }
+SHORT = 1, 2, 4  # evaluations, as on the leaderboard
 REFLOWS = "teacher", "guidance only", "reflow", "reflow again"
 NAMES = {"teacher": "teacher, ODE", "reflow again": "reflow, twice"}  # for the reader
 
@@ -110,7 +114,7 @@ def shares(axis: Axes, runs: Runs) -> None:
     axis.set(xscale="log", xlabel="evaluations of the network", ylabel="right, %", ylim=(-3, 103))
     axis.set_xticks([1, 2, 4, 8, 20, 40], [1, 2, 4, 8, 20, 40])
     axis.minorticks_off()
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower right")
 
 
 # ---- all methods at one budget -----------------------------------------------------------------
@@ -147,20 +151,22 @@ def verdict(run: Result, steps: int = 4, goal: float = GOAL) -> str:
 
 
 def comparison_table(runs: Runs) -> str:
-    """A line for each trained method, best first: its training, and how it compares."""
-    columns = "".join(f"{n:>4} step{'s' * (n > 1):1}" for n in (1, 2, 4))
-    lines = [f"{'':15}{'training':>10} {'minutes':>8}{columns}  4 steps less the teacher, points"]
+    """A line for each method, best first: its training, its shares, and how it compares."""
+    columns = "".join(f"{n:>4} step{'s' * (n > 1):1}" for n in SHORT)
+    lines = [f"{'':25}{'training':>9}{'minutes':>8}{columns}  4 steps less the teacher, points"]
     for run in best_first(runs):
-        cells = "".join(f"{right_at(run, n):>10}" for n in (1, 2, 4))
-        minutes, steps = run.metrics["cpu_minutes"], f"{run.settings['steps']:,}"
-        lines.append(f"{name_of(run):15}{steps:>10} {minutes:8.1f}{cells}  {points(run, 4)}")
+        cells = "".join(f"{right_at(run, n):>10}" for n in SHORT)
+        minutes = run.metrics.get("cpu_minutes")  # another run's network has cost nothing
+        spent = "" if minutes is None else f"{minutes:.1f}"
+        start = f"{name_of(run):25}{run.settings['steps']:>9,}{spent:>8}"
+        lines.append(f"{start}{cells}  {points(run, 4)}")
     return "\n".join(lines)
 
 
 @styled
 def comparison_figure(runs: Runs) -> Figure:
     """Left: the share right of every method. Right: the difference at 4 steps, with the goal."""
-    figure, (left, right) = canvas(1, 2, size=(10, 4.1))
+    figure, (left, right) = canvas(1, 2, size=(10.4, 4.6))
     shares(left, [*chosen(runs, ["teacher"]), *best_first(runs)])
     left.set_title("Pictures that are right in everything", loc="left")
     differences(right, best_first(runs), steps=4)
