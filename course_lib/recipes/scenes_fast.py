@@ -266,8 +266,10 @@ class ReflowAgain(Reflow):
         self.teacher = load_checkpoint(TextUNet, first)
 
 
-class ScenesFast(Shortcut):
-    """The method that trains best in minutes."""
+class ScenesFast(Backward):
+    """The method that gets most pictures right in four steps, trained for longer."""
+
+    settings = Distilled.settings | dict(steps=1600)
 
 
 RECIPES = (ScenesFast,)
