@@ -26,7 +26,7 @@ EMOJI = [
 ]
 
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps; auto picks the best available")]
-Steps = Annotated[int, typer.Option(help="sampling steps")]
+Steps = Annotated[int | None, typer.Option(help="sampling steps, default: the model's")]
 Scale = Annotated[float | None, typer.Option(help="guidance scale (1: none), default: the model's")]
 Sampler = Annotated[
     str | None,
@@ -67,7 +67,7 @@ def demo(device: Device = "auto", seed: Seed = 0, out: Out = Path("outputs/demo.
 
 def sample(
     captions: Annotated[list[str], typer.Argument(help="one or more, each in quotes")],
-    steps: Steps = 20,
+    steps: Steps = None,
     scale: Scale = None,
     sampler: Sampler = None,
     seed: Seed = 0,
@@ -160,6 +160,8 @@ def draw(
     else:
         pipeline = load_pipeline(model, device)
     pipeline = add_control(add_lora(pipeline))
+    if options.get("steps") is None:
+        options["steps"] = 20 if published else RECIPES[model].steps
     texts, seeds = zip(*((c, seed + i) for c in captions for i in range(count)), strict=True)
     images, seconds = pictures(pipeline, texts, seeds, 1 if published else 64, **options)
     columns = min(count, 8) if count > 1 else min(len(captions), 4)

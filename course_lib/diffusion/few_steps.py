@@ -47,6 +47,21 @@ def average(network: Network, context: Tensor | None = None) -> Velocity:
     return lambda x, t, s: network(x, Schedule.timesteps * torch.stack([t, s], 1), context)
 
 
+def midpoint(velocity: Velocity) -> Velocity:
+    """The average velocity of a second-order step: the velocity half-way, where Euler would be.
+
+    >>> falling = lambda x, t, s: t[:, None]
+    >>> midpoint(falling)(torch.zeros(1, 1), torch.ones(1), torch.zeros(1))  # exact: ∫ t dt = 1/2
+    tensor([[0.5000]])
+    """
+
+    def average_velocity(x: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        m = (t + s) / 2
+        return velocity(x - broadcast(t - m, x) * velocity(x, t, m), m, s)
+
+    return average_velocity
+
+
 def two_steps(first: Velocity, second: Velocity, x: Tensor, t: Tensor, m: Tensor, s: Tensor):
     """The average velocity from t to s of two steps, through m: (B, ...), for t > s.
 

@@ -11,7 +11,8 @@ outputs/few_steps/METHOD/seed-SEED. The final weights stay there as model.safete
 
 "teacher" isn't trained, but measured: with guidance and DDIM at each number of steps, so its
 evaluations are twice as many. Its verdicts are kept for `course leaderboard few-steps`.
-"scenes-fast" is the published checkpoint. "reflow again" needs the result of "reflow".
+"scenes-fast" is the published checkpoint. "reflow again" needs the weights of "reflow", and
+"guidance only, ancestral" draws with those of "guidance only".
 """
 
 import functools
@@ -34,10 +35,12 @@ from course_lib.pipelines import LatentDiffusion, text_to_image
 from course_lib.pipelines.text_to_image import prepare
 from course_lib.recipes import RECIPES, Recipe, load_pipeline
 from course_lib.recipes.scenes_fast import (
+    Backward,
     Consistency,
     Distilled,
     FlowMap,
     MeanFlow,
+    MultistepConsistency,
     Reflow,
     ReflowAgain,
     Shortcut,
@@ -56,14 +59,22 @@ class GuidanceOnly(Distilled):
     sampler = "ddim"
 
 
+class Ancestral(GuidanceOnly):
+    """The same network with the teacher's sampler, which adds noise."""
+
+    sampler = "ancestral"
+
+
 METHODS = {
     "guidance only": GuidanceOnly,
     "reflow": Reflow,
     "reflow again": ReflowAgain,
     "consistency": Consistency,
+    "multistep consistency": MultistepConsistency,
     "flow map": FlowMap,
     "shortcut": Shortcut,
     "mean flow": MeanFlow,
+    "backward consistency": Backward,
 }
 
 
@@ -78,6 +89,9 @@ def run(variant: str, seed: int) -> Outcome:
             settings=settings(model.card["steps"], model),
             metrics={"cpu_minutes": model.card["cpu_minutes"]} | grade(RECIPES[variant](), model),
         )
+    if variant == "guidance only, ancestral":
+        model = load_checkpoint(TextUNet, weights("guidance only", seed))
+        return Outcome(settings(model.card["steps"], model), grade(Ancestral(), model))
     folder = OUTPUTS / variant.replace(" ", "-") / f"seed-{seed}"
     recipe = method(variant, seed)
     training = resumable(recipe, seed, BUDGET, folder)
@@ -90,10 +104,15 @@ def run(variant: str, seed: int) -> Outcome:
     )
 
 
+def weights(variant: str, seed: int) -> Path:
+    """Where a run of that method has left its weights."""
+    return OUTPUTS / variant.replace(" ", "-") / f"seed-{seed}" / "model.safetensors"
+
+
 def method(variant: str, seed: int) -> Recipe:
     """The recipe of that method; reflow keeps its pairs in a folder."""
     if variant == "reflow again":
-        recipe = ReflowAgain(OUTPUTS / "reflow" / f"seed-{seed}" / "model.safetensors")
+        recipe = ReflowAgain(weights("reflow", seed))
     else:
         recipe = METHODS[variant]()
     if isinstance(recipe, Reflow):
@@ -140,7 +159,8 @@ def grade(recipe: Distilled, model: TextUNet) -> dict[str, float]:
     if reference is None:
         raise ValueError("the teacher isn't measured yet: first run this study's variant 'teacher'")
     metrics = {}
-    for steps in STEPS:
+    few = callable(recipe.sampler)  # one that is made for few steps; the others have a name
+    for steps in STEPS[:-1] if few else STEPS:
         metrics |= compared(
             functools.partial(text_to_image, pipeline, steps=steps), steps, reference
         )
@@ -172,7 +192,8 @@ def mean_straightness(pipeline: LatentDiffusion, count: int = 64) -> float:
     return straightness(path, sigmas).mean().item()
 
 
-STUDY = Study("few_steps", ["teacher", *METHODS, "scenes-fast"], (0,), run, threads=1)
+VARIANTS = ["teacher", *METHODS, "guidance only, ancestral", "scenes-fast"]
+STUDY = Study("few_steps", VARIANTS, (0,), run, threads=1)
 
 if __name__ == "__main__":
     STUDY.main()

@@ -21,7 +21,8 @@ from course_lib.datasets.scenes import Scenes
 from course_lib.datasets.scenes.grammar import COLOURS
 from course_lib.datasets.scenes.review import WORDS, review
 from course_lib.diffusion import Diffusion
-from course_lib.models import attention_maps, heat_map
+from course_lib.diffusion.few_steps import flow_map
+from course_lib.models import UNet, attention_maps, heat_map
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -65,6 +66,14 @@ def test_every_part_computes_what_pytorch_does(exported, toy_pipeline):
     assert_close(run(files["vae_decoder"], z=x)[0], model.vae.decode(x))
     images = torch.rand(3, 3, 32, 32, generator=draw) * 2 - 1
     assert_close(run(files["vae_encoder"], images=images)[0], model.vae.encode(images))
+
+
+def test_a_network_of_average_velocities_is_exported_with_the_end_of_the_step(toy_pipeline):
+    unet = UNet(**toy_pipeline.unet.kwargs | dict(interval=True))
+    part = onnx_files.parts(replace(toy_pipeline, unet=unet))[1]
+    start, end = part.inputs["timestep"].unbind(1)
+    assert part.inputs["timestep"].shape == (2, 2) and (end < start).all()
+    part.network(**part.inputs)
 
 
 def test_no_file_tells_where_it_was_made(exported):
@@ -220,9 +229,10 @@ def test_another_folder_s_manifest_is_left_alone(folder, tmp_path):
 
 def test_a_model_that_the_page_cannot_draw_with_is_refused(folder, monkeypatch, toy_pipeline):
     table = replace(toy_pipeline, process=Diffusion("linear", "eps"))
-    monkeypatch.setattr(build, "load_pipeline", lambda name: table)
-    with pytest.raises(ValueError, match=r"straight schedule.*; toy is not one"):
-        folder(names=["toy"])
+    for refused in (table, replace(toy_pipeline, sampler=flow_map)):
+        monkeypatch.setattr(build, "load_pipeline", lambda name, refused=refused: refused)
+        with pytest.raises(ValueError, match=r"straight schedule.*; toy is not one"):
+            folder(names=["toy"])
 
 
 # --- the packages from npm -----------------------------------------------------------------------

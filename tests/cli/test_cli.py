@@ -121,6 +121,19 @@ def test_count_draws_each_caption_so_often_with_seeds_of_its_own(course, toy, mo
     assert options == dict(steps=2, scale=2.5, sampler="heun")
 
 
+def test_without_steps_a_model_draws_in_its_own_number(course, toy, monkeypatch):
+    asked = []
+
+    def spy(model, captions, seeds, steps, **options):
+        asked.append(steps)
+        return torch.zeros(len(captions), 3, 32, 32)
+
+    monkeypatch.setattr(pipelines, "text_to_image", spy)
+    for model in ("scenes-latent", "scenes-fast"):
+        assert course("sample", "a red circle", "--model", model).status == 0
+    assert asked == [20, 4]
+
+
 def test_sample_draws_what_is_unusual_with_one_line_for_each_thing(
     course, monkeypatch, toy_pipeline, tmp_path
 ):

@@ -21,6 +21,7 @@ from course_lib.diffusion.few_steps import (
     flow_map,
     instant,
     mean_flow,
+    midpoint,
     optimal_coupling,
     straightness,
     two_steps,
@@ -100,6 +101,16 @@ def test_consistency_with_a_teachers_step_is_exact_to_first_order_in_its_length(
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)  # length · (length of the step)
     wrong = two_steps(marginal_velocity, marginal_velocity, X, T, T - 0.01, S)
     assert (wrong - average_velocity(X, T, S)).abs().max() > 20 * errors[1]
+
+
+def test_a_midpoint_step_is_exact_to_second_order_in_its_length():
+    """Of dx/dt = x, whose average velocity over h is x (1 - exp(-h)) / h."""
+    errors = []
+    for length in (0.02, 0.01):
+        found = midpoint(lambda x, t, s: x)(X, T, T - length)
+        exact = X * (1 - torch.exp(times(-length))) / length
+        errors.append((found - exact).abs().max().item())
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)  # Euler's error only halves
 
 
 def test_the_exact_average_velocity_obeys_the_mean_flow_identity():

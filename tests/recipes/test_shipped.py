@@ -21,9 +21,9 @@ SHIPPED = [n for n in published() if n.startswith(("scenes-", "emoji-")) and n n
 def test_all_shipped_files_together_stay_small():
     sizes = {path.stem: path.stat().st_size for path in FOLDER.glob("*.safetensors")}
     emoji = sum(size for name, size in sizes.items() if name.startswith("emoji-"))
-    control = sizes["scenes-control"]
-    assert emoji <= 30_000_000 and control <= 6_000_000
-    assert sum(sizes.values()) - emoji - control < 30_000_000
+    control, fast = sizes["scenes-control"], sizes.get("scenes-fast", 0)
+    assert emoji <= 30_000_000 and control <= 6_000_000 and fast <= 13_000_000
+    assert sum(sizes.values()) - emoji - control - fast < 30_000_000
 
 
 def test_the_list_of_checksums_is_of_the_models_that_ship():

@@ -4,9 +4,10 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from course_lib.models import SD15_UNET, UNet, UNetBlock
+from course_lib.models import SD15_UNET, DiT, UNet, UNetBlock
 from course_lib.teaching import (
     schematics,
+    schematics_dit,
     schematics_latent,
     schematics_lora,
     schematics_reward,
@@ -26,6 +27,7 @@ DRAWN = {
     "sd15": lambda: schematics.unet_schematic(on_meta(**SD15_UNET), 64),
     "block": lambda: schematics.unet_block_schematic(UNetBlock(16, 32, 64, 128)),
     "controlnet": lambda: schematics.controlnet_schematic(on_meta(**SD15_UNET), 64),
+    "dit": lambda: schematics_dit.dit_schematic(DiT(in_channels=12, size=8, patch_size=1)),
     "lora": lambda: schematics_lora.lora_schematic(192, 128, 4),
     "reward": lambda: schematics_reward.reward_schematic(),
     "autoencoder": lambda: schematics_latent.autoencoder_schematic((64,), (16,)),

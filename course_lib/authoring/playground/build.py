@@ -121,8 +121,8 @@ def check(name: str, model: LatentDiffusion) -> None:
     """ValueError for a model that needs what the page doesn't have."""
     schedule, prediction = model.process.schedule, model.process.prediction
     fits = isinstance(schedule, Straight) and prediction in PREDICTIONS
-    if not fits or model.clip.tokenizer.words is None:
-        known = "a straight schedule, a named prediction, and a closed list of words"
+    if not fits or model.clip.tokenizer.words is None or not isinstance(model.sampler, str):
+        known = "a straight schedule, a named prediction and sampler, and a closed list of words"
         raise ValueError(f"the page draws with models that have {known}; {name} is not one")
 
 

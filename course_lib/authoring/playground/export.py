@@ -3,6 +3,7 @@
     text_encoder   ids (B, L)                              -> context (B, L, D)
     unet           x (B, C, h, w), timestep (B,), context  -> prediction (B, C, h, w),
                                                               attention (B, L, h, w)
+                   timestep (B, 2) for a U-Net with interval=True: see `diffusion.few_steps`
     vae_decoder    z (B, C, h, w)                          -> images (B, 3, H, W)
     vae_encoder    images (B, 3, H, W)                     -> z (B, C, h, w)
 
@@ -74,7 +75,10 @@ def parts(model: LatentDiffusion) -> list[Part]:
     ids = torch.randint(len(words), (2, words.length), generator=draw)
     with torch.no_grad():
         context = encoder(ids)
-    noisy = {"x": x, "timestep": torch.tensor([999.0, 250.0]), "context": context}
+    timestep = torch.tensor([999.0, 250.0])
+    if model.unet.interval:  # where a step starts, and where it ends
+        timestep = torch.stack([timestep, timestep / 2], 1)
+    noisy = {"x": x, "timestep": timestep, "context": context}
     return [
         Part("text_encoder", encoder, {"ids": ids}, ("context",)),
         Part("unet", WithAttention(model.unet), noisy, ("prediction", "attention")),
