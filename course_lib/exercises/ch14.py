@@ -1,5 +1,7 @@
 """Chapter 14: velocities of other paths, a loss by another name, reflow, long steps, patches."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -205,7 +207,7 @@ def target(u, x, times):
 def walked(u, x, times, sign=1):
     """The points on the way, the first included, and the average velocity of each step."""
     points, velocities = [x], []
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         velocities.append(u(points[-1], t, s))
         points.append(points[-1] - sign * (t - s) * velocities[-1])
     return points, velocities
@@ -220,7 +222,7 @@ def plain_mean(u, x, times):
 def never_moved(u, x, times):
     """Every step is asked for at the start. The second step starts where the first one ended."""
     lengths = times[:-1] - times[1:]
-    each = [u(x, t, s) for t, s in zip(times[:-1], times[1:], strict=True)]
+    each = [u(x, t, s) for t, s in pairwise(times)]
     return ((lengths * torch.stack(each)).sum(0) / lengths.sum(0)).detach()
 
 

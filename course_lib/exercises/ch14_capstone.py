@@ -1,9 +1,8 @@
-"""Exercise 14.7, chapter 14's capstone: a shortcut model, trained on points and drawn in few steps.
-
-Measured on 2 CPU cores, with seeds and variants one at a time; see the bound.
-"""
+"""Exercise 14.7, chapter 14's capstone: a shortcut model, trained on points and drawn in few steps."""
 
 from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +14,19 @@ from course_lib.teaching.check import Target, Unusable
 STEPS, COUNT, STD = 2000, 4000, 0.1
 
 
+class Call(NamedTuple):
+    """An evaluation of the network: where, from when, until when, and the velocity."""
+
+    x: Tensor
+    t: Tensor
+    s: Tensor
+    u: Tensor
+
+
 class IntervalNetwork(nn.Module):
     """u(x, t, s): the average velocity from t to s, for points x (B, 2) and times (B, 1)."""
 
-    asked: list[tuple[Tensor, Tensor]] = []  # the times of each call, of copies too
+    asked: "list[Call]" = []  # all calls, of copies too
 
     def __init__(self, width: int = 96):
         super().__init__()
@@ -30,14 +38,15 @@ class IntervalNetwork(nn.Module):
     def forward(self, x: Tensor, t: Tensor, s: Tensor) -> Tensor:
         for name, time in {"t": t, "s": s}.items():
             shaped(time, (len(x), 1), name)
-        self.asked.append((t.detach(), s.detach()))
         waves = [
             f(k * torch.pi * time)
             for time in (t, s)
             for f in (torch.sin, torch.cos)
             for k in (0.5, 1, 2, 4)
         ]
-        return self.layers(torch.cat([x, *waves], dim=1))
+        u = self.layers(torch.cat([x, *waves], dim=1))
+        self.asked.append(Call(*(each.detach().clone() for each in (x, t, s, u))))
+        return u
 
 
 def shortcut_model(network, points, steps):
@@ -115,11 +124,9 @@ def sliced_distance(a: Tensor, b: Tensor, directions: int = 32) -> float:
 
 # ---- mistakes ----------------------------------------------------------------------------------
 
-Times = list[tuple[Tensor, Tensor]]
 
-
-def watched(answer: Callable) -> tuple[Times, Times]:
-    """The times at which the answer asks the network: in three training steps, in two steps."""
+def watched(answer: Callable) -> tuple[list[Call], list[Call]]:
+    """The evaluations of the network in three training steps, and in drawing with two."""
     IntervalNetwork.asked.clear()
     draw = answer(IntervalNetwork(), gaussian_ring(300, std=STD), 3)
     training = list(IntervalNetwork.asked)
@@ -140,7 +147,27 @@ def network_left_as_it_was(answer: Callable) -> bool:
 def trained_on_instants(answer: Callable) -> bool:
     """In training you only ask for steps of length 0, from t to t. That is plain flow matching: the
     network never learns what a long step is."""
-    return all(torch.equal(t, s) for t, s in watched(answer)[0])
+    return all(torch.equal(call.t, call.s) for call in watched(answer)[0])
+
+
+def started_elsewhere(answer: Callable) -> bool:
+    """The second of your two short steps doesn't start where the first one ended. Move x by minus
+    the length of the first step times its velocity."""
+    for a, b in pairwise(watched(answer)[0]):
+        follows = a.x.shape == b.x.shape and torch.equal(a.s, b.t) and not torch.equal(a.t, a.s)
+        if follows and not torch.allclose(b.x, a.x - (a.t - a.s) * a.u, atol=1e-4):
+            return True
+    return False
+
+
+def asked_for_the_whole(answer: Callable) -> bool:
+    """For the first of your two short steps, you ask for the velocity of the whole long step. Tell
+    the network that this step ends half-way."""
+    for a, b in pairwise(watched(answer)[0]):
+        together = a.x.shape == b.x.shape and torch.equal(a.s, b.s) and (a.t > b.t).any()
+        if together and torch.allclose(b.x, a.x - (a.t - b.t) * a.u, atol=1e-4):
+            return True
+    return False
 
 
 def too_many_evaluations(answer: Callable) -> bool:
@@ -150,24 +177,28 @@ def too_many_evaluations(answer: Callable) -> bool:
 
 def started_at_the_clean_end(answer: Callable) -> bool:
     """Your first step doesn't start at t = 1, where the noise is. Time runs down, from 1 to 0."""
-    return watched(answer)[1][0][0].min().item() < 0.99
+    return watched(answer)[1][0].t.min().item() < 0.99
 
 
 def drawn_in_instants(answer: Callable) -> bool:
     """In drawing you ask the network for steps of length 0. Tell it where each step ends."""
-    return any(torch.equal(t, s) for t, s in watched(answer)[1])
+    return any(torch.equal(call.t, call.s) for call in watched(answer)[1])
 
 
 EXERCISES = {
     "14.7": Target(
         shortcut_model,
         draws,
-        bound=0.17,
+        # seeds 0 to 6: 0.11 to 0.19, mean 0.14; another optimizer, schedule or choice of steps: 0.10
+        # to 0.16; eleven unsound ones: 0.29 (only short steps) to 0.94, or infinite
+        bound=0.24,
         meaning="the largest distance from the data is",
         well_done="One training, and the number of steps is chosen when you draw.",
         misconceptions=[
             network_left_as_it_was,
             trained_on_instants,
+            started_elsewhere,
+            asked_for_the_whole,
             too_many_evaluations,
             started_at_the_clean_end,
             drawn_in_instants,

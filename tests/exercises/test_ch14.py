@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def test_the_target_of_two_steps_is_the_librarys():
 def test_targets_in_any_style_are_right():
     def displacements(u, x, times):
         total = torch.zeros_like(x)
-        for t, s in zip(times, times[1:], strict=False):
+        for t, s in pairwise(times):
             total = total + (t - s) * u(x - total, t, s).detach()
         return total / (times[0] - times[-1])
 
@@ -162,7 +163,7 @@ def changed(network, points, steps, moved=1.0, fresh=False, ask=True, small=True
         goal = (torch.randn(256, 2) if fresh else eps) - x0
         with torch.no_grad():
             half, a, b, c = (t - s)[:64] / 2, t[:64], (t + s)[:64] / 2, s[:64]
-            first = network(x[:64], a, b if ask else a)
+            first = network(x[:64], a, {True: b, False: a, "whole": c}[ask])
             second = network(x[:64] - moved * half * first, b, c if ask else b)
         goal = torch.cat([(first + second) / 2, goal[64:]])
         loss = (network(x, t, s) - goal).square().mean()
@@ -177,7 +178,7 @@ def changed(network, points, steps, moved=1.0, fresh=False, ask=True, small=True
 def drawn(network, noise, evaluations, instants=False, upwards=False, twice=False):
     x = noise
     times = [1 - n / evaluations for n in range(evaluations + 1)]
-    for t, s in zip(times, times[1:], strict=False):
+    for t, s in pairwise(times):
         t, s = (torch.full((len(x), 1), each) for each in ((1 - t, 1 - s) if upwards else (t, s)))
         u = network(x, t, t if instants else s)
         u = network(x, t, s) if twice else u
@@ -229,7 +230,9 @@ def test_an_attempt_is_told_from_none():
         (sampled(twice=True), "too_many_evaluations"),
         (sampled(upwards=True), "started_at_the_clean_end"),
         (sampled(instants=True), "drawn_in_instants"),
-        (lambda *inputs: changed(*inputs, moved=0.0), None),
+        (lambda *inputs: changed(*inputs, moved=0.0), "started_elsewhere"),
+        (lambda *inputs: changed(*inputs, moved=2.0), "started_elsewhere"),
+        (lambda *inputs: changed(*inputs, ask="whole"), "asked_for_the_whole"),
         (lambda *inputs: changed(*inputs, ask=False), None),
         (lambda *inputs: changed(*inputs, fresh=True), None),
         (lambda network, points, steps: changed(network, points, 50), None),
