@@ -365,6 +365,18 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "found < limit => found <= limit"
         ],
     },
+    "14.2": {
+        SQUARED: [
+            "d_alpha - alpha / sigma * d_sigma => -(d_alpha - alpha / sigma * d_sigma)",
+            "d_alpha - alpha / sigma * d_sigma => alpha / sigma * d_sigma - d_alpha",
+        ]
+    },
+    "14.4": {
+        SQUARED: [
+            "student(xt, t) - (noise - x0) => noise - x0 - student(xt, t)",
+            "student(xt, t) - (noise - x0) => -(student(xt, t) - (noise - x0))",
+        ]
+    },
     "16.1": {
         "only the sign of a gap counts, and the root of a negative one is neither": [
             "others[None] - members[:, None] => 2 * (others[None] - members[:, None])",
