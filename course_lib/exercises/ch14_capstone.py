@@ -1,4 +1,4 @@
-"""Exercise 14.7, chapter 14's capstone: a shortcut model, trained on points and drawn in few steps."""
+"""Exercise 14.7, the capstone: a shortcut model, trained on points and drawn in few steps."""
 
 from collections.abc import Callable
 from itertools import pairwise
