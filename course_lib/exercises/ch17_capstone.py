@@ -1,4 +1,4 @@
-"""Chapter 17: the capstone, one training step of a GAN, judged by the modes that it draws in the end."""
+"""Chapter 17: the capstone, one training step of a GAN, judged by the modes that it ends with."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from course_lib.exercises.capstones import shaped
 from course_lib.teaching.check import Target
 from course_lib.teaching.point_networks import perceptron
 
-STEPS, BATCH, LATENT, WIDTH = 2000, 128, 8, 64
+STEPS, BATCH, LATENT, WIDTH = 1200, 128, 8, 64
 RATE, R1 = 3e-3, 0.1
 SAMPLES, MODES, STD = 4000, 8, 0.1
 
@@ -110,6 +110,11 @@ def generator_not_moved_by_the_discriminator(answer) -> bool:
     return moved(answer)[0][0].norm() < 1e-3
 
 
+def discriminator_not_moved(answer) -> bool:
+    """Your discriminator doesn't move: call its optimiser's `step` after its `backward`."""
+    return moved(answer, rates=(0.0, 0.1))[0][1].norm() == 0
+
+
 def generator_flees(answer) -> bool:
     """Your generator moves to where the discriminator's logit is lower. It wants to be taken for
     real: minimise −log D(G(z))."""
@@ -134,12 +139,13 @@ EXERCISES = {
     "17.7": Target(
         train_step,
         trained_samples,
-        bound=0.7,
+        bound=0.55,
         meaning="the share of the ring that your generator draws is",
         well_done="Two losses, one penalty, and each gradient only where it belongs.",
         most=False,
         misconceptions=[
             generator_not_moved_by_the_discriminator,
+            discriminator_not_moved,
             generator_flees,
             saturating,
             old_gradients_left,

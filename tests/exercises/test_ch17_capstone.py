@@ -63,6 +63,7 @@ NAMED = {
     "attached": "generator_not_moved_by_the_discriminator",
     "detached": "generator_not_moved_by_the_discriminator",
     "no step of the generator": "generator_not_moved_by_the_discriminator",
+    "discriminator never moves": "discriminator_not_moved",
     "wrong sign": "generator_flees",
     "saturating": "saturating",
     "old gradients": "old_gradients_left",
@@ -71,7 +72,7 @@ NAMED = {
 }
 
 
-UNNAMED = "labels exchanged", "discriminator never moves"  # only the training tells
+UNNAMED = ("labels exchanged",)  # only the training tells
 
 
 def with_mistake(mistake):
