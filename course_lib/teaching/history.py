@@ -8,6 +8,7 @@ slightly different ways, so differences of a few tenths mean nothing.
 
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from course_lib.teaching.style import BLUE, GREEN, GREY, ORANGE, canvas, styled
@@ -91,25 +92,40 @@ EVENTS = [
 ]  # fmt: skip
 
 
+def in_turn(events: list[Event]) -> list[float]:
+    """The heights of the names, in turn."""
+    seen, lifts = dict.fromkeys(LANES, 0), []
+    for event in events:
+        lifts.append(HEIGHTS[seen[event.lane] % USED[event.lane]])
+        seen[event.lane] += 1
+    return lifts
+
+
+def draw_lanes(axes: Axes, events: list[Event], lifts: list[float], apart: float = 1) -> None:
+    """Each event as a dot in its lane, with its name so much above it, or below.
+
+    apart: the distance of two lanes.
+    """
+    heights = {name: apart * i for i, name in enumerate(reversed(LANES))}
+    for event, lift in zip(events, lifts, strict=True):
+        colour, height = LANES[event.lane], heights[event.lane]
+        axes.plot(event.year, height, "o", color=colour, markersize=6)
+        axes.plot([event.year] * 2, [height, height + lift], color=GREY, linewidth=0.6)
+        above = "bottom" if lift > 0 else "top"
+        white = dict(facecolor="white", edgecolor="none", pad=0.6)  # hides lines behind a name
+        axes.text(event.year, height + lift, event.name, size=8, ha="center", va=above, bbox=white)
+    axes.set(yticks=list(heights.values()))
+    axes.set_yticklabels(heights)
+    axes.grid(axis="y")
+
+
 @styled
 def timeline_figure() -> Figure:
     """Above: who published what when, in three lanes. Below: CIFAR-10 Fréchet distance by date."""
     figure, (lanes, scores) = canvas(2, 1, size=(9, 6.2))
-    heights = {name: i for i, name in enumerate(reversed(LANES))}
-    seen = dict.fromkeys(LANES, 0)
-    for event in EVENTS:
-        colour, height = LANES[event.lane], heights[event.lane]
-        lift = HEIGHTS[seen[event.lane] % USED[event.lane]]
-        seen[event.lane] += 1
-        lanes.plot(event.year, height, "o", color=colour, markersize=6)
-        lanes.plot([event.year] * 2, [height, height + lift], color=GREY, linewidth=0.6)
-        above = "bottom" if lift > 0 else "top"
-        white = dict(facecolor="white", edgecolor="none", pad=0.6)  # hides lines behind a name
-        lanes.text(event.year, height + lift, event.name, size=8, ha="center", va=above, bbox=white)
-    lanes.set(xlim=(2013.4, 2023.6), ylim=(-0.8, 2.65), yticks=list(heights.values()))
-    lanes.set_yticklabels(heights)
+    draw_lanes(lanes, EVENTS, in_turn(EVENTS))
+    lanes.set(xlim=(2013.4, 2023.6), ylim=(-0.8, 2.65))
     lanes.set_title("From adversarial networks to Stable Diffusion", loc="left")
-    lanes.grid(axis="y")
 
     for lane, marker in (("adversarial", "s"), ("diffusion", "o")):
         points = [event for event in EVENTS if event.lane == lane and event.fid]
@@ -135,8 +151,13 @@ def sources() -> str:
     """All events as a Markdown table with links."""
     rows = ["| | | idea | CIFAR-10 FID |", "|---|---|---|---|"]
     for event in EVENTS:
-        year, month = event.date
-        link = f"[{event.name}](https://arxiv.org/abs/{event.arxiv})"
         fid = f"{event.fid} ({event.source})" if event.fid else ""
-        rows.append(f"| {year}-{month:02} | {link}, {event.authors} | {event.idea} | {fid} |")
+        rows.append(f"{row(event)} {fid} |")
     return "\n".join(rows)
+
+
+def row(event: Event) -> str:
+    """The event's month, link, authors and idea as the start of a row."""
+    year, month = event.date
+    link = f"[{event.name}](https://arxiv.org/abs/{event.arxiv})"
+    return f"| {year}-{month:02} | {link}, {event.authors} | {event.idea} |"

@@ -426,6 +426,41 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "prior => prior / 2 (2)",
         ],
     },
+    "17.3": {
+        "u and v change sign together, and so does nothing else": [
+            "kernel.flatten(1) => -kernel.flatten(1)",
+            "kernel => -kernel",
+            "F.normalize(matrix.T @ u, dim=0) => -F.normalize(matrix.T @ u, dim=0)",
+            "matrix.T @ u => -(matrix.T @ u)",
+            "matrix => -matrix",
+            "u => -u",
+        ],
+        UNIT: [
+            *("matrix.T @ u => 2 * (matrix.T @ u)", "matrix.T @ u => matrix.T @ u / 2"),
+            *("matrix => 2 * matrix", "matrix => matrix / 2", "u => 2 * u", "u => u / 2"),
+            *("matrix @ v => 2 * (matrix @ v)", "matrix @ v => matrix @ v / 2"),
+            *("matrix => 2 * matrix (2)", "matrix => matrix / 2 (2)", "v => 2 * v", "v => v / 2"),
+        ],
+        "u and v are constants already": [
+            "matrix => detached(matrix)",
+            "matrix => detached(matrix) (2)",
+        ],
+        "a vector's first dimension is its last": ["0 => -1", "0 => -1 (2)"],
+        "an inner product has no order": ["u @ matrix @ v => v @ (u @ matrix)"],
+    },
+    "17.4": {
+        "distances within one set are symmetric": ["1 => 0 (2)"],
+        "no distance is equal to a radius": [
+            "torch.cdist(real, generated) <= radii[:, None] => "
+            "torch.cdist(real, generated) < radii[:, None]"
+        ],
+        BOOLEAN: ["inside => 2 * inside", "inside => inside / 2"],
+        "True and False are their own squares and roots": [
+            f"{part} => {part} ** {power}"
+            for part in ("inside", "inside.any(dim=1)", "inside.any(dim=1).double()")
+            for power in ("2", "0.5")
+        ],
+    },
     "18.5": {SQUARED: ["sigma => -sigma", "xt => -xt"]},
     "18.6": {
         "at the clean end alpha-bar is 1": [

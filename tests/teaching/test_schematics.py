@@ -6,6 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from course_lib.models import SD15_UNET, DiT, UNet, UNetBlock
 from course_lib.teaching import (
+    gan_figures,
     schematics,
     schematics_dit,
     schematics_latent,
@@ -35,6 +36,7 @@ DRAWN = {
     "clip": lambda: schematics_text.clip_schematic(128),
     "cross-attention": lambda: schematics_text.cross_attention_schematic(),
     "guidance": lambda: schematics_text.guidance_schematic(3),
+    "gan": lambda: gan_figures.gan_schematic(64, (1, 16, 16)),
     "latent diffusion": lambda: schematics_latent.latent_diffusion_schematic(
         (3, 64, 64), (12, 8, 8)
     ),
