@@ -144,7 +144,9 @@ def pictures_figure(runs: Runs, data: str, count: int = 10) -> Figure:
     if first.shape[:2] == (1, 1):
         return densities_figure(models)
     pictures = [sound[0].samples().flatten(0, 1)[:count] for sound in models.values()]
-    return grid_figure(torch.cat(pictures), columns=count, row_labels=list(models), cell=0.75)
+    return grid_figure(
+        torch.cat(pictures), columns=len(pictures[0]), row_labels=list(models), cell=0.75
+    )
 
 
 def densities_figure(models: dict[str, list[Result]]) -> Figure:
