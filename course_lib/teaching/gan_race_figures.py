@@ -1,4 +1,4 @@
-"""Figures and tables of chapter 17's recorded study `gan_race`.
+"""Figures and tables of chapter 17's recorded study `gan_race`; `gan_verdict` has the rest.
 
 Its variants are "ring, GAN" to "scenes, diffusion". A run whose loss or samples weren't finite has
 "failed" 1 and no other measurements. It is counted, and left out of the means.
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -136,89 +137,30 @@ def pictures_figure(runs: Runs, data: str, count: int = 10) -> Figure:
 
     If a run drew one picture (the ring's density), the row holds that of each seed.
     """
-    rows, labels = [], []
-    for name, each in by_model(runs, data).items():
-        sound = finished(each)
-        if sound and sound[0].samples().shape[:2] == (1, 1):
-            rows.append(torch.cat([run.samples()[0] for run in sound]))  # (seeds, 3, H, W)
-        elif sound:
-            rows.append(sound[0].samples().flatten(0, 1)[:count])
-        if sound:
-            labels.append(name)
-    columns = min(map(len, rows))
-    pictures = torch.cat([row[:columns] for row in rows])
+    models = {
+        name: sound for name, each in by_model(runs, data).items() if (sound := finished(each))
+    }
+    first = next(iter(models.values()))[0].samples()
+    if first.shape[:2] == (1, 1):
+        return densities_figure(models)
+    pictures = [sound[0].samples().flatten(0, 1)[:count] for sound in models.values()]
     return grid_figure(
-        pictures, columns=columns, row_labels=labels, cell=0.75 if columns > 3 else 1.3
+        torch.cat(pictures), columns=len(pictures[0]), row_labels=list(models), cell=0.75
     )
 
 
-# ---- diversity against quality ------------------------------------------------------------------
-
-
-def trade(runs: Runs, name: str) -> dict[float, tuple[float, ...]]:
-    """For each value of "truncation" or "guidance": mean share right, precision, recall, diversity.
-
-    Of guidance, the ways with most evaluations, which are those of the plain sampler.
-    """
-    sound, found = [run for run in finished(runs) if name in run.curve], {}
-    for value in dict.fromkeys(sound[0].curve[name]) if sound else ():
-        rows = [run.curve[name].index(value) for run in sound]  # the first way is the plain one
-        found[value] = tuple(
-            mean(run.curve[column][row] for run, row in zip(sound, rows, strict=True))
-            for column in ("right", "precision", "recall", "diversity")
-        )
-    return found
-
-
-@styled
-def trade_figure(runs: Runs, data: str) -> Figure:
-    """Share right and precision, over diversity and recall, for each truncation and guidance."""
-    figure, (left, right) = canvas(1, 2, size=(9, 3.6))
-    for name, knob in (("GAN", "truncation"), ("diffusion", "guidance")):
-        colour, marker = MODELS[name]
-        points = trade(by_model(runs, data)[name], knob)
-        if not points:
-            continue
-        shares, precisions, recalls, diversities = zip(*points.values(), strict=True)
-        label = f"{name}, {knob}"
-        for axis, x, y in ((left, diversities, shares), (right, recalls, precisions)):
-            axis.plot(x, y, marker + "-", color=colour, label=label)
-            for value, *place in zip(points, x, y, strict=True):
-                axis.annotate(
-                    f"{value:g}", place, xytext=(5, 5), textcoords="offset points", size=8
-                )
-    left.set(xlabel="diversity (real samples: 1)", ylabel="share that is right")
-    right.set(xlabel="recall", ylabel="precision")
-    left.legend(fontsize=8)
-    return figure
-
-
-def verdict_table(runs: Runs) -> str:
-    """For each data set and measure: diffusion, the best kind of GAN, and which of them is ahead.
-
-    The kind of GAN is the one with the lowest mean Fréchet distance. Ahead is the better mean,
-    unless the two differ by less than the sum of their standard deviations.
-    """
-    lines = [f"{'':22}{'diffusion':>20}{'best kind of GAN':>20}   ahead"]
-    for data in data_sets(runs):
-        models = {
-            name: sound for name, each in by_model(runs, data).items() if (sound := finished(each))
-        }
-        diffusion = models.pop("diffusion", [])
-        if not diffusion or not models:
-            continue
-        best = min(models, key=lambda name: mean(run.metrics["frechet"] for run in models[name]))
-        lines.append(f"{data}: {best}")
-        for measure in ("modes", "right", "frechet", "precision", "recall", "seconds for one"):
-            found = [
-                spread_of([run.metrics[measure] for run in each])
-                for each in (diffusion, models[best])
-            ]
-            (ours, width), (theirs, other) = found
-            lower = measure in ("frechet", "seconds for one")
-            ahead = "diffusion" if (ours < theirs) == lower else best
-            if abs(ours - theirs) <= width + other:
-                ahead = "neither"
-            cells = "".join(f"{f'{a:.3g} ± {b:.1g}':>20}" for a, b in found)
-            lines.append(f"  {measure:20}{cells}   {ahead}")
-    return "\n".join(lines)
+def densities_figure(models: dict[str, list[Result]]) -> Figure:
+    """The ring's densities, dark on white, a column for each seed."""
+    columns = max(map(len, models.values()))
+    pictures, captions = [], []
+    for each in models.values():
+        for run in each:
+            density = F.max_pool2d(run.samples()[0], 3, stride=1, padding=1)  # points you can see
+            pictures.append(-density)
+            captions.append(f"{run.metrics['modes']:.0f} modes, {run.metrics['right']:.0%} right")
+        missing = columns - len(each)
+        pictures += [torch.ones_like(pictures[0])] * missing
+        captions += ["failed, or not run"] * missing
+    return grid_figure(
+        torch.cat(pictures), captions, columns=columns, row_labels=list(models), cell=1.5
+    )

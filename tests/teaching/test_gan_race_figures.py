@@ -15,10 +15,8 @@ from course_lib.teaching.gan_race_figures import (
     race_figure,
     race_table,
     spread_of,
-    trade,
-    trade_figure,
-    verdict_table,
 )
+from course_lib.teaching.gan_verdict import steps_table, trade, trade_figure, verdict_table
 from course_lib.teaching.results import Result
 
 NAMES = ("modes", "right", "frechet", "kernel", "precision", "recall", "diversity")
@@ -41,6 +39,7 @@ def result(data, model, seed, quality):
         curve = {"truncation": [1.0, 0.7, 0.4], "evaluations": [1, 1, 1]}
     columns = [quality, quality - 0.1, quality - 0.2]
     curve |= {name: columns for name in ("right", "precision", "recall", "diversity")}
+    curve["seconds"] = [0.001, 0.0005, 0.002]
     captions = [[""] * 2] * 2
     return Result("gan_race", variant, seed, "", None, settings, metrics, curve, captions)
 
@@ -97,8 +96,20 @@ def test_figures_are_drawn(monkeypatch):
     texts = [text.get_text() for text in pictures_figure(RUNS, "digits").axes[0].texts]
     assert {"GAN", "diffusion"} <= set(texts)
     pictures = torch.zeros(1, 1, 3, 4, 4)  # the ring's: one for each seed
-    assert len(pictures_figure(RUNS, "digits").axes[0].images) == 4 * 2
+    drawn = pictures_figure(RUNS, "digits").axes[0]
+    texts = [text.get_text() for text in drawn.texts]
+    assert len(drawn.images) == 4 * 2 and texts[0].split() == ["0", "modes,", "50%", "right"]
 
 
 def test_columns_of_the_table_are_measured():
     assert set(figures.COLUMNS) == set(NAMES)
+
+
+def test_fewer_steps_have_a_line_of_their_own():
+    lines = steps_table(RUNS).splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [
+        ["digits,", "GAN,", "1", "evaluation"],
+        ["digits,", "diffusion,", "50", "evaluations"],
+        ["digits,", "diffusion,", "10", "evaluations"],
+    ]
+    assert lines[3].split()[4:] == ["0.5", "0.81±0.01", "0.81±0.01", "0.81±0.01"]
