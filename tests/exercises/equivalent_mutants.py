@@ -365,6 +365,7 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "found < limit => found <= limit"
         ],
     },
+    "14.1": {"the cosine is even": ["angle => -angle"]},
     "14.2": {
         SQUARED: [
             "d_alpha - alpha / sigma * d_sigma => -(d_alpha - alpha / sigma * d_sigma)",
@@ -377,6 +378,7 @@ EQUIVALENT: dict[str, dict[str, list[str]]] = {
             "student(xt, t) - (noise - x0) => -(student(xt, t) - (noise - x0))",
         ]
     },
+    "14.6": {"a multiple of the patch size, divided and rounded down": ["height => height + 1"]},
     "16.1": {
         "only the sign of a gap counts, and the root of a negative one is neither": [
             "others[None] - members[:, None] => 2 * (others[None] - members[:, None])",
