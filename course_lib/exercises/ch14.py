@@ -362,10 +362,6 @@ EXERCISES = {
                 "That is half-way between the points, where the nearest one changes. But 84 % of "
                 "the noise lies below 1, and only a quarter of the pairs may end at −1.",
             ),
-            "half of the noise": (
-                0.0,
-                "Half of the noise lies below 0, but only a quarter of the data is at −1.",
-            ),
             "the share": (
                 0.25,
                 "That is the share of the noise that goes to −1. At which number has a standard "
