@@ -51,7 +51,6 @@ class Distilled(ScenesLatent):
     """What the methods share: the data, the guided teacher, and the student's start."""
 
     name = "scenes-fast"
-    ships = False  # not yet
     takes_folder = False
     save_every = 100
     settings = dict(
