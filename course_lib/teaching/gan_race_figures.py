@@ -67,7 +67,7 @@ def spread_of(values: Sequence[float]) -> tuple[float, float]:
 
 
 def race_table(runs: Runs, data: str) -> str:
-    """A line for each model: seeds, failed ones, and the mean ± standard deviation of each measure.
+    """A line for each model that ran: seeds, failed ones, and the mean ± standard deviation of each measure.
 
     The first line is what real samples score: the floors.
     """
@@ -76,6 +76,8 @@ def race_table(runs: Runs, data: str) -> str:
     floors = [f"{some.metrics[f'{name} of real']:{form}}" for name, (form, _) in COLUMNS.items()]
     lines.append(line("real samples", "", floors))
     for name, each in by_model(runs, data).items():
+        if not each:
+            continue
         sound, cells = finished(each), []
         for column, (form, _) in COLUMNS.items() if sound else ():
             middle, width = spread_of([run.metrics[column] for run in sound])
