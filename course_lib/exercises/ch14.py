@@ -5,6 +5,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from course_lib.models.layers import keeps_kwargs
 from course_lib.teaching.check import Code, Number, with_gradients
 
 # ---- 14.1 write: the velocity on a quarter circle ----------------------------------------------
@@ -178,6 +179,7 @@ def teacher_trained_too(student, teacher, noise, t, steps):
 class SmallVelocity(nn.Module):
     """network(x, t): x (B, D), t (B, 1) or a number."""
 
+    @keeps_kwargs
     def __init__(self, dim: int):
         super().__init__()
         self.layer = nn.Linear(dim + 1, dim)
@@ -250,6 +252,7 @@ def gradient_through_the_target(u, x, times):
 class SmallAverage(nn.Module):
     """u(x, t, s): x (B, D), times (B, 1)."""
 
+    @keeps_kwargs
     def __init__(self, dim: int):
         super().__init__()
         self.layer = nn.Linear(dim + 2, dim)
