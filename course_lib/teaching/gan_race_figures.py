@@ -67,7 +67,7 @@ def spread_of(values: Sequence[float]) -> tuple[float, float]:
 
 
 def race_table(runs: Runs, data: str) -> str:
-    """A line for each model that ran: seeds, failed ones, and the mean ± standard deviation of each measure.
+    """A line for each model that ran: failed seeds, mean ± standard deviation of each measure.
 
     The first line is what real samples score: the floors.
     """
