@@ -139,7 +139,7 @@ EXERCISES = {
     "17.7": Target(
         train_step,
         trained_samples,
-        bound=0.65,  # ten sound seeds: 0.75 to 0.81; if D's loss also moves G: 0.55; labels swapped: 0
+        bound=0.65,  # ten sound seeds: 0.75 to 0.81; D's loss moves G, too: 0.55; labels swapped: 0
         meaning="the share of the ring that your generator draws is",
         well_done="Two losses, one penalty, and each gradient only where it belongs.",
         most=False,
