@@ -51,6 +51,7 @@ BUDGET = 600  # seconds of CPU time
 PROMPTS = 334  # of each kind and split: 2,004 in all
 STEPS = 1, 2, 4, 8, 20
 OUTPUTS = Path("outputs") / "few_steps"
+WEIGHTS = "model.safetensors"
 
 
 class GuidanceOnly(Distilled):
@@ -90,33 +91,32 @@ def run(variant: str, seed: int) -> Outcome:
             metrics={"cpu_minutes": model.card["cpu_minutes"]} | grade(RECIPES[variant](), model),
         )
     if variant == "guidance only, ancestral":
-        model = load_checkpoint(TextUNet, weights("guidance only", seed))
+        model = load_checkpoint(TextUNet, folder_of("guidance only", seed) / WEIGHTS)
         return Outcome(settings(model.card["steps"], model), grade(Ancestral(), model))
-    folder = OUTPUTS / variant.replace(" ", "-") / f"seed-{seed}"
-    recipe = method(variant, seed)
+    folder, recipe = folder_of(variant, seed), method(variant, seed)
     training = resumable(recipe, seed, BUDGET, folder)
     for _ in training:
         pass
-    save_checkpoint(folder / "model.safetensors", training.ema, half=True, **training.card)
+    save_checkpoint(folder / WEIGHTS, training.ema, half=True, **training.card)
     return Outcome(
         settings=settings(training.steps, training.ema),
         metrics={"cpu_minutes": training.cpu_seconds / 60} | grade(recipe, training.ema),
     )
 
 
-def weights(variant: str, seed: int) -> Path:
-    """Where a run of that method has left its weights."""
-    return OUTPUTS / variant.replace(" ", "-") / f"seed-{seed}" / "model.safetensors"
+def folder_of(variant: str, seed: int) -> Path:
+    """Where a run of that method keeps its state, and leaves its weights."""
+    return OUTPUTS / variant.replace(" ", "-") / f"seed-{seed}"
 
 
 def method(variant: str, seed: int) -> Recipe:
     """The recipe of that method; reflow keeps its pairs in a folder."""
     if variant == "reflow again":
-        recipe = ReflowAgain(weights("reflow", seed))
+        recipe = ReflowAgain(folder_of("reflow", seed) / WEIGHTS)
     else:
         recipe = METHODS[variant]()
     if isinstance(recipe, Reflow):
-        recipe.folder = OUTPUTS / variant.replace(" ", "-") / f"seed-{seed}" / "pairs"
+        recipe.folder = folder_of(variant, seed) / "pairs"
     return recipe
 
 

@@ -54,7 +54,7 @@ class Distilled(ScenesLatent):
     takes_folder = False
     save_every = 100
     settings = dict(
-        steps=2500,
+        steps=1600,
         optimizer=Optimizer("muon", lr=1e-3, warmup=30),
         ema=0.999,
         scale=Scale(accumulate=2, precision="auto"),  # two processes take a batch each
@@ -267,8 +267,6 @@ class ReflowAgain(Reflow):
 
 class ScenesFast(Backward):
     """`scenes-latent` in four evaluations, by backward consistency: most pictures are right."""
-
-    settings = Distilled.settings | dict(steps=1600)
 
 
 RECIPES = (ScenesFast,)

@@ -76,10 +76,10 @@ def reflow_table(runs: Runs) -> str:
     """A line for the teacher and for each round: the straightness, and the share right."""
     steps = 1, 2, 4, 8, 20
     heads = "".join(f"{n:>4} step{'s' * (n > 1):1}" for n in steps)
-    lines = [f"{'':15}{'curvature':>10}{heads}"]
+    lines = [f"{'':15}{'straightness':>13}{heads}"]
     for run in chosen(runs, REFLOWS):
         cells = "".join(f"{right_at(run, n):>10}" for n in steps)
-        lines.append(f"{name_of(run):15}{run.metrics['straightness']:10.3f}{cells}")
+        lines.append(f"{name_of(run):15}{run.metrics['straightness']:13.3f}{cells}")
     return "\n".join(lines)
 
 
