@@ -160,8 +160,6 @@ def draw(
     else:
         pipeline = load_pipeline(model, device)
     pipeline = add_control(add_lora(pipeline))
-    if options.get("steps") is None:
-        options["steps"] = 20 if published else RECIPES[model].steps
     texts, seeds = zip(*((c, seed + i) for c in captions for i in range(count)), strict=True)
     images, seconds = pictures(pipeline, texts, seeds, 1 if published else 64, **options)
     columns = min(count, 8) if count > 1 else min(len(captions), 4)

@@ -35,7 +35,7 @@ def image_to_image(
     strength: float = 0.6,
     scale: float | None = None,
     negative: str = "",
-    steps: int = 20,
+    steps: int | None = None,
     sampler: str | None = None,
     spacing: str = "trailing",
 ) -> Tensor:
@@ -51,6 +51,7 @@ def image_to_image(
     """
     if not 0 < strength <= 1:
         raise ValueError(f"strength must be in (0, 1], got {strength}")
+    steps = model.steps if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     network, context, draws = prepare(model, captions, seeds, scale, negative)
@@ -75,7 +76,7 @@ def inpaint(
     *,
     scale: float | None = None,
     negative: str = "",
-    steps: int = 20,
+    steps: int | None = None,
     **sampling,
 ) -> Tensor:
     """`images` with new content inside the mask; all other pixels stay the same.
@@ -99,7 +100,7 @@ def inpaint(
     sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
         z = sample(
-            *(model.process, network, noise, context, steps),
+            *(model.process, network, noise, context),
             clip=lambda x0: torch.where(cells, x0, known),
             generators=draws,
             **sampling,
@@ -153,7 +154,7 @@ def constrained(
     *,
     scale: float | None = None,
     negative: str = "",
-    steps: int = 20,
+    steps: int | None = None,
     **sampling,
 ) -> Tensor:
     """Pictures of the captions that satisfy a constraint on their pixels.
@@ -183,7 +184,7 @@ def constrained(
     sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
         z = sample(
-            *(model.process, network, noise, context, steps),
+            *(model.process, network, noise, context),
             clip=lambda x0: model.vae.encode(satisfying(x0)),
             generators=draws,
             **sampling,

@@ -38,7 +38,7 @@ def prompt_to_prompt(
     weights: Mapping[str, float] | None = None,
     scale: float | None = None,
     negative: str = "",
-    steps: int = 20,
+    steps: int | None = None,
     **sampling,
 ) -> tuple[Tensor, Tensor]:
     """The captions' pictures, and those of the edited captions: (B, 3, H, W) in [-1, 1] each.
@@ -63,12 +63,12 @@ def prompt_to_prompt(
     edit = attention_edit(model.clip.tokenizer, captions, edited, weights or {}, model.device)
     noise = initial_noise(draws, model.latent).to(model.device)  # the same for both captions
     sampling = default_sampling(model, steps) | without_none(sampling)
-    how = dict(steps=steps, generators=draws, **sampling)
+    how = dict(generators=draws, **sampling)
     path = trajectory(model.process, network, noise, context, **how)
     with autocast(model.device):
         z = next(path)
         with edited_attention(model.unet, edit):
-            for _ in range(ceil(round(share * steps, 9))):
+            for _ in range(ceil(round(share * sampling["steps"], 9))):
                 z = next(path)
         for later in path:
             z = later

@@ -39,8 +39,8 @@ class LatentDiffusion:
     """The three components of latent diffusion (Rombach et al. 2022, figure 3) and their process.
 
     size: width and height of the pictures in pixels.
-    scale, sampler, spacing: the defaults for sampling: the guidance scale, the sampler of
-        `trajectory`, and a function from the number of steps to its spacing.
+    scale, steps, sampler, spacing: the defaults for sampling: the guidance scale, the number of
+        steps, the sampler of `trajectory`, and a function from the number of steps to its spacing.
     scales: the useful range of the guidance scale.
     review(caption): what is unlike training in a caption, in words, or None; ValueError for
         unknown words. Without `scales` or `review`, there are no warnings and no refusals.
@@ -52,6 +52,7 @@ class LatentDiffusion:
     clip: PromptEncoder
     size: int = 64
     scale: float = 4.0
+    steps: int = 20
     sampler: str | Sampler = "ddim"
     spacing: Callable[[int], str | list[float]] = lambda steps: "trailing"
     scales: tuple[float, float] = (-math.inf, math.inf)
@@ -102,13 +103,14 @@ def text_to_image(
     *,
     scale: float | None = None,
     negative: str = "",
-    steps: int = 20,
+    steps: int | None = None,
     **sampling,
 ) -> Tensor:
     """A picture for each caption: (B, 3, H, W) in [-1, 1], on the model's device.
 
     seeds: one for each caption, by default 0, 1, 2, ...; scale: the guidance scale, 1 for none;
-    negative: a negative prompt; sampling: sampler, spacing, eta of `trajectory`.
+    negative: a negative prompt; steps: of the sampler; sampling: sampler, spacing, eta of
+    `trajectory`. What is None is the model's own.
 
     >>> from course_lib.recipes import load_pipeline
     >>> text_to_image(load_pipeline("scenes-latent"), ["a red circle"], steps=2).shape
@@ -118,7 +120,7 @@ def text_to_image(
     noise = initial_noise(draws, model.latent).to(model.device)
     sampling = default_sampling(model, steps) | without_none(sampling)
     with autocast(model.device):
-        z = sample(model.process, network, noise, context, steps, generators=draws, **sampling)
+        z = sample(model.process, network, noise, context, generators=draws, **sampling)
     return model.vae.decode(z).clamp(-1, 1)
 
 
@@ -161,9 +163,10 @@ def warnings_for(model: LatentDiffusion, captions, scale: float, negative: str) 
     return remarks
 
 
-def default_sampling(model: LatentDiffusion, steps: int) -> dict:
-    """The model's default sampler and spacing, as keywords of `trajectory`."""
-    return {"sampler": model.sampler, "spacing": model.spacing(steps)}
+def default_sampling(model: LatentDiffusion, steps: int | None) -> dict:
+    """The steps, or else the model's, with its sampler and spacing: keywords of `trajectory`."""
+    steps = model.steps if steps is None else steps
+    return {"steps": steps, "sampler": model.sampler, "spacing": model.spacing(steps)}
 
 
 def without_none(options: dict) -> dict:

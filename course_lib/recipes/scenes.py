@@ -333,14 +333,14 @@ class ScenesDiffusion(ScenesRecipe):
         device = next(model.parameters()).device
         tokenizer = model.tokenizer or self.clip.tokenizer
         words = PromptEncoder(tokenizer, model.text_encoder)
-        how = dict(size=self.size, scale=self.scale, sampler=self.sampler)
+        how = dict(size=self.size, scale=self.scale, steps=self.steps, sampler=self.sampler)
         if tokenizer.words == self.words:  # that is, not the reader's own captions
             how |= dict(scales=self.scales, review=self.review)
         return LatentDiffusion(self.process, model.unet, self.vae.to(device), words, **how)
 
     def draw(self, model: nn.Module) -> Callable[[Sequence[str], Sequence[int]], Tensor]:
         """The function (captions, seeds) -> pictures that samples with the pipeline."""
-        return functools.partial(text_to_image, self.pipeline(model), steps=self.steps)
+        return functools.partial(text_to_image, self.pipeline(model))
 
     def measure(self, model: nn.Module, count: int) -> list[Metric]:
         """The test loss and, if the data is scenes, the oracle's verdict on samples."""

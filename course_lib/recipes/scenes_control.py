@@ -147,7 +147,7 @@ class ScenesControl(ScenesLatent):
         def some(captions: Sequence[str], layouts: Tensor, seeds: Sequence[int]) -> Tensor:
             steered = scale is not None
             pipeline = self.steered(model, layouts, scale) if steered else self.pipeline(self.base)
-            return text_to_image(pipeline, captions, seeds, steps=self.steps)
+            return text_to_image(pipeline, captions, seeds)
 
         seeds = range(len(prompts.captions))
         return in_batches(some, prompts.captions, prompts.layouts, seeds)

@@ -49,6 +49,14 @@ def batches(toy_pipeline):
     hook.remove()
 
 
+def test_without_a_number_of_steps_it_is_the_models_own(toy_pipeline, images, mask, batches):
+    model = replace(toy_pipeline, steps=3)
+    text_to_image(model, CAPTIONS)
+    inpaint(model, images, mask, CAPTIONS)
+    image_to_image(model, images, CAPTIONS, strength=2 / 3)
+    assert batches == [4] * (3 + 3 + 2)  # each with guidance, for two captions
+
+
 def test_text_to_image_is_the_four_lines_of_latent_diffusion(toy_pipeline):
     model = toy_pipeline
     context, null = model.clip.context(CAPTIONS), model.clip.context([""])
