@@ -5,7 +5,7 @@
     python -m course_lib.experiments.gan_race "scenes, GAN"      # 10
 
 The budget includes a GAN's discriminator. Evaluation comes on top: seconds for a GAN, but minutes
-for diffusion on scenes, which draws in six ways. A training saves its state in `outputs/gan_race`
+for diffusion on scenes, which draws in four ways. A training saves its state in `outputs/gan_race`
 every 250 steps, so the same command continues one that was stopped. A run that ends with a loss
 that isn't finite is recorded, too: "failed" is 1. Chapter 17 shows the results.
 """
@@ -41,7 +41,7 @@ MODELS: dict[str, dict | None] = {  # keywords of `begin_gan`; None for diffusio
 }
 VARIANTS = {f"{data}, {model}": (data, model) for data in DATA for model in MODELS}
 TRUNCATIONS = (1.0, 0.7, 0.4)  # the first one of each is the plain model
-GUIDANCES = (1.0, 2.0, 4.0)
+GUIDANCES = (2.0, 4.0)
 FEWER = 10  # steps of the sampler, beside STEPS
 COLUMNS = ("right", "frechet", "precision", "recall", "diversity")  # of the curve
 
@@ -91,11 +91,13 @@ def ways_to_generate(gan: nn.Module, data: Data) -> Iterator[tuple[dict, Draw]]:
 
 def ways_to_denoise(network: nn.Module, data: Data) -> Iterator[tuple[dict, Draw]]:
     """The same for diffusion: fewer steps and, if there are labels to follow, guidance."""
-    for guidance in GUIDANCES if data.classes else GUIDANCES[:1]:
-        for steps in (STEPS, FEWER):
-            evaluations = steps if guidance == 1 else 2 * steps
-            draw = diffusion_draw(network, data, guidance, steps)
-            yield {"guidance": guidance, "evaluations": evaluations}, draw
+    ways = [(1.0, STEPS), (1.0, FEWER)]
+    if data.classes:
+        ways += [(guidance, STEPS) for guidance in GUIDANCES]
+    for guidance, steps in ways:
+        evaluations = steps if guidance == 1 else 2 * steps
+        draw = diffusion_draw(network, data, guidance, steps)
+        yield {"guidance": guidance, "evaluations": evaluations}, draw
 
 
 def latency(draw: Draw, labels: list[Tensor], repeats: int = 5) -> float:

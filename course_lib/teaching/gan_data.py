@@ -184,12 +184,12 @@ class Singles(Data):
         return render(scenes, *zip(*places, strict=True), 32), torch.tensor(labels)
 
     def gan(self, spectral: bool = False) -> GAN:
-        generator = Generator(3, 32, (192, 128, 80, 40), latent=64, classes=self.classes)
-        sizes = dict(channels=(24, 48, 96, 96), classes=self.classes)
+        generator = Generator(3, 32, (136, 72, 32, 16), latent=64, classes=self.classes)
+        sizes = dict(channels=(16, 32, 64, 64), classes=self.classes)
         return GAN(generator, Discriminator(3, 32, **sizes, spectral=spectral), latent=64)
 
     def denoiser(self) -> nn.Module:
-        sizes = dict(channels=24, multipliers=(1, 2, 4), layers_per_block=1)
+        sizes = dict(channels=16, multipliers=(1, 2, 4), layers_per_block=1)
         attention = False, False, True
         return UNet(3, **sizes, attention=attention, classes=self.classes, film=True)
 
