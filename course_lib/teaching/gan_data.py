@@ -64,6 +64,10 @@ class Data(ABC):
     def modes(self, samples: Tensor, *labels: Tensor) -> list[Hashable | None]:
         """The mode that each sample shows; None if it shows none, or not what its label says."""
 
+    def properties(self, samples: Tensor, *labels: Tensor) -> dict[str, float]:
+        """For each property that a label states, the share of samples that have it."""
+        return {}
+
     def pictures_of(self, samples: Tensor) -> Tensor:
         """The first samples to look at: (2, 10, C, H, W)."""
         return samples[:20].unflatten(0, (2, -1))
@@ -159,7 +163,8 @@ class Singles(Data):
     reads them; none if it can't read the picture, or if it isn't the label's pair.
     """
 
-    shape, count, batch_size = (3, 32, 32), 504, 32
+    shape, count, batch_size = (3, 32, 32), 504, 16
+    ema = 0.998
     pairs = [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in HELD_OUT_PAIRS]
     classes = len(pairs)
     pool = 8192  # training pictures, drawn once, because drawing them takes time
@@ -205,6 +210,13 @@ class Singles(Data):
             right = scene and scene.kind == "single" and pair_of(scene) == self.pairs[label]
             found.append((scene.objects, scene.background) if right else None)
         return found
+
+    def properties(self, samples: Tensor, *labels: Tensor) -> dict[str, float]:
+        """A single object, its colour and its shape; of several objects, the best one counts."""
+        captions = [f"a {self.name_of(label)}" for label in labels[0].tolist()]
+        verdicts = PromptOracle().judge(samples, captions)
+        names = "number", "colour", "shape"
+        return {name: sum(each[name] for each in verdicts) / len(verdicts) for name in names}
 
     def name_of(self, label: int) -> str:
         shape, colour = self.pairs[label]

@@ -144,8 +144,9 @@ def measure(data: Data, samples: Tensor, real: Batch) -> dict[str, float]:
     distance of two samples' features, in units of the real ones'.
     """
     count = len(samples)
+    labels = [label[:count] for label in real[1:]]
     ours, theirs = data.features(samples), data.features(real[0][count:])
-    shown = data.modes(samples, *(label[:count] for label in real[1:]))
+    shown = data.modes(samples, *labels)
     precision, recall = precision_recall(theirs, ours)
     return {
         "modes": different(shown),
@@ -155,7 +156,7 @@ def measure(data: Data, samples: Tensor, real: Batch) -> dict[str, float]:
         "precision": precision,
         "recall": recall,
         "diversity": spread(ours) / spread(theirs),
-    }
+    } | data.properties(samples, *labels)
 
 
 def floors(data: Data, count: int, real: Batch) -> dict[str, float]:

@@ -81,6 +81,19 @@ def test_the_oracle_reads_the_pairs_that_the_labels_name():
     assert len(data.pairs) == data.classes == 42 == len(set(data.pairs))
 
 
+def test_a_wrong_colour_leaves_the_number_and_the_shape_right():
+    data = Singles()
+    images, labels = data.pictures(40, seed=5)
+    assert data.properties(images, labels) == {"number": 1, "colour": 1, "shape": 1}
+    pairs = [data.pairs[label] for label in labels.tolist()]
+    other = [
+        next(i for i, (shape, colour) in enumerate(data.pairs) if shape == s and colour != c)
+        for s, c in pairs
+    ]
+    found = data.properties(images, torch.tensor(other))
+    assert found == {"number": 1, "colour": 0, "shape": 1}
+
+
 def test_measurements_of_real_samples_and_of_a_collapsed_model():
     data = Ring()
     real = data.real()
@@ -101,7 +114,7 @@ def test_labels_of_the_samples_are_those_of_the_first_real_ones():
     data.count = 12
     images, labels = data.pictures(24, seed=1)
     found = measure(data, images[:12], (images, labels))
-    assert found["right"] == 1.0
+    assert found["right"] == found["colour"] == 1.0
     assert measure(data, images[:12].flip(0), (images, labels))["right"] < 0.5
 
 
