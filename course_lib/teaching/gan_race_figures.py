@@ -93,6 +93,22 @@ def line(name: str, failed: str, cells: Sequence[str]) -> str:
     return f"{name:24}{failed:8}" + "".join(texts)
 
 
+def properties_table(runs: Runs, data: str) -> str:
+    """A line for each way to draw: the share of samples with each property of their label."""
+    names = "number", "colour", "shape"
+    lines = [f"{'':40}" + "".join(f"{name:>12}" for name in names)]
+    for model, each in by_model(runs, data).items():
+        sound = finished(each)
+        dial = "guidance" if model == "diffusion" else "truncation"
+        for row in range(len(sound[0].curve[dial])) if sound else ():
+            first = sound[0].curve
+            way = f"{model}, {dial} {first[dial][row]:g}, {first['evaluations'][row]} evaluation"
+            way += "s" * (first["evaluations"][row] > 1)
+            means = [spread_of([run.curve[name][row] for run in sound]) for name in names]
+            lines.append(f"{way:40}" + "".join(f"{f'{m:.2f}±{w:.2f}':>12}" for m, w in means))
+    return "\n".join(lines)
+
+
 def cost_table(runs: Runs, data: str) -> str:
     """A line for each way to draw: parameters, training steps, evaluations and milliseconds."""
     lines = [f"{'':24}parameters   steps in {'CPU minutes':14}ms for one   ms each of 128"]

@@ -12,6 +12,7 @@ from course_lib.teaching.gan_race_figures import (
     data_sets,
     finished,
     pictures_figure,
+    properties_table,
     race_figure,
     race_table,
     spread_of,
@@ -38,7 +39,8 @@ def result(data, model, seed, quality):
     else:
         curve = {"truncation": [1.0, 0.7, 0.4], "evaluations": [1, 1, 1]}
     columns = [quality, quality - 0.1, quality - 0.2]
-    curve |= {name: columns for name in ("right", "precision", "recall", "diversity")}
+    measured = "right", "precision", "recall", "diversity", "number", "colour", "shape"
+    curve |= {name: columns for name in measured}
     curve["seconds"] = [0.001, 0.0005, 0.002]
     captions = [[""] * 2] * 2
     return Result("gan_race", variant, seed, "", None, settings, metrics, curve, captions)
@@ -84,6 +86,14 @@ def test_the_trade_takes_the_first_way_of_each_setting():
     assert list(points) == [1.0, 2.0]
     assert points[1.0] == pytest.approx([0.91] * 4) and points[2.0] == pytest.approx([0.71] * 4)
     assert trade([], "guidance") == {}
+
+
+def test_properties_have_a_line_for_each_way_to_draw():
+    lines = properties_table(RUNS, "digits").splitlines()
+    assert len(lines) == 1 + 4 * 3
+    assert lines[1].startswith("GAN, truncation 1, 1 evaluation ")
+    assert lines[1].split()[-3:] == ["0.51±0.01"] * 3
+    assert lines[-1].startswith("diffusion, guidance 2, 100 evaluations") and "0.71" in lines[-1]
 
 
 def test_figures_are_drawn(monkeypatch):
