@@ -14,9 +14,11 @@ from course_lib.teaching.gan_race_figures import (
 )
 from course_lib.teaching.style import canvas, styled
 
+SHARES = {"right": "share that is right", "colour": "share with the label's colour"}
 
-def trade(runs: Runs, name: str) -> dict[float, tuple[float, ...]]:
-    """For each value of "truncation" or "guidance": mean share right, precision, recall, diversity.
+
+def trade(runs: Runs, name: str, share: str = "right") -> dict[float, tuple[float, ...]]:
+    """For each value of "truncation" or "guidance": mean share, precision, recall, diversity.
 
     Of guidance, the ways with most evaluations, which are those of the plain sampler.
     """
@@ -25,18 +27,21 @@ def trade(runs: Runs, name: str) -> dict[float, tuple[float, ...]]:
         rows = [run.curve[name].index(value) for run in sound]  # the first way is the plain one
         found[value] = tuple(
             mean(run.curve[column][row] for run, row in zip(sound, rows, strict=True))
-            for column in ("right", "precision", "recall", "diversity")
+            for column in (share, "precision", "recall", "diversity")
         )
     return found
 
 
 @styled
-def trade_figure(runs: Runs, data: str) -> Figure:
-    """Share right and precision, over diversity and recall, for each truncation and guidance."""
+def trade_figure(runs: Runs, data: str, share: str = "right") -> Figure:
+    """A share and precision, over diversity and recall, for each truncation and guidance.
+
+    share: one of SHARES.
+    """
     figure, (left, right) = canvas(1, 2, size=(9, 3.6))
     for name, knob in (("GAN", "truncation"), ("diffusion", "guidance")):
         colour, marker = MODELS[name]
-        points = trade(by_model(runs, data)[name], knob)
+        points = trade(by_model(runs, data)[name], knob, share)
         if not points:
             continue
         shares, precisions, recalls, diversities = zip(*points.values(), strict=True)
@@ -47,7 +52,7 @@ def trade_figure(runs: Runs, data: str) -> Figure:
                 axis.annotate(
                     f"{value:g}", place, xytext=(5, 5), textcoords="offset points", size=8
                 )
-    left.set(xlabel="diversity (real samples: 1)", ylabel="share that is right")
+    left.set(xlabel="diversity (real samples: 1)", ylabel=SHARES[share])
     right.set(xlabel="recall", ylabel="precision")
     left.legend(fontsize=8)
     return figure

@@ -103,6 +103,7 @@ def test_figures_are_drawn(monkeypatch):
     assert [axis.get_title(loc="left") for axis in panels] == list(MEASURES.values())
     for axis in trade_figure(RUNS, "digits").axes:
         assert axis.get_xlabel() and axis.get_ylabel()
+    assert "colour" in trade_figure(RUNS, "digits", "colour").axes[0].get_ylabel()
     texts = [text.get_text() for text in pictures_figure(RUNS, "digits").axes[0].texts]
     assert {"GAN", "diffusion"} <= set(texts)
     pictures = torch.zeros(1, 1, 3, 4, 4)  # the ring's: one for each seed
