@@ -31,14 +31,14 @@ MEASURES = {  # name in the results -> for the reader
     "recall": "recall",
     "diversity": "diversity (real: 1)",
 }
-COLUMNS = {  # of `race_table`: format, width
-    "modes": (".1f", 10),
-    "right": (".2f", 11),
-    "frechet": (".3g", 16),
-    "kernel": (".4f", 16),
-    "precision": (".2f", 11),
-    "recall": (".2f", 11),
-    "diversity": (".2f", 11),
+COLUMNS = {  # of `race_table`: width, and the number of decimals or, if there are none, of digits
+    "modes": (10, 1, 0),
+    "right": (11, 2, 0),
+    "frechet": (16, None, 3),
+    "kernel": (17, None, 2),
+    "precision": (11, 2, 0),
+    "recall": (11, 2, 0),
+    "diversity": (11, 2, 0),
 }
 
 
@@ -71,26 +71,32 @@ def race_table(runs: Runs, data: str) -> str:
 
     The first line is what real samples score: the floors.
     """
-    lines = [f"{'':24}{'failed':8}" + "".join(f"{name:>{w}}" for name, (_, w) in COLUMNS.items())]
+    widths = [width for width, _, _ in COLUMNS.values()]
     some = next(run for each in by_model(runs, data).values() for run in finished(each))
-    floors = [f"{some.metrics[f'{name} of real']:{form}}" for name, (form, _) in COLUMNS.items()]
-    lines.append(line("real samples", "", floors))
+    floors = [cell(some.metrics[f"{name} of real"], *how) for name, (_, *how) in COLUMNS.items()]
+    rows = [("", "failed", COLUMNS), ("real samples", "", floors)]
     for name, each in by_model(runs, data).items():
-        if not each:
-            continue
         sound, cells = finished(each), []
-        for column, (form, _) in COLUMNS.items() if sound else ():
+        for column, (_, decimals, digits) in COLUMNS.items() if sound else ():
             middle, width = spread_of([run.metrics[column] for run in sound])
-            cells.append(f"{middle:{form}}±{width:{form.replace('3g', '1g')}}")
-        lines.append(line(name, f"{len(each) - len(sound)} of {len(each)}", cells))
-    return "\n".join(lines)
+            cells.append(f"{cell(middle, decimals, digits)}±{cell(width, decimals, 1)}")
+        if each:
+            rows.append((name, f"{len(each) - len(sound)} of {len(each)}", cells))
+    return "\n".join(
+        f"{name:24}{failed:8}" + "".join(f"{x:>{w}}" for x, w in zip(cells, widths, strict=False))
+        for name, failed, cells in rows
+    )
 
 
-def line(name: str, failed: str, cells: Sequence[str]) -> str:
-    """One line of `race_table`."""
-    widths = [width for _, width in COLUMNS.values()]
-    texts = [f"{cell:>{width}}" for cell, width in zip(cells, widths[: len(cells)], strict=True)]
-    return f"{name:24}{failed:8}" + "".join(texts)
+def cell(value: float, decimals: int | None = None, digits: int = 3) -> str:
+    """The number with so many decimals or, without an exponent, with so many digits.
+
+    >>> cell(0.5, decimals=2), cell(292037.5), cell(0.00123, digits=1)
+    ('0.50', '292000', '0.001')
+    """
+    if decimals is None:
+        return f"{float(f'{value:.{digits}g}'):g}"
+    return f"{value:.{decimals}f}"
 
 
 def properties_table(runs: Runs, data: str) -> str:

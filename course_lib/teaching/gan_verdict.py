@@ -8,6 +8,7 @@ from course_lib.teaching.gan_race_figures import (
     MODELS,
     Runs,
     by_model,
+    cell,
     data_sets,
     finished,
     spread_of,
@@ -84,7 +85,7 @@ def verdict_table(runs: Runs) -> str:
             ahead = "diffusion" if (ours < theirs) == lower else best
             if abs(ours - theirs) <= width + other:
                 ahead = "neither"
-            cells = "".join(f"{f'{a:.3g} ± {b:.1g}':>20}" for a, b in found)
+            cells = "".join(f"{f'{cell(a)} ± {cell(b, digits=1)}':>20}" for a, b in found)
             lines.append(f"  {measure:20}{cells}   {ahead}")
     return "\n".join(lines)
 
