@@ -32,13 +32,13 @@ MEASURES = {  # name in the results -> for the reader
     "diversity": "diversity (real: 1)",
 }
 COLUMNS = {  # of `race_table`: width, and the number of decimals or, if there are none, of digits
-    "modes": (10, 1, 0),
-    "right": (11, 2, 0),
-    "frechet": (16, None, 3),
-    "kernel": (17, None, 2),
-    "precision": (11, 2, 0),
-    "recall": (11, 2, 0),
-    "diversity": (11, 2, 0),
+    "modes": (9, 1, 0),
+    "right": (10, 2, 0),
+    "frechet": (14, None, 3),
+    "kernel": (14, None, 1),
+    "precision": (10, 2, 0),
+    "recall": (10, 2, 0),
+    "diversity": (10, 2, 0),
 }
 
 
@@ -83,7 +83,7 @@ def race_table(runs: Runs, data: str) -> str:
         if each:
             rows.append((name, f"{len(each) - len(sound)} of {len(each)}", cells))
     return "\n".join(
-        f"{name:24}{failed:8}" + "".join(f"{x:>{w}}" for x, w in zip(cells, widths, strict=False))
+        f"{name:23}{failed:7}" + "".join(f"{x:>{w}}" for x, w in zip(cells, widths, strict=False))
         for name, failed, cells in rows
     )
 
