@@ -102,7 +102,7 @@ def cell(value: float, decimals: int | None = None, digits: int = 3) -> str:
 def properties_table(runs: Runs, data: str) -> str:
     """A line for each way to draw: the share of samples with each property of their label."""
     names = "number", "colour", "shape"
-    lines = [f"{'':40}" + "".join(f"{name:>12}" for name in names)]
+    lines = [f"{'':54}" + "".join(f"{name:>12}" for name in names)]
     for model, each in by_model(runs, data).items():
         sound = finished(each)
         dial = "guidance" if model == "diffusion" else "truncation"
@@ -111,7 +111,7 @@ def properties_table(runs: Runs, data: str) -> str:
             way = f"{model}, {dial} {first[dial][row]:g}, {first['evaluations'][row]} evaluation"
             way += "s" * (first["evaluations"][row] > 1)
             means = [spread_of([run.curve[name][row] for run in sound]) for name in names]
-            lines.append(f"{way:40}" + "".join(f"{f'{m:.2f}±{w:.2f}':>12}" for m, w in means))
+            lines.append(f"{way:54}" + "".join(f"{f'{m:.2f}±{w:.2f}':>12}" for m, w in means))
     return "\n".join(lines)
 
 
